@@ -1,0 +1,76 @@
+"""Checks that several modules share. Every message says what came, what was expected and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class UsageError(ValueError):
+    """The user asked for something that cannot be done. The command line shows its text alone and exits with 2."""
+
+
+class DivergedError(UsageError):
+    """A loss became NaN or infinite. What earlier phases saved is untouched."""
+
+
+def check_positive(**values: float) -> None:
+    """Raises UsageError unless every value is a number above zero."""
+    for name, value in values.items():
+        if not _is_number(value) or value <= 0:
+            raise UsageError(f"{name} = {value!r}: expected a number above 0.")
+
+
+def check_positive_integer(**values: int) -> None:
+    """Raises UsageError unless every value is a whole number of at least 1."""
+    for name, value in values.items():
+        if not _is_integer(value) or value < 1:
+            raise UsageError(f"{name} = {value!r}: expected a whole number of at least 1.")
+
+
+def check_non_negative(**values: float) -> None:
+    """Raises UsageError unless every value is a number of at least zero."""
+    for name, value in values.items():
+        if not _is_number(value) or value < 0:
+            raise UsageError(f"{name} = {value!r}: expected a number of at least 0.")
+
+
+def check_fraction(**values: float) -> None:
+    """Raises UsageError unless every value lies in 0 <= value < 1."""
+    for name, value in values.items():
+        if not _is_number(value) or not 0 <= value < 1:
+            raise UsageError(f"{name} = {value!r}: expected a number from 0 up to, but not including, 1.")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raises UsageError unless `value` is one of `choices`; the message lists them and names the nearest."""
+    choices = list(choices)
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise UsageError(f"{name} = {value!r}: expected one of {listed}.{nearest(str(value), choices)}")
+
+
+def check_finite_losses(stage: str, losses: dict[str, float], when: str) -> None:
+    """Raises DivergedError if a loss is NaN or infinite."""
+    broken = [name for name, value in losses.items() if not math.isfinite(value)]
+    if broken:
+        raise DivergedError(
+            f"{', '.join(broken)} became {losses[broken[0]]} in stage {stage}, {when}. Earlier phases are saved. Lower "
+            "the stage's learning rate, or look for broken images."
+        )
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A sentence ` Did you mean ...?` with the choice most like `word`, or nothing if none is like it."""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,88 @@
+"""Configuration by gin: strict parsing, helpful errors, and the resolved configuration as text."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gin
+
+from mnemonics_tf import checks
+from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
+from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.data.sources import digits, tfds_source
+from mnemonics_tf.exemplars.memory import ExemplarMemory
+from mnemonics_tf.experiment import Experiment
+from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.training.balanced_finetune import BalancedFinetune
+from mnemonics_tf.training.model_level import ModelLevel
+
+# Every name that a configuration can bind, with what it configures.
+CONFIGURABLES: dict[str, Callable[..., Any]] = {
+    "BalancedFinetune": BalancedFinetune,
+    "Experiment": Experiment,
+    "ExemplarLevel": ExemplarLevel,
+    "ExemplarMemory": ExemplarMemory,
+    "ModelLevel": ModelLevel,
+    "Protocol": Protocol,
+    "ResNet": ResNet,
+    "digits": digits,
+    "lucir": LUCIR,
+    "tfds": tfds_source,
+}
+
+
+def parse(gin_files: Sequence[str], bindings: Sequence[str]) -> None:
+    """Reads configuration files and then single bindings, in which later ones win. Forgets what was bound before.
+
+    A file's `include` is looked for beside the file, and then from the working directory.
+
+    Args:
+      gin_files: paths.
+      bindings: such as `Experiment.seed = 2`.
+
+    Raises:
+      UsageError: no such file, a syntax error, or an unknown name (the nearest one is named).
+    """
+    gin.clear_config()
+    for path in gin_files:
+        if not os.path.isfile(path):
+            raise checks.UsageError(f"--gin_file = {path}: there is no such file.{_nearest_file(path)}")
+        gin.add_config_file_search_path(os.path.dirname(os.path.abspath(path)))
+    try:
+        gin.parse_config_files_and_bindings(list(gin_files), list(bindings), skip_unknown=False)
+    except (ValueError, TypeError, AttributeError, OSError, SyntaxError, RuntimeError) as error:
+        raise checks.UsageError(_explain(error)) from error
+
+
+def resolved() -> str:
+    """Every value that was used, defaults included, as gin text. Complete once every part has been built."""
+    return gin.operative_config_str()
+
+
+def _explain(error: Exception) -> str:
+    text = str(error)
+    where = re.search(r'In (?:file|bindings string)[^\n]*', text)
+    place = f" ({where.group(0)[0].lower()}{where.group(0)[1:].strip()})" if where else ""
+    first = text.strip().splitlines()[0].rstrip(".")
+    unknown = re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text)
+    if unknown:
+        return f"Unknown name {unknown.group(1)!r}{place}.{checks.nearest(unknown.group(1), CONFIGURABLES)}"
+    parameter = re.search(r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", text)
+    if parameter and parameter.group(1).rpartition(".")[2] in CONFIGURABLES:
+        owner = parameter.group(1).rpartition(".")[2]
+        known = inspect.signature(CONFIGURABLES[owner]).parameters
+        suggestion = checks.nearest(parameter.group(2), known)
+        return f"{owner} has no parameter {parameter.group(2)!r}{place}.{suggestion} It has: {', '.join(known)}."
+    return f"The configuration cannot be read: {first}{place}."
+
+
+def _nearest_file(path: str) -> str:
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        return ""
+    return checks.nearest(os.path.basename(path), os.listdir(folder))

@@ -1,0 +1,81 @@
+"""The stream of phases: new classes with their images, one phase after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mnemonics_tf import checks
+from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.types import Dataset, LabelledImages, Phase, PixelRange
+
+
+class ClassStream:
+    """Deals a data set out to phases and renames its classes to their place in the class order.
+
+    Args:
+      dataset: with the data set's own class ids.
+      protocol: order and number of classes a phase.
+
+    Attributes:
+      class_order: class ids by index, `[num_classes]`.
+      phase_sizes: number of new classes in each phase.
+      pixel_range: the data set's, or else the statistics of the training images of phase 0 (never of classes that
+        are yet to come).
+
+    Raises:
+      UsageError: the classes cannot be dealt out as the protocol says, or a class has no image.
+    """
+
+    def __init__(self, dataset: Dataset, protocol: Protocol):
+        num_classes = len(dataset.class_names)
+        self.dataset = dataset
+        self.class_order = protocol.class_order(num_classes)
+        self.phase_sizes = protocol.phase_sizes(num_classes)
+        for split, part in (("training", dataset.train), ("test", dataset.test)):
+            missing = np.setdiff1d(np.arange(num_classes), part.labels)
+            if len(missing):
+                names = ", ".join(dataset.class_names[class_id] for class_id in missing[:5])
+                raise checks.UsageError(f"Data set {dataset.name!r}: no {split} image of {names}.")
+        index_of_id = np.argsort(self.class_order)
+        self._train = LabelledImages(dataset.train.images, index_of_id[dataset.train.labels])
+        self._test = LabelledImages(dataset.test.images, index_of_id[dataset.test.labels])
+        self.pixel_range = dataset.pixel_range or pixel_statistics(self.phase(0).train.images)
+
+    @property
+    def num_phases(self) -> int:
+        """N + 1."""
+        return len(self.phase_sizes)
+
+    @property
+    def smallest_class(self) -> int:
+        """Number of training images of the class that has fewest."""
+        return int(np.bincount(self._train.labels).min())
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names by index."""
+        return [self.dataset.class_names[class_id] for class_id in self.class_order]
+
+    def phase(self, index: int) -> Phase:
+        """What arrives in phase `index`."""
+        old = sum(self.phase_sizes[:index])
+        new = self.phase_sizes[index]
+        return Phase(index, old, new, self._train.of_classes(range(old, old + new)))
+
+    def test_data(self, num_classes: int) -> LabelledImages:
+        """Test images of the first `num_classes` classes, sorted by class so that groups are contiguous."""
+        seen = self._test.of_classes(range(num_classes))
+        return seen.take(np.argsort(seen.labels, kind="stable"))
+
+
+def pixel_statistics(images: np.ndarray) -> PixelRange:
+    """Mean and standard deviation of each channel of uint8 images `[n, H, W, C]`, on the scale 0..1."""
+    mean, std = [], []
+    for channel in range(images.shape[-1]):
+        counts = np.bincount(images[..., channel].ravel(), minlength=256)
+        values = np.arange(256) / 255
+        average = np.average(values, weights=counts)
+        mean.append(float(average))
+        # A constant channel carries nothing; dividing by one leaves it at zero.
+        std.append(float(np.sqrt(np.average((values - average) ** 2, weights=counts))) or 1.0)
+    return PixelRange(tuple(mean), tuple(std))

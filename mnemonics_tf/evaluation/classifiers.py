@@ -1,0 +1,81 @@
+"""The two classifiers that are reported: the network's head (CNN), and the nearest mean of exemplars (NME)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.types import LabelledImages
+
+CLASSIFIERS = ("cnn", "nme")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Predicted class indices of the test images, by classifier.
+
+    Attributes:
+      labels: true class indices, `[n]`.
+      by_classifier: `cnn` and `nme` to `[n]` class indices.
+    """
+
+    labels: np.ndarray
+    by_classifier: dict[str, np.ndarray]
+
+
+def nme_means(features: np.ndarray, mirrored_features: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
+    """The mean of each class's exemplars, `[num_classes, d]`, each of length 1.
+
+    A class's mean is taken over the normalised features of its exemplars and of their mirror images.
+
+    Args:
+      features: embeddings of the exemplars, `[n, d]`.
+      mirrored_features: embeddings of their mirror images, `[n, d]`; None where a mirrored image is no image of its
+        class.
+      labels: class indices 0 to num_classes - 1, `[n]`.
+    """
+    directions = _normalise(features)
+    if mirrored_features is not None:
+        directions = (directions + _normalise(mirrored_features)) / 2
+    num_classes = int(labels.max()) + 1
+    return _normalise(np.stack([directions[labels == label].mean(axis=0) for label in range(num_classes)]))
+
+
+def nme_predict(features: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """The class whose mean is nearest to the normalised feature.
+
+    Args:
+      features: `[n, d]`.
+      means: `[num_classes, d]`, of length 1.
+
+    Returns:
+      Class indices, `[n]`.
+    """
+    # Between vectors of length 1 the nearest has the largest inner product.
+    return np.argmax(_normalise(features) @ means.T, axis=1)
+
+
+def predict(
+    predictor: Predictor, test: LabelledImages, exemplars: LabelledImages, horizontal_flip: bool
+) -> Predictions:
+    """Predictions of both classifiers for the test images of all classes seen so far.
+
+    Args:
+      predictor: of the network.
+      test: test images.
+      exemplars: of every class.
+      horizontal_flip: whether mirror images count in the means of exemplars.
+    """
+    test_features, test_logits = predictor(test)
+    mirrored = None
+    if horizontal_flip:
+        mirrored = predictor.features(LabelledImages(exemplars.images[:, :, ::-1], exemplars.labels))
+    means = nme_means(predictor.features(exemplars), mirrored, exemplars.labels)
+    by_classifier = {"cnn": np.argmax(test_logits, axis=1), "nme": nme_predict(test_features, means)}
+    return Predictions(test.labels, by_classifier)
+
+
+def _normalise(features: np.ndarray) -> np.ndarray:
+    return features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -1,0 +1,1 @@
+"""Exemplars: which images are kept, how many, and how they are stored."""

@@ -1,0 +1,142 @@
+"""The exemplar memory: its budget, and its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import gin
+import numpy as np
+
+from mnemonics_tf import checks
+from mnemonics_tf.data.pixels import to_uint8
+from mnemonics_tf.exemplars.selection import select_herding, select_random
+from mnemonics_tf.types import LabelledImages
+
+STRATEGIES = ("mnemonics", "herding", "random")
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class ExemplarMemory:
+    """Which exemplars are kept and how many.
+
+    Attributes:
+      strategy: `mnemonics` starts from a random subset and learns it; `herding` and `random` keep real images.
+      per_class: exemplars of each class (the paper's main setting); ignored where `total` is set.
+      total: budget for all classes together, dealt out evenly and rounded down (supplement A); None for no such limit.
+      adjust: adjust the exemplars of old classes in every phase (Eq. 10), whatever the strategy.
+      store_floats: keep learned exemplars as float32 rather than rounding them to uint8, at four times the space.
+    """
+
+    strategy: str = "mnemonics"
+    per_class: int = 20
+    total: int | None = None
+    adjust: bool = True
+    store_floats: bool = False
+
+    def __post_init__(self):
+        checks.check_choice("ExemplarMemory.strategy", self.strategy, STRATEGIES)
+        checks.check_positive_integer(**{"ExemplarMemory.per_class": self.per_class})
+        if self.total is not None:
+            checks.check_positive_integer(**{"ExemplarMemory.total": self.total})
+
+    @property
+    def learns(self) -> bool:
+        """Whether the exemplars of new classes are learned."""
+        return self.strategy == "mnemonics"
+
+    @property
+    def mode(self) -> str:
+        """The kind of budget, as reported in results: `per_class_20` or `total_2000`."""
+        return f"per_class_{self.per_class}" if self.total is None else f"total_{self.total}"
+
+    def count(self, num_classes: int) -> int:
+        """Exemplars of each class once `num_classes` are known."""
+        return self.per_class if self.total is None else self.total // num_classes
+
+    def check_fits(self, phase_sizes: list[int], smallest_class: int, num_parts: int) -> None:
+        """Checks the budget against the data before anything is trained.
+
+        Args:
+          phase_sizes: number of new classes in each phase.
+          smallest_class: training images of the class that has fewest.
+          num_parts: parts into which adjusting splits each class.
+
+        Raises:
+          UsageError: a class has too few images, or the budget leaves a class too few exemplars.
+        """
+        binding = f"ExemplarMemory.per_class = {self.per_class}"
+        if self.total is not None:
+            binding = f"ExemplarMemory.total = {self.total}"
+        most, least = self.count(phase_sizes[0]), self.count(sum(phase_sizes))
+        if most > smallest_class:
+            raise checks.UsageError(
+                f"{binding} asks for {most} exemplars of a class in phase 0, but the smallest class has "
+                f"{smallest_class} training images. Lower it."
+            )
+        if least < 1:
+            raise checks.UsageError(f"{binding} leaves no exemplar for some of {sum(phase_sizes)} classes. Raise it.")
+        if self.adjust and len(phase_sizes) > 1 and least < num_parts:
+            raise checks.UsageError(
+                f"{binding} leaves {least} exemplars of a class, but adjusting splits each class in {num_parts} parts. "
+                "Raise it, or set ExemplarMemory.adjust = False."
+            )
+
+    def select(
+        self, data: LabelledImages, features: np.ndarray | None, num_exemplars: int, generator: np.random.Generator
+    ) -> LabelledImages:
+        """The initial exemplars of new classes (line 10 of Algorithm 1), class after class.
+
+        Args:
+          data: D_i.
+          features: embeddings of `data`, `[n, d]`; only herding needs them.
+          num_exemplars: of each class.
+          generator: for random choices.
+        """
+        positions = []
+        for label in np.unique(data.labels):
+            members = np.flatnonzero(data.labels == label)
+            if self.strategy == "herding":
+                if features is None:
+                    raise ValueError("Herding chooses by features, and none were given.")
+                chosen = select_herding(features[members], num_exemplars)
+            else:
+                chosen = select_random(len(members), num_exemplars, generator)
+            positions.append(members[chosen])
+        return data.take(np.concatenate(positions))
+
+    def discard(self, exemplars: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:
+        """Cuts every class down to the budget for `num_classes`, at random (line 17; supplement A)."""
+        limit = self.count(num_classes)
+        kept = []
+        for label in np.unique(exemplars.labels):
+            members = np.flatnonzero(exemplars.labels == label)
+            if len(members) > limit:
+                members = np.sort(members[select_random(len(members), limit, generator)])
+            kept.append(members)
+        return exemplars.take(np.concatenate(kept))
+
+    def storable(self, exemplars: LabelledImages) -> LabelledImages:
+        """The exemplars as they are kept: uint8, unless floats are asked for."""
+        return exemplars if self.store_floats else LabelledImages(to_uint8(exemplars.images), exemplars.labels)
+
+
+def save_exemplars(path: str, exemplars: LabelledImages, class_order: np.ndarray) -> None:
+    """Writes an `.npz` that needs no pickle.
+
+    `images` uint8 `[n, H, W, C]`, `labels` int64 `[n]` (the data set's own class ids) and, for exemplars kept as
+    floats, `float_images` float32 on the scale 0..255.
+    """
+    arrays = {"images": to_uint8(exemplars.images), "labels": class_order[exemplars.labels].astype(np.int64)}
+    if exemplars.images.dtype != np.uint8:
+        arrays["float_images"] = exemplars.images
+    np.savez_compressed(path, **arrays)
+
+
+def load_exemplars(path: str, class_order: np.ndarray) -> LabelledImages:
+    """Reads what `save_exemplars` wrote; labels become class indices again."""
+    with np.load(os.fspath(path), allow_pickle=False) as arrays:
+        images = arrays["float_images"] if "float_images" in arrays else arrays["images"]
+        labels = arrays["labels"]
+    return LabelledImages(images, np.argsort(class_order)[labels])

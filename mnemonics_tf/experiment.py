@@ -1,0 +1,160 @@
+"""A whole run: all phases, resumed where an earlier process left off."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import gin
+
+from mnemonics_tf import __version__, checks, runtime
+from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
+from mnemonics_tf.checkpointing import RunDirectory
+from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.stream import ClassStream
+from mnemonics_tf.evaluation import metrics
+from mnemonics_tf.exemplars.memory import ExemplarMemory
+from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.models.classifier import ClassifierFactory
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.phase import PhaseRunner
+from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.training.balanced_finetune import BalancedFinetune
+from mnemonics_tf.training.loop import Trainer
+from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.types import Dataset
+
+SCHEMA_VERSION = 1
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a run consists of. Each part is configured under its own name.
+
+    Attributes:
+      dataset: loads the data: `@digits` or `@tfds`.
+      method: the base method: `@lucir`.
+      seed: of training (initial weights, batches, random exemplars); the class order has its own.
+      deterministic: the same bits in every run on the same machine, at some cost in speed on GPUs.
+    """
+
+    dataset: Callable[[], Dataset] = gin.REQUIRED
+    method: Callable[[], LUCIR] = gin.REQUIRED
+    seed: int = 0
+    deterministic: bool = True
+
+    def __post_init__(self):
+        checks.check_non_negative(**{"Experiment.seed": self.seed})
+
+
+class Run:
+    """An experiment in a folder. Creating it checks everything and changes nothing on disk.
+
+    Args:
+      output_dir: the run's folder.
+      describe: returns the resolved configuration; called once every part has been built.
+
+    Raises:
+      UsageError: something cannot be done as configured.
+    """
+
+    def __init__(self, output_dir: str, describe: Callable[[], str]):
+        experiment = Experiment()
+        self._experiment = experiment
+        self._method = experiment.method()
+        self._budget = ExemplarMemory()
+        self._exemplar_level = ExemplarLevel()
+        self._model_level = ModelLevel()
+        self._finetuning = BalancedFinetune()
+        protocol, network = Protocol(), ResNet()
+        runtime.seed_everything(experiment.seed, experiment.deterministic)
+        self._stream = ClassStream(experiment.dataset(), protocol)
+        self._budget.check_fits(
+            self._stream.phase_sizes, self._stream.smallest_class, self._exemplar_level.num_parts
+        )
+        dataset = self._stream.dataset
+        self._factory = ClassifierFactory(network, dataset.image_shape, self._model_level.scale_form)
+        network.check_image_shape(dataset.image_shape)
+        self._config = describe()
+        self.directory = RunDirectory(output_dir)
+
+    @property
+    def num_phases(self) -> int:
+        """N + 1."""
+        return self._stream.num_phases
+
+    def run(self) -> dict[str, Any]:
+        """Runs the phases that are not complete yet.
+
+        Returns:
+          The content of `results.json`.
+
+        Raises:
+          UsageError: the folder cannot be used, or a saved phase is damaged.
+          DivergedError: a loss became NaN; complete phases stay.
+        """
+        self.directory.open(self._config)
+        complete = self.directory.num_complete_phases()
+        if complete:
+            self.directory.verify_phase(complete - 1)
+        phases = [self.directory.read_metrics(phase) for phase in range(complete)]
+        if complete < self.num_phases:
+            runner = self._runner()
+            memory = runner.restore(complete - 1) if complete else None
+            for index in range(complete, self.num_phases):
+                memory, result = runner.run(index, memory)
+                phases.append(dataclasses.asdict(result))
+                self.directory.write_results(self._results(phases))
+        results = self._results(phases)
+        self.directory.write_results(results)
+        return results
+
+    def _runner(self) -> PhaseRunner:
+        dataset = self._stream.dataset
+        trainer = Trainer(
+            runtime.create_strategy(),
+            self._stream.pixel_range,
+            Augmentation(dataset.crop_padding, dataset.horizontal_flip),
+            Tracker(self.directory.tensorboard_dir),
+        )
+        return PhaseRunner(
+            stream=self._stream,
+            factory=self._factory,
+            method=self._method,
+            budget=self._budget,
+            model_level=self._model_level,
+            exemplar_level=self._exemplar_level,
+            finetuning=self._finetuning,
+            trainer=trainer,
+            directory=self.directory,
+            seed=self._experiment.seed,
+        )
+
+    def _results(self, phases: list[dict[str, Any]]) -> dict[str, Any]:
+        names = phases[0]["accuracy"]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "package_version": __version__,
+            "dataset": self._stream.dataset.name,
+            "method": self._method.name,
+            "exemplars": self._budget.strategy,
+            "adjust_exemplars": self._budget.adjust,
+            "budget": self._budget.mode,
+            "weight_transfer": self._model_level.weight_transfer,
+            "balanced_finetune": self._finetuning.enabled,
+            "seed": self._experiment.seed,
+            "num_phases": self.num_phases - 1,
+            "class_order": self._stream.class_order.tolist(),
+            "primary_classifier": self._method.primary_classifier,
+            "phases": phases,
+            "average_accuracy": {
+                name: metrics.average_accuracy([phase["accuracy"][name] for phase in phases]) for name in names
+            },
+            "forgetting": {
+                name: metrics.forgetting([phase["initial_classes_accuracy"][name] for phase in phases])
+                for name in names
+            },
+        }

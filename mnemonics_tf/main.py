@@ -1,0 +1,54 @@
+"""Runs a class-incremental experiment: `python -m mnemonics_tf.main --gin_file=configs/lucir_digits.gin`.
+
+The same output folder and configuration go on where an earlier process stopped.
+"""
+
+import os
+import sys
+
+from absl import app, flags
+
+# TensorFlow takes seconds to import, and --help needs none of it: it is imported once the flags are known.
+
+_GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "Configuration file. Later files override earlier ones.")
+_GIN_PARAMS = flags.DEFINE_multi_string("gin_param", [], "One binding, such as 'Experiment.seed = 2'. Overrides files.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run. Default: runs/<name of the last gin_file>.")
+
+USAGE_ERROR = 2
+
+
+def main(argv: list[str]) -> int:
+    """Parses, runs and prints the result. Returns the exit code."""
+    from mnemonics_tf import screen
+    from mnemonics_tf.checks import UsageError
+
+    with screen.quiet():
+        from mnemonics_tf import config, experiment
+        from mnemonics_tf.report import summary
+    try:
+        if len(argv) > 1:
+            raise UsageError(f"Unexpected argument {argv[1]!r}: everything is a flag; see --help.")
+        if not _GIN_FILES.value:
+            raise UsageError("No --gin_file was given. Try --gin_file=configs/lucir_digits.gin.")
+        config.parse(_GIN_FILES.value, _GIN_PARAMS.value)
+        name = os.path.splitext(os.path.basename(_GIN_FILES.value[-1]))[0]
+        run = experiment.Run(_OUTPUT_DIR.value or os.path.join("runs", name), config.resolved)
+        results = run.run()
+    except UsageError as error:
+        if flags.FLAGS["verbosity"].present:
+            raise
+        # gin adds to an exception's text where it was raised.
+        print(f"mnemonics_tf: {str(error).partition(chr(10) + '  In call to configurable')[0]}", file=sys.stderr)
+        return USAGE_ERROR
+    directory = run.directory
+    print(
+        f"\n{summary.summary(results)}\n\n"
+        f"results      {directory.results_file}\n"
+        f"last model   {directory.saved_model_dir(run.num_phases - 1)}\n"
+        f"TensorBoard  tensorboard --logdir {directory.tensorboard_dir}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main)

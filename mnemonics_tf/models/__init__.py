@@ -1,0 +1,1 @@
+"""Networks: layers, the residual network, growing heads, and calls with given parameters."""

@@ -1,0 +1,112 @@
+"""Residual networks for every image size, from one builder."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import gin
+import keras
+
+from mnemonics_tf import checks
+from mnemonics_tf.models.layers import FusedBatchNormalization, ScaleShiftConv2D, ScaleShiftDense
+
+STEMS = ("3x3", "7x7")
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class ResNet:
+    """Which residual network to build. It maps images `[B, H, W, C]` to embeddings `[B, d]`.
+
+    The last block has no ReLU: the cosine head needs embeddings with both signs.
+
+    Attributes:
+      blocks: basic blocks in each stage: (5, 5, 5) is ResNet-32, (3, 3, 3) ResNet-20, (2, 2, 2, 2) ResNet-18.
+      widths: channels of each stage; the first block of every later stage halves the resolution.
+      stem: `3x3` (small images) or `7x7` (stride 2 and a max pool, for ImageNet).
+      embedding_dim: width d of a dense layer after the pooling, or None for none: d is then the last width.
+    """
+
+    blocks: tuple[int, ...] = (5, 5, 5)
+    widths: tuple[int, ...] = (16, 32, 64)
+    stem: str = "3x3"
+    embedding_dim: int | None = None
+
+    def __post_init__(self):
+        is_sequence = isinstance(self.blocks, tuple | list) and isinstance(self.widths, tuple | list)
+        if not is_sequence or len(self.blocks) != len(self.widths) or not self.blocks:
+            raise checks.UsageError(
+                f"ResNet.blocks = {self.blocks} and ResNet.widths = {self.widths}: "
+                "expected one number of blocks and one width for each stage."
+            )
+        for index, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True)):
+            checks.check_positive_integer(**{f"ResNet.blocks[{index}]": blocks, f"ResNet.widths[{index}]": width})
+        checks.check_choice("ResNet.stem", self.stem, STEMS)
+        if self.embedding_dim is not None:
+            checks.check_positive_integer(**{"ResNet.embedding_dim": self.embedding_dim})
+
+    def check_image_shape(self, image_shape: tuple[int, int, int]) -> None:
+        """Raises UsageError if images `(H, W, C)` are too small for the stages."""
+        halvings = len(self.widths) - 1 + (2 if self.stem == "7x7" else 0)
+        if min(image_shape[:2]) < 2**halvings:
+            raise checks.UsageError(
+                f"Images of {image_shape[0]} x {image_shape[1]} are too small for a ResNet that halves them {halvings} "
+                "times: give ResNet fewer stages (blocks, widths) or the stem '3x3'."
+            )
+
+    def build(
+        self, image_shape: tuple[int, int, int], scale_form: str | None = None, dtype: str | None = None
+    ) -> keras.Model:
+        """A new network with random weights.
+
+        Args:
+          image_shape: `(H, W, C)`.
+          scale_form: None, `per_neuron` or `per_kernel`: the scale and shift of weight transfer (Eq. 11).
+          dtype: as Keras has it; None for Keras's default, float32.
+
+        Raises:
+          UsageError: the image is too small for the stages.
+        """
+        self.check_image_shape(image_shape)
+        make = _Maker(scale_form, dtype)
+        inputs = keras.Input(image_shape, dtype=dtype)
+        if self.stem == "3x3":
+            x = make.conv_norm(inputs, self.widths[0], 3, 1, "stem")
+        else:
+            x = make.conv_norm(inputs, self.widths[0], 7, 2, "stem")
+        x = keras.layers.ReLU(dtype=dtype, name="stem_relu")(x)
+        if self.stem == "7x7":
+            x = keras.layers.ZeroPadding2D(1, dtype=dtype, name="stem_pad")(x)
+            x = keras.layers.MaxPooling2D(3, 2, dtype=dtype, name="stem_pool")(x)
+        for stage, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True)):
+            for block in range(blocks):
+                is_last = stage == len(self.blocks) - 1 and block == blocks - 1
+                strides = 2 if stage > 0 and block == 0 else 1
+                x = make.basic_block(x, width, strides, f"stage{stage}_block{block}", last_relu=not is_last)
+        x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="pool")(x)
+        if self.embedding_dim is not None:
+            x = ScaleShiftDense(self.embedding_dim, scale_form, dtype=dtype, name="embedding")(x)
+        return keras.Model(inputs, x, name="resnet")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Maker:
+    """Adds layers to a Keras graph, all with the same scale form and dtype."""
+
+    scale_form: str | None
+    dtype: str | None
+
+    def conv_norm(self, x: keras.KerasTensor, width: int, kernel_size: int, strides: int, name: str):
+        x = ScaleShiftConv2D(width, kernel_size, strides, self.scale_form, dtype=self.dtype, name=f"{name}_conv")(x)
+        # Keras's momentum is the weight of the old value: 0.9 here is 0.1 in PyTorch's terms.
+        return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"{name}_norm")(x)
+
+    def basic_block(self, x: keras.KerasTensor, width: int, strides: int, name: str, last_relu: bool):
+        shortcut = x
+        if strides != 1 or x.shape[-1] != width:
+            shortcut = self.conv_norm(x, width, 1, strides, f"{name}_shortcut")
+        x = self.conv_norm(x, width, 3, strides, f"{name}_a")
+        x = keras.layers.ReLU(dtype=self.dtype, name=f"{name}_a_relu")(x)
+        x = self.conv_norm(x, width, 3, 1, f"{name}_b")
+        x = keras.layers.Add(dtype=self.dtype, name=f"{name}_add")([x, shortcut])
+        return keras.layers.ReLU(dtype=self.dtype, name=f"{name}_relu")(x) if last_relu else x

@@ -1,0 +1,219 @@
+"""One phase of Algorithm 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+
+from mnemonics_tf import runtime
+from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel, ExemplarOptimiser
+from mnemonics_tf.checkpointing import RunDirectory
+from mnemonics_tf.data.stream import ClassStream
+from mnemonics_tf.evaluation import classifiers, metrics
+from mnemonics_tf.exemplars.memory import ExemplarMemory, load_exemplars, save_exemplars
+from mnemonics_tf.export import export_saved_model
+from mnemonics_tf.images import confusion_image, exemplar_grid
+from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
+from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.training.balanced_finetune import BalancedFinetune, finetune_balanced
+from mnemonics_tf.training.loop import Trainer
+from mnemonics_tf.training.model_level import ModelLevel, train_model
+from mnemonics_tf.types import LabelledImages, Phase, PhaseResult
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What one phase hands to the next.
+
+    Attributes:
+      model: Θ_i.
+      exemplars: E_{0:i}, as they are stored.
+    """
+
+    model: Classifier
+    exemplars: LabelledImages
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseRunner:
+    """Runs phases: all that stays the same from one to the next.
+
+    Attributes:
+      stream: the data.
+      factory: builds networks.
+      method: the base method.
+      budget: which exemplars are kept.
+      model_level: settings of the model level.
+      exemplar_level: settings of the exemplar level.
+      finetuning: settings of the balanced fine-tuning.
+      trainer: trains networks.
+      directory: where phases are saved.
+      seed: of the run.
+    """
+
+    stream: ClassStream
+    factory: ClassifierFactory
+    method: LUCIR
+    budget: ExemplarMemory
+    model_level: ModelLevel
+    exemplar_level: ExemplarLevel
+    finetuning: BalancedFinetune
+    trainer: Trainer
+    directory: RunDirectory
+    seed: int
+
+    def run(self, index: int, memory: Memory | None) -> tuple[Memory, PhaseResult]:
+        """Phase `index` of Algorithm 1: learns its classes and saves the result.
+
+        Args:
+          index: 0 for the initial phase.
+          memory: Θ_{i-1} and E_{0:i-1}; None in phase 0.
+
+        Returns:
+          Θ_i with E_{0:i}, and what they reach.
+        """
+        phase = self.stream.phase(index)
+        tracker = self.trainer.tracker
+        tracker.start_phase(index, self.stream.num_phases)
+
+        with tracker.stage("train_model"):
+            model = self._train_model(phase, memory)
+        predictor = Predictor(model, self.stream.pixel_range)
+        optimiser = ExemplarOptimiser(model, self.stream.pixel_range, self.exemplar_level, tracker)
+        with tracker.stage("select_exemplars"):
+            new = self._select_exemplars(phase, predictor)
+        with tracker.stage("learn_exemplars"):
+            new = self._learn_exemplars(phase, new, optimiser)
+        with tracker.stage("adjust_exemplars"):
+            old = self._adjust_exemplars(phase, memory, optimiser)
+        with tracker.stage("enforce_budget"):
+            exemplars = self._enforce_budget(phase, old, new)
+        with tracker.stage("finetune_balanced"):
+            self._finetune_balanced(phase, model, exemplars)
+        with tracker.stage("evaluate"):
+            predictions = self._predict(phase, predictor, exemplars)
+        memory = Memory(model, exemplars)
+        result = self._save(phase, memory, predictions)
+        return memory, result
+
+    def restore(self, index: int) -> Memory:
+        """Θ_i and E_{0:i} of a saved phase."""
+        folder = self.directory.phase_dir(index)
+        phase = self.stream.phase(index)
+        with self.trainer.strategy.scope():
+            model = self.factory.build(phase.num_old_classes, phase.num_new_classes)
+        model.load_weights(os.path.join(folder, "checkpoint", "model.weights.h5"))
+        model.train_all()
+        return Memory(model, load_exemplars(os.path.join(folder, "exemplars.npz"), self.stream.class_order))
+
+    def _train_model(self, phase: Phase, memory: Memory | None) -> Classifier:
+        return train_model(
+            memory.model if memory else None,
+            phase,
+            memory.exemplars if memory else None,
+            self.factory,
+            self.method,
+            self.model_level,
+            self.trainer,
+            runtime.stage_seed(self.seed, phase.index, "train_model"),
+        )
+
+    def _select_exemplars(self, phase: Phase, predictor: Predictor) -> LabelledImages:
+        features = predictor.features(phase.train) if self.budget.strategy == "herding" else None
+        count = self.budget.count(phase.num_classes)
+        return self.budget.select(phase.train, features, count, self._generator(phase, "select_exemplars"))
+
+    def _learn_exemplars(
+        self, phase: Phase, exemplars: LabelledImages, optimiser: ExemplarOptimiser
+    ) -> LabelledImages:
+        if not self.budget.learns:
+            return exemplars
+        learned = optimiser.learn(exemplars, phase.train, self._generator(phase, "learn_exemplars"))
+        self._show_exemplars("new", exemplars, learned)
+        return learned
+
+    def _adjust_exemplars(
+        self, phase: Phase, memory: Memory | None, optimiser: ExemplarOptimiser
+    ) -> LabelledImages | None:
+        if memory is None or not self.budget.adjust:
+            return memory.exemplars if memory else None
+        adjusted = optimiser.adjust(memory.exemplars, self._generator(phase, "adjust_exemplars"))
+        self._show_exemplars("old", memory.exemplars, adjusted)
+        return adjusted
+
+    def _enforce_budget(self, phase: Phase, old: LabelledImages | None, new: LabelledImages) -> LabelledImages:
+        new = self.budget.storable(new)
+        if old is None:
+            return new
+        kept = self.budget.discard(old, phase.num_classes, self._generator(phase, "enforce_budget"))
+        return self.budget.storable(kept).join(new)
+
+    def _finetune_balanced(self, phase: Phase, model: Classifier, exemplars: LabelledImages) -> None:
+        if self.finetuning.applies_to(phase.index):
+            seed = runtime.stage_seed(self.seed, phase.index, "finetune_balanced")
+            finetune_balanced(model, exemplars, self.finetuning, self.trainer, seed)
+
+    def _predict(self, phase: Phase, predictor: Predictor, exemplars: LabelledImages) -> classifiers.Predictions:
+        test = self.stream.test_data(phase.num_classes)
+        return classifiers.predict(predictor, test, exemplars, self.stream.dataset.horizontal_flip)
+
+    def _save(self, phase: Phase, memory: Memory, predictions: classifiers.Predictions) -> PhaseResult:
+        tracker = self.trainer.tracker
+        with self.directory.writing_phase(phase.index) as folder:
+            with tracker.stage("save"):
+                os.mkdir(os.path.join(folder, "checkpoint"))
+                memory.model.save_weights(os.path.join(folder, "checkpoint", "model.weights.h5"))
+                save_exemplars(os.path.join(folder, "exemplars.npz"), memory.exemplars, self.stream.class_order)
+                export_saved_model(
+                    os.path.join(folder, "saved_model"),
+                    memory.model,
+                    self.factory,
+                    self.stream.pixel_range,
+                    self.stream.class_order[: phase.num_classes],
+                    self.stream.class_names[: phase.num_classes],
+                )
+            result = self._result(phase, memory, predictions)
+            with open(os.path.join(folder, "metrics.json"), "w", encoding="utf-8") as file:
+                json.dump(dataclasses.asdict(result), file, indent=1)
+        self._show_result(result, predictions)
+        return result
+
+    def _result(self, phase: Phase, memory: Memory, predictions: classifiers.Predictions) -> PhaseResult:
+        sizes = self.stream.phase_sizes[: phase.index + 1]
+        labels = predictions.labels
+        groups = {
+            name: metrics.group_accuracy(predicted, labels, sizes)
+            for name, predicted in predictions.by_classifier.items()
+        }
+        return PhaseResult(
+            phase=phase.index,
+            num_classes=phase.num_classes,
+            accuracy={
+                name: metrics.accuracy(predicted, labels) for name, predicted in predictions.by_classifier.items()
+            },
+            initial_classes_accuracy={name: group[0] for name, group in groups.items()},
+            group_accuracy=groups,
+            exemplars_per_class=int(np.bincount(memory.exemplars.labels).min()),
+            seconds=dict(self.trainer.tracker.seconds),
+        )
+
+    def _show_exemplars(self, which: str, before: LabelledImages, after: LabelledImages) -> None:
+        for moment, exemplars in (("before", before), ("after", after)):
+            grid = exemplar_grid(self.budget.storable(exemplars))
+            self.trainer.tracker.image(f"exemplars/{which}/{moment}", grid)
+
+    def _show_result(self, result: PhaseResult, predictions: classifiers.Predictions) -> None:
+        tracker = self.trainer.tracker
+        tracker.run_scalars({f"accuracy/{name}": value for name, value in result.accuracy.items()})
+        tracker.run_scalars({f"seconds/{name}": value for name, value in result.seconds.items()})
+        for name, predicted in predictions.by_classifier.items():
+            matrix = metrics.confusion_matrix(predicted, predictions.labels, result.num_classes)
+            tracker.image(f"confusion/{name}", confusion_image(matrix))
+        tracker.flush()
+
+    def _generator(self, phase: Phase, stage: str) -> np.random.Generator:
+        return runtime.generator(self.seed, phase.index, stage)

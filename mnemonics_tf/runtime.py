@@ -1,0 +1,60 @@
+"""Devices, seeds and reductions over replicas: the one place that knows tf.distribute."""
+
+from __future__ import annotations
+
+import zlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def create_strategy() -> tf.distribute.Strategy:
+    """`MirroredStrategy` over all visible GPUs, or over all logical CPU devices where there is no GPU."""
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    return tf.distribute.MirroredStrategy(names)
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Seeds Python, NumPy and TensorFlow (the initial weights come from there).
+
+    Args:
+      seed: of the run.
+      deterministic: also make TensorFlow's operations give the same bits in every run, at some cost in speed.
+    """
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def stage_seed(seed: int, *names: str | int) -> int:
+    """A seed of its own for each stage, the same in every process: `stage_seed(run_seed, phase, "herding")`."""
+    return zlib.crc32(":".join(map(str, (seed, *names))).encode()) & 0x7FFFFFFF
+
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
+    """A NumPy generator seeded by `stage_seed`."""
+    return np.random.default_rng(stage_seed(seed, *names))
+
+
+def global_mean(values: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+    """Mean over the examples of all replicas, as this replica's share of it: the shares add up to the mean.
+
+    Keras optimizers add gradients up over replicas, so losses made of such shares train alike on any number of them.
+
+    Args:
+      values: a value per example, `[B]`.
+      mask: which examples count, `[B]` bool; None for all. If none counts, the result is zero.
+    """
+    weights = tf.ones_like(values) if mask is None else tf.cast(mask, values.dtype)
+    count = tf.reduce_sum(weights)
+    context = tf.distribute.get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    return tf.math.divide_no_nan(tf.reduce_sum(tf.where(weights > 0, values, tf.zeros_like(values))), count)
+
+
+def num_replicas() -> int:
+    """Replicas that train together, seen from inside `strategy.run` or a strategy's scope."""
+    return tf.distribute.get_strategy().num_replicas_in_sync

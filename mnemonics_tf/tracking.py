@@ -1,0 +1,81 @@
+"""What a run shows while it works: progress bars on the screen and scalars and images for TensorBoard."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+
+def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
+    """A progress bar on standard error with rate and time left; a context manager with `update` and `set_postfix`.
+
+    Args:
+      description: what is being done.
+      total: number of units.
+      unit: their name.
+    """
+    # A log file gets a line now and then rather than thousands.
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm.tqdm(
+        desc=description, total=total, unit=f" {unit}", mininterval=interval, maxinterval=interval, dynamic_ncols=True
+    )
+
+
+class Tracker:
+    """Durations of stages, and TensorBoard.
+
+    Args:
+      log_dir: TensorBoard's folder, or None to write nothing.
+    """
+
+    def __init__(self, log_dir: str | None = None):
+        self._writer = tf.summary.create_file_writer(log_dir) if log_dir else tf.summary.create_noop_writer()
+        self._phase = 0
+        self._num_phases = 1
+        self.seconds: dict[str, float] = {}
+
+    def start_phase(self, phase: int, num_phases: int) -> None:
+        """Names the phase that stages, bars and tags belong to from here on."""
+        self._phase, self._num_phases = phase, num_phases
+        self.seconds = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to `seconds[name]`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def progress(self, stage: str, total: int, unit: str) -> tqdm.tqdm:
+        """A progress bar that names the phase."""
+        return progress(f"phase {self._phase}/{self._num_phases - 1} {stage}", total, unit)
+
+    def phase_scalars(self, stage: str, values: dict[str, Any], step: int) -> None:
+        """Writes numbers as `phase_<i>/<stage>/<name>`, at an epoch or step of that stage."""
+        with self._writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(f"phase_{self._phase}/{stage}/{name}", value, step)
+
+    def run_scalars(self, values: dict[str, Any]) -> None:
+        """Writes numbers as `run/<name>`, at the phase's index."""
+        with self._writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(f"run/{name}", value, self._phase)
+
+    def image(self, name: str, image: np.ndarray) -> None:
+        """Writes one uint8 image `[H, W, C]`, at the phase's index."""
+        with self._writer.as_default():
+            tf.summary.image(name, image[None], self._phase)
+
+    def flush(self) -> None:
+        """Makes everything written so far visible to TensorBoard."""
+        self._writer.flush()

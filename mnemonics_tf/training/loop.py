@@ -1,0 +1,119 @@
+"""The training loop that the model level and the balanced fine-tuning share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from mnemonics_tf import checks, runtime
+from mnemonics_tf.data import pipeline, pixels
+from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.training.sgd import SGDSettings
+from mnemonics_tf.types import LabelledImages, PixelRange
+
+# Maps normalised images `[B, H, W, C]` and labels `[B]` to named losses (shares of global means).
+BatchLosses = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Trains networks of one run: what stays the same from stage to stage.
+
+    Attributes:
+      strategy: the devices.
+      pixel_range: normalisation of the images.
+      augmentation: of the images, before normalisation.
+      tracker: told losses and learning rate after each epoch.
+    """
+
+    strategy: tf.distribute.Strategy
+    pixel_range: PixelRange
+    augmentation: pipeline.Augmentation
+    tracker: Tracker
+
+    def fit(
+        self,
+        model: Classifier,
+        batch_losses: BatchLosses,
+        data: LabelledImages,
+        settings: SGDSettings,
+        stage: str,
+        seed: int,
+    ) -> None:
+        """Trains the model's trainable variables in place by SGD. The step is traced once.
+
+        Args:
+          model: built in the strategy's scope.
+          batch_losses: calls the model; the sum of its losses is minimised.
+          data: training images and class indices.
+          settings: length and rates.
+          stage: name in progress bars and TensorBoard.
+          seed: of order and augmentation.
+
+        Raises:
+          DivergedError: a loss is NaN or infinite.
+        """
+        batches = self.strategy.experimental_distribute_dataset(
+            pipeline.training_batches(data, settings.batch_size, settings.epochs, seed, self.augmentation)
+        )
+        with self.strategy.scope():
+            optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
+            optimizer.build(model.trainable_variables)
+        replica_step = _replica_step(model, batch_losses, optimizer, settings.weight_decay, self.pixel_range)
+
+        @tf.function(input_signature=[batches.element_spec])
+        def step(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+            shares = self.strategy.run(replica_step, args=batch)
+            return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
+
+        steps_per_epoch = pipeline.num_batches(len(data), settings.batch_size)
+        iterator = iter(batches)
+        with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
+            for epoch in range(settings.epochs):
+                learning_rate = settings.learning_rate_at(epoch)
+                optimizer.learning_rate.assign(learning_rate)
+                history = []
+                for _ in range(steps_per_epoch):
+                    history.append(step(next(iterator)))
+                    bar.update()
+                # Read once an epoch: reading every step would make a GPU wait for the host.
+                means = {name: float(tf.reduce_mean([losses[name] for losses in history])) for name in history[0]}
+                checks.check_finite_losses(stage, means, f"epoch {epoch + 1} of {settings.epochs}")
+                bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=f"{sum(means.values()):.3f}")
+                self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch + 1)
+
+
+def _replica_step(
+    model: Classifier,
+    batch_losses: BatchLosses,
+    optimizer: keras.optimizers.Optimizer,
+    weight_decay: float,
+    pixel_range: PixelRange,
+) -> BatchLosses:
+    variables = model.trainable_variables
+    undecayed = {
+        id(variable)
+        for layer in model.scale_shift_layers
+        if layer.transferring
+        for variable in (layer.scale, layer.shift)
+    }
+
+    def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            losses = batch_losses(pixels.normalise(images, pixel_range), labels)
+            total = tf.add_n(list(losses.values()))
+        gradients = tape.gradient(total, variables)
+        # Gradients are added up over replicas, so each adds its share of the penalty.
+        decay = weight_decay / runtime.num_replicas()
+        decayed = [
+            gradient if id(variable) in undecayed or not decay else gradient + decay * variable
+            for gradient, variable in zip(gradients, variables, strict=True)
+        ]
+        optimizer.apply(decayed, variables)
+        return losses
+
+    return replica_step

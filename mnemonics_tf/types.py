@@ -1,0 +1,137 @@
+"""Plain data that the packages hand to one another.
+
+Letters in shapes, here and in every docstring: `B` batch, `H` height, `W` width, `C` channels, `K` old classes,
+`M` new classes, `d` width of the embedding, `n` number of exemplars, `T` inner steps.
+
+A class has two numbers. Its *id* is the data set's own; its *index* is its place in the class order and so the
+network's output that stands for it. Everything in memory uses indices, everything on disk uses ids.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledImages:
+    """Images with the class index of each.
+
+    Attributes:
+      images: `[n, H, W, C]`, uint8 in 0..255, or float32 on the same scale (exemplars stored as floats).
+      labels: `[n]`, int64.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> LabelledImages:
+        """The images at `indices` (positions or a boolean mask), in that order."""
+        return LabelledImages(self.images[indices], self.labels[indices])
+
+    def of_classes(self, classes: Any) -> LabelledImages:
+        """The images whose class is one of `classes`, in their present order."""
+        return self.take(np.isin(self.labels, np.asarray(list(classes))))
+
+    def join(self, other: LabelledImages) -> LabelledImages:
+        """These images followed by those of `other`."""
+        return LabelledImages(
+            np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels])
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelRange:
+    """How pixels 0..255 become the network's input: `(pixel / 255 - mean) / std`, a value per channel.
+
+    Attributes:
+      mean: one value per channel, on the scale 0..1.
+      std: likewise, positive.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A whole data set in memory, with its own class ids as labels.
+
+    Attributes:
+      name: as reported in results.
+      train: training images and class ids.
+      test: test images and class ids.
+      class_names: the name of each class id.
+      horizontal_flip: whether a mirrored image still shows its class (not so for digits).
+      crop_padding: pixels of padding before the random crop of training images; 0 for none.
+      pixel_range: the published statistics, or None to take them from the classes of phase 0.
+    """
+
+    name: str
+    train: LabelledImages
+    test: LabelledImages
+    class_names: tuple[str, ...]
+    horizontal_flip: bool
+    crop_padding: int
+    pixel_range: PixelRange | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)`."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """What arrives in one phase.
+
+    Attributes:
+      index: 0 for the initial phase.
+      num_old_classes: K, the classes of all earlier phases: indices 0 to K-1.
+      num_new_classes: M: indices K to K+M-1.
+      train: training images of the new classes only.
+    """
+
+    index: int
+    num_old_classes: int
+    num_new_classes: int
+    train: LabelledImages
+
+    @property
+    def num_classes(self) -> int:
+        """Classes seen once the phase is over: K + M."""
+        return self.num_old_classes + self.num_new_classes
+
+    @property
+    def new_classes(self) -> range:
+        """Indices of the classes that arrive."""
+        return range(self.num_old_classes, self.num_classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseResult:
+    """What one phase reached. Percentages, a value per classifier (`cnn`: the head, `nme`: nearest mean of exemplars).
+
+    Attributes:
+      phase: index of the phase.
+      num_classes: classes seen so far.
+      accuracy: top-1 on the test images of all classes seen so far (A_i of the paper).
+      initial_classes_accuracy: top-1 on the test images of the classes of phase 0.
+      group_accuracy: top-1 on the test images of each phase's classes, in the order of the phases.
+      exemplars_per_class: how many exemplars are kept of a class (the smallest number, if they differ).
+      seconds: duration of each stage.
+    """
+
+    phase: int
+    num_classes: int
+    accuracy: dict[str, float]
+    initial_classes_accuracy: dict[str, float]
+    group_accuracy: dict[str, list[float]]
+    exemplars_per_class: int
+    seconds: dict[str, float]
