@@ -177,7 +177,7 @@ class ExemplarOptimiser:
                     variable.assign(tf.clip_by_value(variable - rate * meta.exemplars, low, high))
                     total += float(meta.loss)
                     bar.update()
-                    bar.set_postfix(loss=f"{total / (step + 1):.3f}")
+                    bar.set_postfix(loss=f"{total / (step + 1):.3f}", refresh=False)
                 self._tracker.phase_scalars(stage, {"meta_loss": total / steps, "learning_rate": rate}, epoch + 1)
         return LabelledImages(pixels.denormalise(variable.numpy(), self._pixel_range), exemplars.labels)
 

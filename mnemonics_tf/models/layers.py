@@ -108,10 +108,14 @@ class ScaleShiftConv2D(_ScaleShiftLayer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         kernel, bias = self._effective_weights()
-        # Symmetric padding, as the published networks have it; "SAME" pads strided convolutions on one side only.
-        pad = self.kernel_size // 2
-        padding = [[0, 0], [pad, pad], [pad, pad], [0, 0]]
-        outputs = tf.nn.conv2d(inputs, kernel, self.strides, padding)
+        if self.strides > 1 and self.kernel_size > 1:
+            # Symmetric, as the published networks have it; "SAME" pads strided convolutions on one side only. As an
+            # operation of its own, because convolution with explicit padding takes nearly twice as long on a CPU.
+            pad = self.kernel_size // 2
+            inputs = tf.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+            outputs = tf.nn.conv2d(inputs, kernel, self.strides, "VALID")
+        else:
+            outputs = tf.nn.conv2d(inputs, kernel, self.strides, "SAME")
         return outputs if bias is None else tf.nn.bias_add(outputs, bias)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -83,7 +83,7 @@ class Trainer:
                 # Read once an epoch: reading every step would make a GPU wait for the host.
                 means = {name: float(tf.reduce_mean([losses[name] for losses in history])) for name in history[0]}
                 checks.check_finite_losses(stage, means, f"epoch {epoch + 1} of {settings.epochs}")
-                bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=f"{sum(means.values()):.3f}")
+                bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=f"{sum(means.values()):.3f}", refresh=False)
                 self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch + 1)
 
 
