@@ -66,7 +66,7 @@ def resolved() -> str:
 
 def _explain(error: Exception) -> str:
     text = str(error)
-    where = re.search(r'In (?:file|bindings string)[^\n]*', text)
+    where = re.search(r"In (?:file|bindings string)[^\n]*", text)
     place = f" ({where.group(0)[0].lower()}{where.group(0)[1:].strip()})" if where else ""
     first = text.strip().splitlines()[0].rstrip(".")
     unknown = re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text)

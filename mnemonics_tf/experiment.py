@@ -72,9 +72,7 @@ class Run:
         protocol, network = Protocol(), ResNet()
         runtime.seed_everything(experiment.seed, experiment.deterministic)
         self._stream = ClassStream(experiment.dataset(), protocol)
-        self._budget.check_fits(
-            self._stream.phase_sizes, self._stream.smallest_class, self._exemplar_level.num_parts
-        )
+        self._budget.check_fits(self._stream.phase_sizes, self._stream.smallest_class, self._exemplar_level.num_parts)
         dataset = self._stream.dataset
         self._factory = ClassifierFactory(network, dataset.image_shape, self._model_level.scale_form)
         network.check_image_shape(dataset.image_shape)

@@ -6,7 +6,7 @@ The same output folder and configuration go on where an earlier process stopped.
 import os
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 # TensorFlow takes seconds to import, and --help needs none of it: it is imported once the flags are known.
 
@@ -22,6 +22,8 @@ def main(argv: list[str]) -> int:
     from mnemonics_tf import screen
     from mnemonics_tf.checks import UsageError
 
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.FATAL)
     with screen.quiet():
         from mnemonics_tf import config, experiment
         from mnemonics_tf.report import summary

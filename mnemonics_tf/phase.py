@@ -127,9 +127,7 @@ class PhaseRunner:
         count = self.budget.count(phase.num_classes)
         return self.budget.select(phase.train, features, count, self._generator(phase, "select_exemplars"))
 
-    def _learn_exemplars(
-        self, phase: Phase, exemplars: LabelledImages, optimiser: ExemplarOptimiser
-    ) -> LabelledImages:
+    def _learn_exemplars(self, phase: Phase, exemplars: LabelledImages, optimiser: ExemplarOptimiser) -> LabelledImages:
         if not self.budget.learns:
             return exemplars
         learned = optimiser.learn(exemplars, phase.train, self._generator(phase, "learn_exemplars"))
@@ -173,7 +171,7 @@ class PhaseRunner:
                     memory.model,
                     self.factory,
                     self.stream.pixel_range,
-                    self.stream.class_order[: phase.num_classes],
+                    self.stream.class_order[: phase.num_classes].tolist(),
                     self.stream.class_names[: phase.num_classes],
                 )
             result = self._result(phase, memory, predictions)

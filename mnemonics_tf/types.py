@@ -40,9 +40,7 @@ class LabelledImages:
 
     def join(self, other: LabelledImages) -> LabelledImages:
         """These images followed by those of `other`."""
-        return LabelledImages(
-            np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels])
-        )
+        return LabelledImages(np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import gin
 import numpy as np
@@ -87,13 +87,18 @@ class ExemplarOptimiser:
     """
 
     def __init__(self, model: Classifier, pixel_range: PixelRange, settings: ExemplarLevel, tracker: Tracker):
-        def loss(params: list[tf.Tensor], images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        def classification_loss(params: Sequence[tf.Tensor], images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             logits = functional_call(model, params, images).logits
             return tf.reduce_mean(losses.cross_entropy(logits, labels))
 
         self._params = parameters(model)
         self._engine = MetaGradientEngine(
-            loss, loss, settings.inner_sgd, self._params, model.backbone.input_shape[1:], settings.engine
+            classification_loss,
+            classification_loss,
+            settings.inner_sgd,
+            self._params,
+            model.backbone.input_shape[1:],
+            settings.engine,
         )
         self._pixel_range = pixel_range
         self._settings = settings
@@ -172,10 +177,11 @@ class ExemplarOptimiser:
                         pixels.normalise(batch.images, self._pixel_range),
                         tf.constant(batch.labels),
                     )
-                    checks.check_finite_losses(stage, {"meta_loss": float(meta.loss)}, f"epoch {epoch + 1}, step {step + 1}")
+                    loss = float(meta.loss)
+                    checks.check_finite_losses(stage, {"meta_loss": loss}, f"epoch {epoch + 1}, step {step + 1}")
                     # Projected gradient descent: pixels stay those of an image that can be stored.
                     variable.assign(tf.clip_by_value(variable - rate * meta.exemplars, low, high))
-                    total += float(meta.loss)
+                    total += loss
                     bar.update()
                     bar.set_postfix(loss=f"{total / (step + 1):.3f}", refresh=False)
                 self._tracker.phase_scalars(stage, {"meta_loss": total / steps, "learning_rate": rate}, epoch + 1)
@@ -198,9 +204,7 @@ def split_within_classes(labels: np.ndarray, num_parts: int, generator: np.rando
     return [np.sort(np.concatenate(part)) for part in parts]
 
 
-def _endless_batches(
-    data: LabelledImages, batch_size: int, generator: np.random.Generator
-) -> Iterator[LabelledImages]:
+def _endless_batches(data: LabelledImages, batch_size: int, generator: np.random.Generator) -> Iterator[LabelledImages]:
     """Full batches of shuffled passes over the data, for ever; all of the data where it is less than a batch."""
     batch_size = min(batch_size, len(data))
     while True:

@@ -31,8 +31,7 @@ class InnerSGD:
     def step(self, params: Sequence[tf.Tensor], velocity: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]):
         """Returns `(params', velocity')`."""
         new_velocity = [
-            self.momentum * m + g + self.weight_decay * p
-            for p, m, g in zip(params, velocity, gradients, strict=True)
+            self.momentum * m + g + self.weight_decay * p for p, m, g in zip(params, velocity, gradients, strict=True)
         ]
         return [p - self.learning_rate * m for p, m in zip(params, new_velocity, strict=True)], new_velocity
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf.models.layers import CosineHead, _ScaleShiftLayer
+from mnemonics_tf.models.layers import CosineHead, ScaleShiftLayer
 from mnemonics_tf.models.resnet import ResNet
 
 
@@ -37,9 +37,10 @@ class Classifier(keras.Model):
     """
 
     def __init__(self, backbone: keras.Model, num_old_classes: int, num_new_classes: int, **kwargs):
-        super().__init__(**kwargs)
+        # Keras casts what a model is called with to the model's own dtype, which is not that of its layers by itself.
+        super().__init__(dtype=backbone.output.dtype, **kwargs)
         self.backbone = backbone
-        self.head = CosineHead(num_old_classes, num_new_classes, dtype=backbone.dtype_policy, name="head")
+        self.head = CosineHead(num_old_classes, num_new_classes, dtype=backbone.output.dtype, name="head")
         self.head.build(backbone.output_shape)
         self.built = True
 
@@ -54,9 +55,9 @@ class Classifier(keras.Model):
         return Outputs(features, scores, logits)
 
     @property
-    def scale_shift_layers(self) -> list[_ScaleShiftLayer]:
+    def scale_shift_layers(self) -> list[ScaleShiftLayer]:
         """The layers that weight transfer scales and shifts."""
-        return [layer for layer in self.backbone.layers if isinstance(layer, _ScaleShiftLayer)]
+        return [layer for layer in self.backbone.layers if isinstance(layer, ScaleShiftLayer)]
 
     def train_all(self) -> None:
         """Trains every weight, old head weights included; scale and shift are out of the computation."""
@@ -74,8 +75,7 @@ class Classifier(keras.Model):
     def _set_trained(self, transferring: bool, old_head: bool) -> None:
         for layer in self.scale_shift_layers:
             layer.set_transferring(transferring)
-        if self.head.old_kernel is not None:
-            self.head.old_kernel.trainable = old_head
+        self.head.train_old_kernel(old_head)
 
     def fold(self) -> None:
         """Folds scale and shift into the weights (Eq. 14). Outputs do not change."""
@@ -109,8 +109,7 @@ class ClassifierFactory:
         """
         grown = self.build(previous.num_classes, num_new_classes)
         grown.backbone.set_weights(previous.backbone.get_weights())
-        grown.head.old_kernel.assign(previous.head.kernel)
-        grown.head.eta.assign(previous.head.eta)
+        grown.head.continue_from(previous.head)
         return grown
 
 

@@ -23,7 +23,7 @@ from mnemonics_tf import checks
 SCALE_FORMS = ("per_neuron", "per_kernel")
 
 
-class _ScaleShiftLayer(keras.layers.Layer):
+class ScaleShiftLayer(keras.layers.Layer):
     """What the two layers share: the variables, the switch and the folding.
 
     Args:
@@ -85,14 +85,14 @@ class _ScaleShiftLayer(keras.layers.Layer):
         return self.kernel * self.scale, self.bias + self.shift
 
 
-class ScaleShiftConv2D(_ScaleShiftLayer):
+class ScaleShiftConv2D(ScaleShiftLayer):
     """2D convolution of `[B, H, W, C]`, zero-padded by half the kernel, with optional scale and shift.
 
     Args:
       filters: number of output channels.
       kernel_size: side of the square kernel.
       strides: step in both directions.
-      scale_form: see `_ScaleShiftLayer`.
+      scale_form: see `ScaleShiftLayer`.
     """
 
     def __init__(self, filters: int, kernel_size: int, strides: int = 1, scale_form: str | None = None, **kwargs):
@@ -100,7 +100,7 @@ class ScaleShiftConv2D(_ScaleShiftLayer):
         self.kernel_size = kernel_size
         self.strides = strides
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.units)
         # He et al. with fan-out: keeps the variance of gradients, not of activations, from layer to layer.
         initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
@@ -125,15 +125,15 @@ class ScaleShiftConv2D(_ScaleShiftLayer):
         return input_shape[0], side(input_shape[1]), side(input_shape[2]), self.units
 
 
-class ScaleShiftDense(_ScaleShiftLayer):
+class ScaleShiftDense(ScaleShiftLayer):
     """Dense layer `[B, inputs] -> [B, units]` with optional scale and shift.
 
     Args:
       units: number of outputs.
-      scale_form: see `_ScaleShiftLayer`.
+      scale_form: see `ScaleShiftLayer`.
     """
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         self._add_weights((input_shape[-1], self.units), keras.initializers.GlorotUniform())
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -181,7 +181,7 @@ class CosineHead(keras.layers.Layer):
         self.num_old_classes = num_old_classes
         self.num_new_classes = num_new_classes
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         width = input_shape[-1]
         limit = 1.0 / math.sqrt(width)
 
@@ -198,6 +198,18 @@ class CosineHead(keras.layers.Layer):
         """`[d, K + M]`: the class weights in the order of the outputs."""
         new = tf.convert_to_tensor(self.new_kernel)
         return new if self.old_kernel is None else tf.concat([tf.convert_to_tensor(self.old_kernel), new], axis=1)
+
+    def continue_from(self, previous: CosineHead) -> None:
+        """Takes the weights of old classes, and eta, from the head of the phase before."""
+        if self.old_kernel is None:
+            raise ValueError("This head has no old classes: build it with num_old_classes = K of the phase before.")
+        self.old_kernel.assign(previous.kernel)
+        self.eta.assign(previous.eta)
+
+    def train_old_kernel(self, trained: bool) -> None:
+        """Whether the weights of old classes are trained."""
+        if self.old_kernel is not None:
+            self.old_kernel.trainable = trained
 
     def call(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Features `[B, d]` to `(scores, logits)`, each `[B, K + M]`: cosines, and cosines times eta."""

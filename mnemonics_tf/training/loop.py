@@ -83,7 +83,8 @@ class Trainer:
                 # Read once an epoch: reading every step would make a GPU wait for the host.
                 means = {name: float(tf.reduce_mean([losses[name] for losses in history])) for name in history[0]}
                 checks.check_finite_losses(stage, means, f"epoch {epoch + 1} of {settings.epochs}")
-                bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=f"{sum(means.values()):.3f}", refresh=False)
+                loss = sum(means.values())
+                bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=f"{loss:.3f}", refresh=False)
                 self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch + 1)
 
 
@@ -103,10 +104,16 @@ def _replica_step(
     }
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.GradientTape() as tape:
+        # Watched by name: on its own a tape passes over variables that were not trainable when they were made, as the
+        # scale and shift of weight transfer were not.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
             losses = batch_losses(pixels.normalise(images, pixel_range), labels)
             total = tf.add_n(list(losses.values()))
-        gradients = tape.gradient(total, variables)
+        gradients = tape.gradient(total, [variable.value for variable in variables])
+        missing = [variable.path for variable, gradient in zip(variables, gradients, strict=True) if gradient is None]
+        if missing:
+            raise ValueError(f"The loss does not depend on the trained variables {', '.join(missing)}.")
         # Gradients are added up over replicas, so each adds its share of the penalty.
         decay = weight_decay / runtime.num_replicas()
         decayed = [

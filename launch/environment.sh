@@ -1,0 +1,36 @@
+# Sourced by the other scripts: a virtual environment in .venv with the package and its requirements.
+# Usage: . launch/environment.sh [further requirements file ...]
+# Goes to the project's folder and sets PYTHON. Installs only what changed since the last call.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+set_up_environment() {
+    local python stamp wanted requirements=("-r" "requirements.txt") file
+    for file in "$@"; do requirements+=("-r" "$file"); done
+    for python in python3.13 python3.12 python3.11 python3; do
+        if command -v "$python" >/dev/null && "$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            break
+        fi
+        python=""
+    done
+    if [ -z "$python" ]; then
+        echo "No Python 3.11 or newer with the venv module was found. Install it (Debian: apt-get install python3-venv)." >&2
+        return 2
+    fi
+    stamp=".venv/installed-$(printf '%s' "$*" | cksum | cut -d' ' -f1)"
+    wanted=$(cat setup.py requirements.txt "$@" mnemonics_tf/__init__.py | cksum)
+    PYTHON="$PWD/.venv/bin/python"
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$PYTHON" -c '' 2>/dev/null; then
+        return 0
+    fi
+    echo "Installing TensorFlow and the rest into .venv (some 2 GB, a few minutes; only once) ..."
+    if ! "$PYTHON" -c '' 2>/dev/null; then
+        rm -rf .venv
+        "$python" -m venv .venv
+    fi
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check "${requirements[@]}"
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+    printf '%s' "$wanted" >"$stamp"
+}
+
+set_up_environment "$@"

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Sets everything up and runs the main job on the embedded digits: LUCIR w/ mnemonics, 5 classes, then 5 phases of one.
+# Usage: bash launch/quickstart.sh     (from any folder; a second call shows the finished run)
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+"$PYTHON" -m mnemonics_tf.main --gin_file=configs/lucir_digits.gin --output_dir=runs/quickstart
+
+cat <<END
+
+What to do next (in $PWD, after: source .venv/bin/activate):
+  look at the learning curves and the learned images    tensorboard --logdir runs/quickstart/tensorboard
+  see what the mnemonics add: the base method alone     python -m mnemonics_tf.main --gin_file=configs/lucir_digits.gin --gin_file=configs/base_method.gin
+  go on to CIFAR-100                                    python -m mnemonics_tf.main --gin_file=configs/lucir_cifar100_short.gin
+END

@@ -1,0 +1,32 @@
+"""Packaging. The version stands in mnemonics_tf/__init__.py alone."""
+
+import pathlib
+import re
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / "mnemonics_tf/__init__.py").read_text(encoding="utf-8"))
+
+setuptools.setup(
+    name="mnemonics_tf",
+    version=VERSION.group(1),
+    description="Class-incremental learning with exemplars that are learned, in TensorFlow and Keras",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=setuptools.find_packages(include=["mnemonics_tf", "mnemonics_tf.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.5",
+        "gin-config>=0.5",
+        "importlib_resources>=6",
+        "keras>=3.15",
+        "numpy>=2.0",
+        "scikit-learn>=1.5",
+        "tensorboard>=2.21",
+        "tensorflow>=2.21",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm>=4.66",
+    ],
+)

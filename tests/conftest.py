@@ -1,0 +1,76 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A run of two phases that takes seconds: 5 digits, then the 5 others, on a network of one block.
+TINY_BINDINGS = (
+    "Protocol.num_phases = 1",
+    "ResNet.blocks = (1,)",
+    "ResNet.widths = (8,)",
+    "ResNet.embedding_dim = 8",
+    "ModelLevel.epochs = 2",
+    "ModelLevel.milestones = (1,)",
+    "ExemplarMemory.per_class = 4",
+    "ExemplarLevel.epochs = 1",
+    "ExemplarLevel.steps_per_epoch = 2",
+    "ExemplarLevel.inner_steps = 2",
+    "BalancedFinetune.epochs = 1",
+)
+
+
+def tiny_arguments(output_dir: Path, *bindings: str) -> list[str]:
+    """Arguments of `mnemonics_tf.main` for the tiny run with further bindings."""
+    return [
+        f"--gin_file={ROOT / 'configs/lucir_digits.gin'}",
+        *(f"--gin_param={binding}" for binding in (*TINY_BINDINGS, *bindings)),
+        f"--output_dir={output_dir}",
+    ]
+
+
+def run_main(arguments: Sequence[str]) -> subprocess.CompletedProcess:
+    """Runs `python -m mnemonics_tf.main` as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "mnemonics_tf.main", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny run. Read only."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    finished = run_main(tiny_arguments(folder))
+    if finished.returncode:
+        raise RuntimeError(f"The tiny run failed:\n{finished.stderr}")
+    (folder.parent / "stdout.txt").write_text(finished.stdout)
+    (folder.parent / "stderr.txt").write_text(finished.stderr)
+    return folder
+
+
+@pytest.fixture
+def call_main(capsys: pytest.CaptureFixture) -> Callable[[Sequence[str]], tuple[int, str]]:
+    """Calls `main` in this process: returns its exit code and what it wrote to standard error."""
+    from absl import flags
+    from absl.testing import flagsaver
+
+    from mnemonics_tf import main
+
+    def call(arguments: Sequence[str]) -> tuple[int, str]:
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            rest = flags.FLAGS(["mnemonics_tf", *arguments])
+            code = main.main(rest)
+        return code, capsys.readouterr().err
+
+    return call

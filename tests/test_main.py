@@ -1,0 +1,222 @@
+"""Runs through the command line, and the files they leave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_main, tiny_arguments
+
+from mnemonics_tf.data.class_order import class_order
+
+
+@pytest.fixture(scope="module")
+def results(tiny_run):
+    return json.loads((tiny_run / "results.json").read_text())
+
+
+def test_run_leaves_the_documented_files(tiny_run):
+    assert (tiny_run / "config.gin").is_file()
+    assert list((tiny_run / "tensorboard").glob("events.*"))
+    for phase in ("000", "001"):
+        folder = tiny_run / "phases" / phase
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"checkpoint", "exemplars.npz", "metrics.json", "saved_model", "COMPLETE"}
+
+
+def test_results_hold_what_the_schema_says(results):
+    assert results["schema_version"] == 1
+    assert (results["dataset"], results["method"], results["exemplars"]) == ("digits", "lucir", "mnemonics")
+    assert results["class_order"] == class_order(10, 1993).tolist()
+    assert [phase["num_classes"] for phase in results["phases"]] == [5, 10]
+    for name in ("cnn", "nme"):
+        accuracies = [phase["accuracy"][name] for phase in results["phases"]]
+        assert results["average_accuracy"][name] == pytest.approx(sum(accuracies) / 2)
+        first, last = (phase["initial_classes_accuracy"][name] for phase in results["phases"])
+        assert results["forgetting"][name] == pytest.approx(first - last)
+        assert len(results["phases"][1]["group_accuracy"][name]) == 2
+        assert all(0 <= value <= 100 for value in accuracies)
+    stages = {"train_model", "select_exemplars", "learn_exemplars", "adjust_exemplars", "finetune_balanced"}
+    assert stages <= set(results["phases"][1]["seconds"])
+
+
+def test_exemplars_are_learned_and_adjusted(tiny_run, results):
+    with np.load(tiny_run / "phases/000/exemplars.npz", allow_pickle=False) as arrays:
+        first_images, first_labels = arrays["images"], arrays["labels"]
+    with np.load(tiny_run / "phases/001/exemplars.npz", allow_pickle=False) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    assert images.dtype == np.uint8
+    assert images.shape == (40, 8, 8, 1)
+    # Class ids of the data set, in the order of arrival.
+    np.testing.assert_array_equal(labels, np.repeat(results["class_order"], 4))
+    np.testing.assert_array_equal(first_labels, labels[:20])
+    assert (first_images != images[:20]).any()
+
+
+def test_screen_shows_a_table_and_no_library_noise(tiny_run):
+    stdout = (tiny_run.parent / "stdout.txt").read_text()
+    stderr = (tiny_run.parent / "stderr.txt").read_text()
+    assert "average" in stdout
+    assert str(tiny_run / "results.json") in stdout
+    noise = [line for line in stderr.replace("\r", "\n").splitlines() if line.strip() and not line.startswith("phase ")]
+    assert not noise
+
+
+def test_resumed_run_ends_like_one_that_was_never_killed(tiny_run, results, tmp_path):
+    folder = tmp_path / "resumed"
+    shutil.copytree(tiny_run, folder)
+    shutil.rmtree(folder / "phases/001")
+    (folder / "phases/001.partial").mkdir()  # what a killed process leaves
+    finished = run_main(tiny_arguments(folder))
+    assert finished.returncode == 0, finished.stderr
+    assert "phase 0" not in finished.stderr
+    for name in ("phases/000/exemplars.npz", "phases/001/exemplars.npz"):
+        assert (folder / name).read_bytes() == (tiny_run / name).read_bytes()
+    resumed = json.loads((folder / "results.json").read_text())
+    assert resumed["average_accuracy"] == results["average_accuracy"]
+    assert not (folder / "phases/001.partial").exists()
+
+
+def test_same_seed_gives_the_same_bytes(tiny_run, tmp_path):
+    finished = run_main(tiny_arguments(tmp_path / "again"))
+    assert finished.returncode == 0, finished.stderr
+    for phase in ("000", "001"):
+        name = f"phases/{phase}/exemplars.npz"
+        assert (tmp_path / "again" / name).read_bytes() == (tiny_run / name).read_bytes()
+
+
+def test_finished_run_shows_its_result_again(tiny_run, call_main):
+    before = (tiny_run / "phases/001/COMPLETE").stat().st_mtime
+    assert call_main(tiny_arguments(tiny_run)) == (0, "")
+    assert (tiny_run / "phases/001/COMPLETE").stat().st_mtime == before
+
+
+def test_saved_model_serves_without_this_package(tiny_run, tmp_path):
+    from sklearn.datasets import load_digits
+
+    images = np.rint(load_digits().images[:50, ..., None] * (255 / 16)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    script = textwrap.dedent("""
+        import sys
+        sys.modules["mnemonics_tf"] = None  # importing it would fail
+        import numpy as np, tensorflow as tf
+        model = tf.saved_model.load(sys.argv[1])
+        served = model.signatures["serving_default"](images=tf.constant(np.load("images.npy")))
+        direct = model.serve(tf.constant(np.load("images.npy")))
+        columns = model.classes()
+        np.savez("served.npz", direct=direct["probabilities"], columns=columns["class_ids"],
+                 names=[name.decode() for name in columns["class_names"].numpy()],
+                 **{key: value for key, value in served.items() if key != "class_names"},
+                 class_names=[name.decode() for name in served["class_names"].numpy()])
+    """)
+    command = [sys.executable, "-c", script, str(tiny_run / "phases/001/saved_model")]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    served = np.load(tmp_path / "served.npz")
+    expected = _probabilities_in_this_process(tiny_run, images)
+    np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
+    np.testing.assert_array_equal(served["direct"], served["probabilities"])
+    order = class_order(10, 1993)
+    np.testing.assert_array_equal(served["columns"], order)
+    np.testing.assert_array_equal(served["class_ids"], order[expected.argmax(axis=1)])
+    np.testing.assert_array_equal(served["class_names"], [str(class_id) for class_id in served["class_ids"]])
+    assert served["embeddings"].shape == (50, 8)
+
+
+def _probabilities_in_this_process(run, images):
+    """Restores the checkpoint of phase 1 and normalises by hand: mean and deviation of phase 0's training images."""
+    from mnemonics_tf.data.sources import digits
+    from mnemonics_tf.models.classifier import ClassifierFactory
+    from mnemonics_tf.models.resnet import ResNet
+
+    train = digits().train
+    seen = train.images[np.isin(train.labels, class_order(10, 1993)[:5])] / 255.0
+    model = ClassifierFactory(ResNet((1,), (8,), embedding_dim=8), (8, 8, 1), "per_neuron").build(5, 5)
+    model.load_weights(run / "phases/001/checkpoint/model.weights.h5")
+    logits = model((images / 255.0 - seen.mean()) / seen.std()).logits.numpy().astype(np.float64)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def test_help_is_quick():
+    start = time.perf_counter()
+    finished = subprocess.run(
+        [sys.executable, "-m", "mnemonics_tf.main", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    # Importing TensorFlow alone takes longer than this.
+    assert time.perf_counter() - start < 3
+    assert "--gin_file" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        (["Experimnt.seed = 1"], "Did you mean 'Experiment'"),
+        (["ModelLevel.epoch = 1"], "Did you mean 'epochs'"),
+        (["Experiment.method = @lucyr"], "Did you mean 'lucir'"),
+        (["Protocol.num_phases = 3"], "cannot be dealt evenly"),
+        (["ExemplarMemory.per_class = 1000"], "the smallest class has"),
+        (["ExemplarMemory.per_class = 1"], "splits each class in 2 parts"),
+        (["ModelLevel.epochs = 'many'"], "ModelLevel.epochs = 'many'"),
+        (["ModelLevel.weight_transfer = 'per_neurone'"], "Did you mean 'per_neuron'"),
+        (["ResNet.widths = (8, 16)"], "one number of blocks and one width"),
+        (["ResNet.blocks = (1,1,1,1,1)", "ResNet.widths = (8,8,8,8,8)"], "too small for a ResNet"),
+        (["Experiment.dataset = @tfds", "tfds.name = 'cifr100'"], "Did you mean 'cifar100'"),
+        (["this is no binding"], "configuration cannot be read"),
+    ],
+)
+def test_user_mistake_is_one_clear_line_and_touches_nothing(call_main, tmp_path, bindings, message):
+    code, shown = call_main(tiny_arguments(tmp_path / "run", *bindings))
+    assert code == 2
+    assert message in shown
+    assert shown.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_config_names_the_nearest_file(call_main):
+    code, shown = call_main([f"--gin_file={ROOT}/configs/lucir_digit.gin"])
+    assert code == 2
+    assert "Did you mean 'lucir_digits.gin'" in shown
+
+
+def test_run_of_another_configuration_is_refused_with_the_difference(tiny_run, call_main):
+    before = sorted(path.stat().st_mtime for path in tiny_run.rglob("*"))
+    code, shown = call_main(tiny_arguments(tiny_run, "ModelLevel.weight_decay = 0.25"))
+    assert code == 2
+    assert "+ModelLevel.weight_decay = 0.25" in shown
+    assert sorted(path.stat().st_mtime for path in tiny_run.rglob("*")) == before
+
+
+def test_unusable_output_folders_are_refused(call_main, tmp_path):
+    (tmp_path / "file").write_text("something")
+    for folder, message in ((tmp_path / "file", "a file is there"), ("/proc/runs/x", "cannot write there")):
+        code, shown = call_main(tiny_arguments(folder))
+        assert code == 2
+        assert message in shown
+    assert (tmp_path / "file").read_text() == "something"
+
+
+def test_damaged_phase_is_refused(tiny_run, call_main, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(tiny_run, folder)
+    exemplars = folder / "phases/001/exemplars.npz"
+    exemplars.write_bytes(exemplars.read_bytes()[:-100])
+    code, shown = call_main(tiny_arguments(folder))
+    assert code == 2
+    assert "exemplars.npz is missing or was damaged" in shown
+
+
+def test_nan_loss_names_its_stage_and_keeps_earlier_phases(call_main, tmp_path):
+    # The less-forget term exists from phase 1 on; this weight overflows float32 there.
+    code, shown = call_main(tiny_arguments(tmp_path / "run", "lucir.less_forget_weight = 1e38"))
+    assert code == 2
+    assert "in stage train_model" in shown
+    assert (tmp_path / "run/phases/000/COMPLETE").is_file()
+    assert not (tmp_path / "run/phases/001").exists()
+    assert json.loads((tmp_path / "run/results.json").read_text())["phases"][0]["num_classes"] == 5
