@@ -90,7 +90,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    runtime.seed_everything(0, deterministic=True)
+    runtime.make_deterministic()
+    runtime.seed_initial_weights(0)
     strategy = runtime.create_strategy()
     generator = np.random.default_rng(0)
     count = STEPS * BATCH_SIZE

@@ -74,13 +74,15 @@ class RunDirectory:
             raise checks.UsageError(
                 f"--output_dir = {self.path}: the folder is not empty and holds no run (no config.gin). Name another."
             )
+        is_new = not os.path.exists(self.path)
         try:
+            os.makedirs(self.path, exist_ok=True)
+            # Written even if it is there: that shows whether the folder can be written to.
+            _write_atomically(self._config, config)
             os.makedirs(os.path.join(self.path, "phases"), exist_ok=True)
-            if not os.path.exists(self._config):
-                _write_atomically(self._config, config)
-            else:
-                _check_writable(self.path)
         except OSError as error:
+            if is_new and os.path.isdir(self.path) and not os.listdir(self.path):
+                os.rmdir(self.path)
             raise checks.UsageError(
                 f"--output_dir = {self.path}: cannot write there ({error.strerror}). Name a folder you can write to."
             ) from error
@@ -173,15 +175,12 @@ def _flush(path: str) -> None:
 
 def _write_atomically(path: str, text: str) -> None:
     partial = f"{path}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def _check_writable(folder: str) -> None:
-    probe = os.path.join(folder, ".writable")
-    with open(probe, "w", encoding="utf-8"):
-        pass
-    os.remove(probe)
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)

@@ -30,6 +30,13 @@ def check_positive_integer(**values: int) -> None:
             raise UsageError(f"{name} = {value!r}: expected a whole number of at least 1.")
 
 
+def check_non_negative_integer(**values: int) -> None:
+    """Raises UsageError unless every value is a whole number of at least 0 (seeds are)."""
+    for name, value in values.items():
+        if not _is_integer(value) or value < 0:
+            raise UsageError(f"{name} = {value!r}: expected a whole number of at least 0.")
+
+
 def check_non_negative(**values: float) -> None:
     """Raises UsageError unless every value is a number of at least zero."""
     for name, value in values.items():
@@ -69,7 +76,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_integer(value: Any) -> bool:

@@ -41,13 +41,20 @@ class Experiment:
       deterministic: the same bits in every run on the same machine, at some cost in speed on GPUs.
     """
 
-    dataset: Callable[[], Dataset] = gin.REQUIRED
-    method: Callable[[], LUCIR] = gin.REQUIRED
+    # None is refused below, with a better message than gin's own.
+    dataset: Callable[[], Dataset] = None  # type: ignore[assignment]
+    method: Callable[[], LUCIR] = None  # type: ignore[assignment]
     seed: int = 0
     deterministic: bool = True
 
     def __post_init__(self):
-        checks.check_non_negative(**{"Experiment.seed": self.seed})
+        checks.check_non_negative_integer(**{"Experiment.seed": self.seed})
+        for name, example in (("dataset", "@digits"), ("method", "@lucir")):
+            value = getattr(self, name)
+            if not callable(value):
+                raise checks.UsageError(
+                    f"Experiment.{name} = {value!r}: expected a reference such as {example}, without parentheses."
+                )
 
 
 class Run:
@@ -70,7 +77,8 @@ class Run:
         self._model_level = ModelLevel()
         self._finetuning = BalancedFinetune()
         protocol, network = Protocol(), ResNet()
-        runtime.seed_everything(experiment.seed, experiment.deterministic)
+        if experiment.deterministic:
+            runtime.make_deterministic()
         self._stream = ClassStream(experiment.dataset(), protocol)
         self._budget.check_fits(self._stream.phase_sizes, self._stream.smallest_class, self._exemplar_level.num_parts)
         dataset = self._stream.dataset

@@ -111,6 +111,7 @@ class PhaseRunner:
         return Memory(model, load_exemplars(os.path.join(folder, "exemplars.npz"), self.stream.class_order))
 
     def _train_model(self, phase: Phase, memory: Memory | None) -> Classifier:
+        runtime.seed_initial_weights(runtime.stage_seed(self.seed, phase.index, "initial_weights"))
         return train_model(
             memory.model if memory else None,
             phase,

@@ -16,16 +16,14 @@ def create_strategy() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(names)
 
 
-def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seeds Python, NumPy and TensorFlow (the initial weights come from there).
+def make_deterministic() -> None:
+    """Makes TensorFlow's operations give the same bits in every run of this process's machine, for good."""
+    tf.config.experimental.enable_op_determinism()
 
-    Args:
-      seed: of the run.
-      deterministic: also make TensorFlow's operations give the same bits in every run, at some cost in speed.
-    """
+
+def seed_initial_weights(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow, from which Keras draws initial weights."""
     keras.utils.set_random_seed(seed)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
 
 
 def stage_seed(seed: int, *names: str | int) -> int:

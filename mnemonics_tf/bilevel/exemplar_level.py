@@ -142,7 +142,7 @@ class ExemplarOptimiser:
                 present.take(complement),
                 self._settings.adjust_learning_rate,
                 generator,
-                f"adjust_exemplars {index + 1}/{len(parts)}",
+                f"adjust_exemplars_part{index + 1}",
             )
             images[part] = adjusted.images
         return LabelledImages(images, exemplars.labels)

@@ -27,7 +27,9 @@ class Protocol:
     order_seed: int | None = 1993
 
     def __post_init__(self):
-        checks.check_non_negative(**{"Protocol.num_phases": self.num_phases})
+        checks.check_non_negative_integer(**{"Protocol.num_phases": self.num_phases})
+        if self.order_seed is not None:
+            checks.check_non_negative_integer(**{"Protocol.order_seed": self.order_seed})
         share = self.initial_share
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise checks.UsageError(f"Protocol.initial_share = {share!r}: expected a number from 0 to 1.")

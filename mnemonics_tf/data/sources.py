@@ -27,6 +27,7 @@ def digits(test_share: float = 0.25, split_seed: int = 0) -> Dataset:
     from sklearn.datasets import load_digits  # a second of import that other sources need not pay
 
     checks.check_fraction(**{"digits.test_share": test_share})
+    checks.check_non_negative_integer(**{"digits.split_seed": split_seed})
     raw = load_digits()
     images = np.rint(raw.images[..., None] * (255 / 16)).astype(np.uint8)  # published as 0..16
     labels = raw.target.astype(np.int64)
@@ -48,7 +49,7 @@ def digits(test_share: float = 0.25, split_seed: int = 0) -> Dataset:
 
 @gin.configurable("tfds")
 def tfds_source(
-    name: str = gin.REQUIRED,
+    name: str | None = None,
     data_dir: str | None = None,
     image_size: int | None = None,
     horizontal_flip: bool = True,
@@ -66,9 +67,11 @@ def tfds_source(
     Raises:
       UsageError: no such data set, no data and no way to download it, or a set without images and labels.
     """
+    if not isinstance(name, str):
+        raise checks.UsageError(f"tfds.name = {name!r}: expected the name of a data set, such as 'cifar100'.")
     if image_size is not None:
         checks.check_positive_integer(**{"tfds.image_size": image_size})
-    checks.check_non_negative(**{"tfds.crop_padding": crop_padding})
+    checks.check_non_negative_integer(**{"tfds.crop_padding": crop_padding})
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict) or not {"image", "label"} <= set(features):

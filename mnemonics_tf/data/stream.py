@@ -76,6 +76,7 @@ def pixel_statistics(images: np.ndarray) -> PixelRange:
         values = np.arange(256) / 255
         average = np.average(values, weights=counts)
         mean.append(float(average))
+        deviation = float(np.sqrt(np.average((values - average) ** 2, weights=counts)))
         # A constant channel carries nothing; dividing by one leaves it at zero.
-        std.append(float(np.sqrt(np.average((values - average) ** 2, weights=counts))) or 1.0)
+        std.append(deviation if np.count_nonzero(counts) > 1 else 1.0)
     return PixelRange(tuple(mean), tuple(std))

@@ -1,0 +1,209 @@
+"""Where images come from."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data import sources
+
+_CIFAR100_FOLDER = os.path.join(os.environ.get("TFDS_DATA_DIR", ""), "cifar100")
+
+
+@pytest.fixture(autouse=True)
+def _no_download(monkeypatch):
+    """No test may reach for the network: whatever would be downloaded fails at once."""
+
+    def fail(self, *args, **kwargs):
+        raise ConnectionError("no route to host\nand a long tail")
+
+    for name in ("download", "download_and_extract"):
+        monkeypatch.setattr(tfds.download.DownloadManager, name, fail)
+
+
+def _contents(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]:
+    """Pixels and label of each image, sorted, to compare sets of images whatever their order."""
+    return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
+
+
+def test_digits_are_split_into_all_of_scikit_learns_images():
+    data = sources.digits()
+    raw = load_digits()
+    # Published as 0..16. The nearest byte to v * 255 / 16; at v = 8 that is 127.5, which goes to the even 128.
+    byte_of = np.array([round(value * 255 / 16) for value in range(17)], np.uint8)
+    assert (byte_of[0], byte_of[8], byte_of[16]) == (0, 128, 255)
+    expected = byte_of[raw.images.astype(int)][..., None]
+    everything = data.train.join(data.test)
+    assert everything.images.dtype == np.uint8
+    assert everything.images.shape == (1797, 8, 8, 1)
+    assert _contents(everything.images, everything.labels) == _contents(expected, raw.target)
+
+
+def test_digits_are_held_out_by_the_share_of_every_class():
+    data = sources.digits(test_share=0.25)
+    sizes = np.bincount(load_digits().target)
+    np.testing.assert_array_equal(np.bincount(data.test.labels), [round(size / 4) for size in sizes])
+    np.testing.assert_array_equal(np.bincount(data.train.labels), [size - round(size / 4) for size in sizes])
+
+
+def test_digits_describe_themselves():
+    data = sources.digits()
+    assert data.name == "digits"
+    assert data.image_shape == (8, 8, 1)
+    assert data.class_names == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+    assert data.train.labels.dtype == np.int64
+    assert not data.horizontal_flip  # a mirrored 2 is no 2
+    assert data.pixel_range is None  # taken from phase 0
+
+
+def test_digits_split_follows_its_seed():
+    np.testing.assert_array_equal(sources.digits(split_seed=3).test.images, sources.digits(split_seed=3).test.images)
+    first, second = (sources.digits(split_seed=seed).test for seed in (0, 1))
+    assert _contents(first.images, first.labels) != _contents(second.images, second.labels)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"test_share": 1}, {"test_share": -0.1}, {"test_share": "a quarter"}, {"split_seed": -1}], ids=str
+)
+def test_impossible_digits_settings_are_usage_errors_that_name_them(settings):
+    (name,) = settings
+    with pytest.raises(UsageError, match=rf"digits\.{name}"):
+        sources.digits(**settings)
+
+
+@pytest.mark.parametrize("name", [None, 100])
+def test_name_of_the_data_set_must_be_given(name):
+    with pytest.raises(UsageError, match=rf"tfds\.name = {name}: expected the name of a data set"):
+        sources.tfds_source(name)
+
+
+def test_unknown_data_set_names_the_nearest(tmp_path):
+    with pytest.raises(UsageError, match="no such set") as raised:
+        sources.tfds_source("cifar10O", data_dir=str(tmp_path))
+    assert "'cifar10O'" in str(raised.value)
+    assert "Did you mean 'cifar10'?" in str(raised.value)
+
+
+def test_data_set_that_cannot_be_downloaded_says_how_to_get_it(tmp_path):
+    with pytest.raises(UsageError) as raised:
+        sources.tfds_source("cifar100", data_dir=str(tmp_path))
+    text = str(raised.value)
+    assert "(no route to host)" in text
+    assert "tfds build cifar100" in text
+    assert "TFDS_DATA_DIR" in text
+
+
+@pytest.mark.parametrize(
+    "settings", [{"image_size": 0}, {"image_size": 2.5}, {"crop_padding": -1}, {"crop_padding": 1.5}], ids=str
+)
+def test_impossible_tfds_settings_are_usage_errors_that_name_them(settings, tmp_path):
+    (name,) = settings
+    with pytest.raises(UsageError, match=rf"tfds\.{name}"):
+        sources.tfds_source("cifar100", data_dir=str(tmp_path), **settings)
+
+
+def _store(folder, name, splits, features):
+    """Prepares a data set for TFDS in `folder`. `splits` maps a split to its list of examples."""
+    signature = {
+        "image": tf.TensorSpec([None, None, features["image"].shape[-1]], tf.uint8),
+        "label": tf.TensorSpec([], tf.int64),
+    }
+    datasets = {
+        split: tf.data.Dataset.from_generator(
+            lambda examples=examples: iter(examples), output_signature={key: signature[key] for key in features}
+        )
+        for split, examples in splits.items()
+    }
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version="1.0.0",
+        data_dir=folder,
+        split_datasets=datasets,
+        features=tfds.features.FeaturesDict(features),
+    )
+
+
+def _features(shape):
+    return {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(names=["hen", "owl", "kea"])}
+
+
+def _painted(height, width, value):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_stored_data_set_is_read_as_it_is(tmp_path):
+    generator = np.random.default_rng(0)
+    train = [{"image": generator.integers(0, 256, (4, 5, 3), np.uint8), "label": label} for label in (2, 0, 1, 1, 2)]
+    test = [{"image": generator.integers(0, 256, (4, 5, 3), np.uint8), "label": label} for label in (1, 0)]
+    _store(tmp_path, "birds", {"train": train, "test": test}, _features((4, 5, 3)))
+    data = sources.tfds_source("birds", data_dir=str(tmp_path), horizontal_flip=False, crop_padding=2)
+    assert (data.name, data.image_shape, data.class_names) == ("birds", (4, 5, 3), ("hen", "owl", "kea"))
+    assert (data.horizontal_flip, data.crop_padding, data.pixel_range) == (False, 2, None)
+    for examples, part in ((train, data.train), (test, data.test)):
+        assert part.images.dtype == np.uint8
+        assert part.labels.dtype == np.int64
+        expected = _contents([example["image"] for example in examples], [example["label"] for example in examples])
+        assert _contents(part.images, part.labels) == expected
+
+
+def test_images_of_different_sizes_are_scaled_and_cropped_to_the_centre_square(tmp_path):
+    # 8x4: left and right quarters 10 and 20, the middle 200. Scaled by 4/4, the centre 4x4 is the middle alone.
+    wide = np.concatenate([_painted(4, 2, 10), _painted(4, 4, 200), _painted(4, 2, 20)], axis=1)
+    # 12 rows of 6: the shorter side 6 becomes 4 and the longer 8; its centre rows 2..5 come from the middle rows 3..8.
+    tall = np.concatenate([_painted(3, 6, 10), _painted(6, 6, 90), _painted(3, 6, 20)], axis=0)
+    # 2x2 is enlarged.
+    small = _painted(2, 2, 33)
+    examples = [{"image": image, "label": label} for label, image in enumerate((wide, tall, small))]
+    _store(tmp_path, "mixed_birds", {"train": examples, "validation": examples}, _features((None, None, 3)))
+    data = sources.tfds_source("mixed_birds", data_dir=str(tmp_path), image_size=4)
+    assert data.image_shape == (4, 4, 3)
+    for part in (data.train, data.test):
+        by_label = {int(label): image for image, label in zip(part.images, part.labels, strict=True)}
+        np.testing.assert_array_equal(by_label[0], _painted(4, 4, 200))
+        # Antialiasing mixes the border rows of the middle with their neighbours; the inner rows are its own.
+        np.testing.assert_array_equal(by_label[1][1:3], _painted(2, 4, 90))
+        np.testing.assert_array_equal(by_label[2], _painted(4, 4, 33))
+
+
+def test_images_of_different_sizes_need_an_image_size(tmp_path):
+    examples = [{"image": _painted(2, 3, 1), "label": 0}]
+    _store(tmp_path, "unsized_birds", {"train": examples, "test": examples}, _features((None, None, 3)))
+    with pytest.raises(UsageError, match=r"differ in size\. Set tfds\.image_size"):
+        sources.tfds_source("unsized_birds", data_dir=str(tmp_path))
+
+
+def test_data_set_without_test_images_is_refused_with_the_splits_it_has(tmp_path):
+    _store(tmp_path, "train_birds", {"train": [{"image": _painted(2, 2, 1), "label": 0}]}, _features((2, 2, 3)))
+    with pytest.raises(UsageError, match="expected the splits 'train' and 'test' or 'validation', found train"):
+        sources.tfds_source("train_birds", data_dir=str(tmp_path))
+
+
+def test_data_set_without_labels_is_refused(tmp_path):
+    examples = [{"image": _painted(2, 2, 1)}]
+    features = {"image": tfds.features.Image(shape=(2, 2, 3))}
+    _store(tmp_path, "nameless_birds", {"train": examples, "test": examples}, features)
+    with pytest.raises(UsageError, match="expected a data set with the features 'image' and 'label'"):
+        sources.tfds_source("nameless_birds", data_dir=str(tmp_path))
+
+
+@pytest.mark.skipif(not os.path.isdir(_CIFAR100_FOLDER), reason="TFDS_DATA_DIR names no folder that holds cifar100")
+def test_real_cifar100_is_complete_and_has_the_published_statistics():
+    data = sources.tfds_source("cifar100")
+    assert data.image_shape == (32, 32, 3)
+    np.testing.assert_array_equal(np.bincount(data.train.labels), [500] * 100)
+    np.testing.assert_array_equal(np.bincount(data.test.labels), [100] * 100)
+    assert data.class_names[:3] == ("apple", "aquarium_fish", "baby")
+    # The published means are those of all training pixels; the published deviations are means of each image's own.
+    means, deviations = [], []
+    for start in range(0, 50_000, 1000):
+        pixels = data.train.images[start : start + 1000] / 255.0  # float64: sums of float32 are off by 2e-4
+        means.append(pixels.mean(axis=(0, 1, 2)))
+        deviations.append(pixels.std(axis=(1, 2)).mean(axis=0))
+    np.testing.assert_allclose(data.pixel_range.mean, np.mean(means, axis=0), atol=2e-4)
+    np.testing.assert_allclose(data.pixel_range.std, np.mean(deviations, axis=0), atol=2e-4)

@@ -1,0 +1,220 @@
+"""The exemplar memory: budgets, selection, discarding and the file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.exemplars.memory import ExemplarMemory, load_exemplars, save_exemplars
+from mnemonics_tf.types import LabelledImages
+
+# Class ids by index; neither the identity nor its own inverse, so that a mix-up of ids and indices shows.
+_CLASS_ORDER = np.array([3, 0, 4, 1, 2])
+
+
+def _exemplars(labels, dtype=np.uint8, seed: int = 0) -> LabelledImages:
+    """Images `[n, 2, 3, 1]`, all different."""
+    labels = np.asarray(labels, np.int64)
+    images = np.random.default_rng(seed).permutation(len(labels) * 6).reshape(-1, 2, 3, 1)
+    return LabelledImages(images.astype(dtype), labels)
+
+
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_file_holds_bytes_and_class_ids_and_needs_no_pickle(tmp_path):
+    path = str(tmp_path / "exemplars.npz")
+    exemplars = _exemplars([0, 0, 1, 2, 4])
+    save_exemplars(path, exemplars, _CLASS_ORDER)
+    with np.load(path, allow_pickle=False) as arrays:
+        assert set(arrays) == {"images", "labels"}
+        assert arrays["images"].dtype == np.uint8
+        assert arrays["labels"].dtype == np.int64
+        np.testing.assert_array_equal(arrays["images"], exemplars.images)
+        # Indices 0, 1, 2 and 4 stand for the ids 3, 0, 4 and 2.
+        np.testing.assert_array_equal(arrays["labels"], [3, 3, 0, 4, 2])
+
+
+def test_file_gives_back_the_same_images_and_indices(tmp_path):
+    path = str(tmp_path / "exemplars.npz")
+    exemplars = _exemplars([0, 1, 2, 3, 4, 2, 0])
+    save_exemplars(path, exemplars, _CLASS_ORDER)
+    loaded = load_exemplars(path, _CLASS_ORDER)
+    assert loaded.images.dtype == np.uint8
+    np.testing.assert_array_equal(loaded.images, exemplars.images)
+    np.testing.assert_array_equal(loaded.labels, exemplars.labels)
+
+
+def test_float_exemplars_come_back_unrounded_and_lie_rounded_beside(tmp_path):
+    path = str(tmp_path / "exemplars.npz")
+    images = np.array([0.4, 0.6, 254.6, 100.0], np.float32).reshape(2, 2, 1, 1)
+    save_exemplars(path, LabelledImages(images, np.array([1, 0])), _CLASS_ORDER)
+    with np.load(path, allow_pickle=False) as arrays:
+        assert arrays["float_images"].dtype == np.float32
+        np.testing.assert_array_equal(arrays["images"].ravel(), [0, 1, 255, 100])
+    loaded = load_exemplars(path, _CLASS_ORDER)
+    assert loaded.images.dtype == np.float32
+    np.testing.assert_array_equal(loaded.images, images)
+    np.testing.assert_array_equal(loaded.labels, [1, 0])
+
+
+def _out_of_range() -> LabelledImages:
+    images = np.array([-3.0, -0.6, 255.4, 256.0, 300.0, 511.9], np.float32).reshape(1, 2, 3, 1)
+    return LabelledImages(images, np.array([0]))
+
+
+# A bare cast would make 253, 0, 255, 0, 44 and 255 of them.
+_CLIPPED = np.array([0, 0, 255, 255, 255, 255], np.uint8)
+
+
+def test_saved_pixels_are_clipped_and_do_not_wrap_around(tmp_path):
+    path = str(tmp_path / "exemplars.npz")
+    save_exemplars(path, _out_of_range(), _CLASS_ORDER)
+    with np.load(path, allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["images"].ravel(), _CLIPPED)
+
+
+def test_kept_pixels_are_clipped_and_do_not_wrap_around():
+    stored = ExemplarMemory().storable(_out_of_range())
+    assert stored.images.dtype == np.uint8
+    np.testing.assert_array_equal(stored.images.ravel(), _CLIPPED)
+    np.testing.assert_array_equal(stored.labels, [0])
+
+
+def test_floats_are_kept_where_they_are_asked_for():
+    exemplars = _exemplars([0, 1], np.float32)
+    stored = ExemplarMemory(store_floats=True).storable(exemplars)
+    assert stored.images.dtype == np.float32
+    np.testing.assert_array_equal(stored.images, exemplars.images)
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_classes", "expected"),
+    [
+        ({"per_class": 20}, 50, 20),
+        ({"per_class": 20}, 100, 20),
+        ({"total": 2000}, 50, 40),
+        ({"total": 2000}, 60, 33),  # 33.3 rounded down
+        ({"total": 2000}, 100, 20),
+        ({"total": 2000, "per_class": 5}, 100, 20),  # the total wins
+    ],
+)
+def test_budget_of_a_class(settings, num_classes, expected):
+    assert ExemplarMemory(**settings).count(num_classes) == expected
+
+
+def test_total_budget_is_never_exceeded():
+    for num_classes in range(1, 101):
+        assert ExemplarMemory(total=2000).count(num_classes) * num_classes <= 2000
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"), [({"per_class": 7}, "per_class_7"), ({"total": 2000, "per_class": 7}, "total_2000")]
+)
+def test_mode_states_the_kind_of_budget(settings, expected):
+    assert ExemplarMemory(**settings).mode == expected
+
+
+@pytest.mark.parametrize(("strategy", "learns"), [("mnemonics", True), ("herding", False), ("random", False)])
+def test_only_mnemonics_learns_new_exemplars(strategy, learns):
+    assert ExemplarMemory(strategy=strategy).learns is learns
+
+
+@pytest.mark.parametrize(
+    "settings", [{"strategy": "mnemonic"}, {"per_class": 0}, {"per_class": 2.5}, {"total": 0}, {"total": -5}], ids=str
+)
+def test_impossible_settings_are_usage_errors_that_name_them(settings):
+    (name,) = settings
+    with pytest.raises(UsageError, match=rf"ExemplarMemory\.{name} = "):
+        ExemplarMemory(**settings)
+
+
+_SIZES = [50, 10, 10, 10, 10, 10]
+
+
+@pytest.mark.parametrize("settings", [{"per_class": 500}, {"total": 2000}, {"total": 25_000}, {"total": 200}], ids=str)
+def test_budgets_that_fit_pass(settings):
+    # 25,000 are 500 a class in phase 0; 200 are 2 a class at the end, one for each part.
+    ExemplarMemory(**settings).check_fits(_SIZES, smallest_class=500, num_parts=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"per_class": 501}, r"ExemplarMemory\.per_class = 501 asks for 501 exemplars of a class in phase 0"),
+        # 25,050 / 50 = 501.
+        ({"total": 25_050}, r"ExemplarMemory\.total = 25050 asks for 501 exemplars of a class in phase 0"),
+        ({"total": 99}, r"ExemplarMemory\.total = 99 leaves no exemplar for some of 100 classes"),
+        # 199 / 100 = 1, which cannot be split in two.
+        ({"total": 199}, r"splits each class in 2 parts. Raise it, or set ExemplarMemory\.adjust = False"),
+        ({"per_class": 1}, r"splits each class in 2 parts. Raise it, or set ExemplarMemory\.adjust = False"),
+    ],
+    ids=str,
+)
+def test_budgets_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(UsageError, match=message):
+        ExemplarMemory(**settings).check_fits(_SIZES, smallest_class=500, num_parts=2)
+
+
+def test_one_exemplar_is_enough_where_nothing_is_adjusted():
+    ExemplarMemory(per_class=1, adjust=False).check_fits(_SIZES, smallest_class=500, num_parts=2)
+    ExemplarMemory(per_class=1).check_fits([100], smallest_class=500, num_parts=2)
+
+
+@pytest.mark.parametrize("strategy", ["mnemonics", "random"])
+def test_random_selection_takes_so_many_images_of_every_class(strategy):
+    data = _exemplars([2, 0, 1] * 10)
+    selected = ExemplarMemory(strategy=strategy).select(data, None, 4, _generator())
+    np.testing.assert_array_equal(selected.labels, np.repeat([0, 1, 2], 4))
+    images = [image.tobytes() for image in selected.images]
+    assert len(set(images)) == 12
+    owner = {image.tobytes(): label for image, label in zip(data.images, data.labels, strict=True)}
+    assert [owner[image] for image in images] == selected.labels.tolist()
+
+
+def test_herding_selects_within_each_class_by_its_own_features():
+    data = _exemplars([1, 0] * 8)
+    features = np.random.default_rng(3).normal(size=(16, 4))
+    selected = ExemplarMemory(strategy="herding").select(data, features, 1, _generator())
+    # The first exemplar of a class is the image whose direction is nearest to the mean direction.
+    directions = features / np.linalg.norm(features, axis=1, keepdims=True)
+    for label, image in zip(selected.labels, selected.images, strict=True):
+        members = np.flatnonzero(data.labels == label)
+        mean = directions[members].mean(axis=0)
+        nearest = members[np.argmin([np.linalg.norm(directions[member] - mean) for member in members])]
+        np.testing.assert_array_equal(image, data.images[nearest])
+    np.testing.assert_array_equal(selected.labels, [0, 1])
+
+
+def test_herding_needs_features():
+    with pytest.raises(ValueError, match="features"):
+        ExemplarMemory(strategy="herding").select(_exemplars([0, 0]), None, 1, _generator())
+
+
+def test_discarding_cuts_every_class_down_to_the_budget():
+    exemplars = _exemplars(np.repeat([0, 1, 2], 10))
+    kept = ExemplarMemory(total=20).discard(exemplars, 5, _generator())  # 20 / 5 = 4
+    np.testing.assert_array_equal(kept.labels, np.repeat([0, 1, 2], 4))
+    owner = {image.tobytes(): label for image, label in zip(exemplars.images, exemplars.labels, strict=True)}
+    images = [image.tobytes() for image in kept.images]
+    assert len(set(images)) == 12
+    assert [owner[image] for image in images] == kept.labels.tolist()
+
+
+def test_discarding_chooses_at_random_and_keeps_the_order():
+    exemplars = LabelledImages(np.arange(40, dtype=np.uint8).reshape(-1, 1, 1, 1), np.zeros(40, np.int64))
+    first, again, other = (
+        ExemplarMemory(total=20).discard(exemplars, 1, np.random.default_rng(seed)).images.ravel().tolist()
+        for seed in (0, 0, 1)
+    )
+    assert first == again != other
+    assert first == sorted(first) != list(range(20))
+
+
+def test_nothing_is_discarded_within_the_budget():
+    exemplars = _exemplars(np.repeat([0, 1], [3, 5]))
+    kept = ExemplarMemory(per_class=5).discard(exemplars, 2, _generator())
+    np.testing.assert_array_equal(kept.images, exemplars.images)
+    np.testing.assert_array_equal(kept.labels, exemplars.labels)

@@ -1,0 +1,254 @@
+"""The run directory: what counts as complete, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mnemonics_tf.checkpointing import RunDirectory
+from mnemonics_tf.checks import UsageError
+
+_CONFIG = "Experiment.seed = 1\nModelLevel.epochs = 160\n"
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    """An opened run without phases."""
+    directory = RunDirectory(str(tmp_path / "run"))
+    directory.open(_CONFIG)
+    return directory
+
+
+def _fill(folder: str, text: str = "weights") -> None:
+    """What a phase leaves: a file, and one in a folder."""
+    (Path(folder) / "checkpoint").mkdir()
+    (Path(folder) / "checkpoint/model.weights.h5").write_text(text)
+    (Path(folder) / "metrics.json").write_text('{"accuracy": 71.5}')
+
+
+def _write_phase(run: RunDirectory, phase: int, text: str = "weights") -> None:
+    with run.writing_phase(phase) as folder:
+        _fill(folder, text)
+
+
+def _fail_to_write_phase(run: RunDirectory, phase: int, error: type[BaseException], text: str = "half") -> None:
+    with run.writing_phase(phase) as folder:
+        _fill(folder, text)
+        Path(folder, "half.npz").write_text("rubbish")
+        raise error
+
+
+def _full_disk(*args):
+    raise OSError(28, "No space left on device")
+
+
+def _tree(folder: str | Path) -> dict[str, bytes | None]:
+    """Contents of all files, and the folders, by relative path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in Path(folder).rglob("*")
+    }
+
+
+def test_creating_the_object_touches_nothing(tmp_path):
+    RunDirectory(str(tmp_path / "run"))
+    assert _tree(tmp_path) == {}
+
+
+def test_opening_creates_the_folder_with_the_configuration(tmp_path):
+    directory = RunDirectory(str(tmp_path / "deep/run"))
+    directory.open(_CONFIG)
+    assert (tmp_path / "deep/run/config.gin").read_text() == _CONFIG
+    assert directory.num_complete_phases() == 0
+
+
+def test_opening_again_with_the_same_configuration_changes_nothing(run):
+    _write_phase(run, 0)
+    before = _tree(run.path)
+    RunDirectory(run.path).open(_CONFIG)
+    assert _tree(run.path) == before
+
+
+def test_empty_folder_becomes_a_run(tmp_path):
+    RunDirectory(str(tmp_path)).open(_CONFIG)
+    assert (tmp_path / "config.gin").read_text() == _CONFIG
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    RunDirectory("~/run").open(_CONFIG)
+    assert (tmp_path / "run/config.gin").is_file()
+
+
+def test_another_configuration_is_refused_with_the_difference(run):
+    before = _tree(run.path)
+    with pytest.raises(UsageError) as raised:
+        RunDirectory(run.path).open("Experiment.seed = 1\nModelLevel.epochs = 8\nModelLevel.decay = 0.5\n")
+    lines = [line.strip() for line in str(raised.value).splitlines()]
+    assert run.path in lines[0]
+    # What the run has, what it would get, and not what both have.
+    assert lines[1:] == ["-ModelLevel.epochs = 160", "+ModelLevel.epochs = 8", "+ModelLevel.decay = 0.5"]
+    assert _tree(run.path) == before
+
+
+def test_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    path = tmp_path / "run"
+    path.write_text("precious")
+    with pytest.raises(UsageError, match="a file is there; expected a folder or nothing"):
+        RunDirectory(str(path)).open(_CONFIG)
+    assert path.read_text() == "precious"
+
+
+def test_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UsageError, match=r"not empty and holds no run \(no config\.gin\)"):
+        RunDirectory(str(tmp_path)).open(_CONFIG)
+    assert _tree(tmp_path) == {"thesis.tex": b"precious"}
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write there") as raised:
+        RunDirectory(str(tmp_path / "file/run")).open(_CONFIG)
+    assert str(tmp_path / "file/run") in str(raised.value)
+
+
+def test_opening_that_failed_on_a_full_disk_can_be_tried_again(tmp_path, monkeypatch):
+    directory = RunDirectory(str(tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _full_disk)
+        with pytest.raises(UsageError, match=r"cannot write there \(No space left on device\)"):
+            directory.open(_CONFIG)
+    assert not (tmp_path / "run/config.gin").exists()
+    directory.open(_CONFIG)
+    assert (tmp_path / "run/config.gin").read_text() == _CONFIG
+
+
+def test_written_phase_is_complete_and_whole(run):
+    _write_phase(run, 0)
+    assert run.num_complete_phases() == 1
+    run.verify_phase(0)
+    assert run.read_metrics(0) == {"accuracy": 71.5}
+    assert run.phase_dir(0) == os.path.join(run.path, "phases", "000")
+    assert os.listdir(os.path.join(run.path, "phases")) == ["000"]
+
+
+def test_completion_mark_holds_the_checksum_of_each_file(run):
+    _write_phase(run, 0)
+    mark = json.loads(Path(run.phase_dir(0), "COMPLETE").read_text())
+    assert mark == {
+        "checkpoint/model.weights.h5": hashlib.sha256(b"weights").hexdigest(),
+        "metrics.json": hashlib.sha256(b'{"accuracy": 71.5}').hexdigest(),
+    }
+
+
+class _PowerCutError(BaseException):
+    """Not even an Exception, as an interrupt from the keyboard."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, _PowerCutError])
+def test_failure_while_writing_leaves_nothing_that_counts(run, error):
+    _write_phase(run, 0)
+    with pytest.raises(error):
+        _fail_to_write_phase(run, 1, error)
+    assert run.num_complete_phases() == 1
+    assert not os.path.exists(run.phase_dir(1))
+
+
+def test_failure_while_the_mark_is_written_leaves_nothing_that_counts(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", _full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            _write_phase(run, 0)
+    assert run.num_complete_phases() == 0
+    _write_phase(run, 0)
+    assert run.num_complete_phases() == 1
+
+
+def test_what_a_failed_attempt_left_is_not_taken_over(run):
+    with pytest.raises(RuntimeError):
+        _fail_to_write_phase(run, 0, RuntimeError)
+    _write_phase(run, 0)
+    run.verify_phase(0)
+    assert not Path(run.phase_dir(0), "half.npz").exists()
+
+
+def test_failure_while_rewriting_keeps_the_phase_that_was_there(run):
+    _write_phase(run, 0, "first")
+    before = _tree(run.phase_dir(0))
+    with pytest.raises(RuntimeError):
+        _fail_to_write_phase(run, 0, RuntimeError, "second")
+    assert _tree(run.phase_dir(0)) == before
+    run.verify_phase(0)
+
+
+def test_rewritten_phase_replaces_the_old_one(run):
+    _write_phase(run, 0, "first")
+    Path(run.phase_dir(0), "extra").write_text("of the first")
+    _write_phase(run, 0, "second")
+    run.verify_phase(0)
+    assert set(_tree(run.phase_dir(0))) == {"checkpoint", "checkpoint/model.weights.h5", "metrics.json", "COMPLETE"}
+    assert Path(run.phase_dir(0), "checkpoint/model.weights.h5").read_text() == "second"
+
+
+def test_phases_count_up_to_the_first_gap(run):
+    for phase in (0, 1, 3):
+        _write_phase(run, phase)
+    assert run.num_complete_phases() == 2
+    _write_phase(run, 2)
+    assert run.num_complete_phases() == 4
+
+
+def test_folder_without_mark_is_no_complete_phase(run):
+    _write_phase(run, 0)
+    Path(run.phase_dir(0), "COMPLETE").unlink()
+    assert run.num_complete_phases() == 0
+
+
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_flip_a_bit, Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"weights ")],
+    ids=["flipped bit", "missing", "emptied", "longer"],
+)
+def test_damaged_file_is_named(run, damage):
+    _write_phase(run, 0)
+    path = Path(run.phase_dir(0), "checkpoint/model.weights.h5")
+    damage(path)
+    with pytest.raises(UsageError, match="is missing or was damaged") as raised:
+        run.verify_phase(0)
+    assert str(raised.value).startswith(str(path))
+    assert f"Delete {run.phase_dir(0)}" in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"metrics.json": "12', b"\xff\xfe"])
+def test_damaged_mark_is_named(run, content):
+    _write_phase(run, 0)
+    path = Path(run.phase_dir(0), "COMPLETE")
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="is missing or was damaged") as raised:
+        run.verify_phase(0)
+    assert str(raised.value).startswith(str(path))
+
+
+def test_results_are_replaced_as_a_whole(run):
+    run.write_results({"seed": 1, "phases": [1, 2, 3]})
+    run.write_results({"seed": 2})
+    assert json.loads(Path(run.results_file).read_text()) == {"seed": 2}
+
+
+def test_failure_while_results_are_written_keeps_the_old_ones(run, monkeypatch):
+    run.write_results({"seed": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            run.write_results({"seed": 2})
+    assert json.loads(Path(run.results_file).read_text()) == {"seed": 1}
