@@ -82,7 +82,7 @@ class PhaseRunner:
 
         with tracker.stage("train_model"):
             model = self._train_model(phase, memory)
-        predictor = Predictor(model, self.stream.pixel_range)
+        predictor = Predictor(model, self.stream.pixel_range, tracker)
         optimiser = ExemplarOptimiser(model, self.stream.pixel_range, self.exemplar_level, tracker)
         with tracker.stage("select_exemplars"):
             new = self._select_exemplars(phase, predictor)
@@ -124,7 +124,9 @@ class PhaseRunner:
         )
 
     def _select_exemplars(self, phase: Phase, predictor: Predictor) -> LabelledImages:
-        features = predictor.features(phase.train) if self.budget.strategy == "herding" else None
+        features = None
+        if self.budget.strategy == "herding":
+            features = predictor.features(phase.train, "select_exemplars")
         count = self.budget.count(phase.num_classes)
         return self.budget.select(phase.train, features, count, self._generator(phase, "select_exemplars"))
 
@@ -163,10 +165,12 @@ class PhaseRunner:
     def _save(self, phase: Phase, memory: Memory, predictions: classifiers.Predictions) -> PhaseResult:
         tracker = self.trainer.tracker
         with self.directory.writing_phase(phase.index) as folder:
-            with tracker.stage("save"):
+            with tracker.stage("save"), tracker.progress("save", 3, "artefacts") as bar:
                 os.mkdir(os.path.join(folder, "checkpoint"))
                 memory.model.save_weights(os.path.join(folder, "checkpoint", "model.weights.h5"))
+                bar.update()
                 save_exemplars(os.path.join(folder, "exemplars.npz"), memory.exemplars, self.stream.class_order)
+                bar.update()
                 export_saved_model(
                     os.path.join(folder, "saved_model"),
                     memory.model,
@@ -175,6 +179,7 @@ class PhaseRunner:
                     self.stream.class_order[: phase.num_classes].tolist(),
                     self.stream.class_names[: phase.num_classes],
                 )
+                bar.update()
             result = self._result(phase, memory, predictions)
             with open(os.path.join(folder, "metrics.json"), "w", encoding="utf-8") as file:
                 json.dump(dataclasses.asdict(result), file, indent=1)

@@ -14,7 +14,9 @@ import tqdm
 
 
 def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
-    """A progress bar on standard error with rate and time left; a context manager with `update` and `set_postfix`.
+    """A progress bar on standard error with rate and time left, from the second second on.
+
+    A context manager with `update` and `set_postfix`.
 
     Args:
       description: what is being done.
@@ -24,7 +26,13 @@ def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
     # A log file gets a line now and then rather than thousands.
     interval = 0.2 if sys.stderr.isatty() else 30.0
     return tqdm.tqdm(
-        desc=description, total=total, unit=f" {unit}", mininterval=interval, maxinterval=interval, dynamic_ncols=True
+        desc=description,
+        total=total,
+        unit=f" {unit}",
+        delay=1.0,  # what is over in a second needs no bar
+        mininterval=interval,
+        maxinterval=interval,
+        dynamic_ncols=True,
     )
 
 

@@ -26,6 +26,8 @@ TINY_BINDINGS = (
     "ExemplarLevel.epochs = 1",
     "ExemplarLevel.steps_per_epoch = 2",
     "ExemplarLevel.inner_steps = 2",
+    "ExemplarLevel.learning_rate = 100.0",  # moves pixels by more than rounding in so few steps
+    "ExemplarLevel.adjust_learning_rate = 100.0",
     "BalancedFinetune.epochs = 1",
 )
 
@@ -61,6 +63,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def call_main(capsys: pytest.CaptureFixture) -> Callable[[Sequence[str]], tuple[int, str]]:
     """Calls `main` in this process: returns its exit code and what it wrote to standard error."""
+    import gin
     from absl import flags
     from absl.testing import flagsaver
 
@@ -71,6 +74,7 @@ def call_main(capsys: pytest.CaptureFixture) -> Callable[[Sequence[str]], tuple[
             flags.FLAGS.unparse_flags()
             rest = flags.FLAGS(["mnemonics_tf", *arguments])
             code = main.main(rest)
+        gin.clear_config()
         return code, capsys.readouterr().err
 
     return call

@@ -68,11 +68,11 @@ def predict(
       exemplars: of every class.
       horizontal_flip: whether mirror images count in the means of exemplars.
     """
-    test_features, test_logits = predictor(test)
+    test_features, test_logits = predictor(test, "evaluate")
     mirrored = None
     if horizontal_flip:
-        mirrored = predictor.features(LabelledImages(exemplars.images[:, :, ::-1], exemplars.labels))
-    means = nme_means(predictor.features(exemplars), mirrored, exemplars.labels)
+        mirrored = predictor.features(LabelledImages(exemplars.images[:, :, ::-1], exemplars.labels), "evaluate")
+    means = nme_means(predictor.features(exemplars, "evaluate"), mirrored, exemplars.labels)
     by_classifier = {"cnn": np.argmax(test_logits, axis=1), "nme": nme_predict(test_features, means)}
     return Predictions(test.labels, by_classifier)
 

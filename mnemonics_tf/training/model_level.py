@@ -79,7 +79,8 @@ def train_model(
         else:
             model = factory.grow(previous, phase.num_new_classes)
     if previous is not None and method.imprint_weights:
-        imprint(model.head, Predictor(previous, trainer.pixel_range).features(phase.train), phase.train.labels)
+        predictor = Predictor(previous, trainer.pixel_range, trainer.tracker)
+        imprint(model.head, predictor.features(phase.train, "imprint_weights"), phase.train.labels)
     transferring = previous is not None and settings.scale_form is not None
     model.train_phase(transferring, old_head=method.trains_old_head)
 

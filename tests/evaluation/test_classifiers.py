@@ -78,10 +78,10 @@ class _PixelPredictor:
         self.to_features = generator.normal(size=(int(np.prod(shape)), 4))
         self.to_logits = generator.normal(size=(4, num_classes))
 
-    def features(self, data: LabelledImages) -> np.ndarray:
+    def features(self, data: LabelledImages, stage: str = "") -> np.ndarray:
         return data.images.reshape(len(data), -1) / 255 @ self.to_features
 
-    def __call__(self, data: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, data: LabelledImages, stage: str = "") -> tuple[np.ndarray, np.ndarray]:
         return self.features(data), self.features(data) @ self.to_logits
 
 
