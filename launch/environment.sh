@@ -8,23 +8,23 @@ set_up_environment() {
     local python stamp wanted requirements=("-r" "requirements.txt") file
     for file in "$@"; do requirements+=("-r" "$file"); done
     for python in python3.13 python3.12 python3.11 python3; do
-        if command -v "$python" >/dev/null && "$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if command -v "$python" >/dev/null && "$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
             break
         fi
         python=""
     done
     if [ -z "$python" ]; then
-        echo "No Python 3.11 or newer with the venv module was found. Install it (Debian: apt-get install python3-venv)." >&2
+        echo "No Python 3.11, 3.12 or 3.13 with the venv module was found. Install one (Debian: apt-get install python3-venv)." >&2
         return 2
     fi
     stamp=".venv/installed-$(printf '%s' "$*" | cksum | cut -d' ' -f1)"
     wanted=$(cat setup.py requirements.txt "$@" mnemonics_tf/__init__.py | cksum)
     PYTHON="$PWD/.venv/bin/python"
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$PYTHON" -c '' 2>/dev/null; then
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$PYTHON" -m pip --version >/dev/null 2>&1; then
         return 0
     fi
     echo "Installing TensorFlow and the rest into .venv (some 2 GB, a few minutes; only once) ..."
-    if ! "$PYTHON" -c '' 2>/dev/null; then
+    if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
         rm -rf .venv
         "$python" -m venv .venv
     fi

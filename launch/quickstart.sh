@@ -2,6 +2,7 @@
 # Sets everything up and runs the main job on the embedded digits: LUCIR w/ mnemonics, 5 classes, then 5 phases of one.
 # Usage: bash launch/quickstart.sh     (from any folder; a second call shows the finished run)
 set -euo pipefail
+if [ "$#" -gt 0 ]; then echo "quickstart.sh takes no arguments. Received: $*" >&2; exit 2; fi
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 "$PYTHON" -m mnemonics_tf.main --gin_file=configs/lucir_digits.gin --output_dir=runs/quickstart

@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 from mnemonics_tf import checks
 
+_CONFIG = "config.gin"
+_LOCK = ".lock"
 _MARK = "COMPLETE"
 
 
@@ -35,8 +39,9 @@ class RunDirectory:
 
     def __init__(self, path: str):
         self.path = os.path.abspath(os.path.expanduser(path))
-        self._config = os.path.join(self.path, "config.gin")
+        self._config = os.path.join(self.path, _CONFIG)
         self._results = os.path.join(self.path, "results.json")
+        self._holds_lock = False
 
     @property
     def tensorboard_dir(self) -> str:
@@ -57,35 +62,52 @@ class RunDirectory:
         return os.path.join(self.phase_dir(phase), "saved_model")
 
     def open(self, config: str) -> None:
-        """Creates the folder, or makes sure that it belongs to this configuration.
+        """Creates the folder, or makes sure that it belongs to this configuration, and keeps other processes out.
 
         Args:
           config: the resolved configuration.
 
         Raises:
-          UsageError: a file is in the way, the folder cannot be written or holds something else, or its run was
-            configured otherwise. Nothing is changed then.
+          UsageError: a file is in the way, the folder cannot be used or holds something else, its run was configured
+            otherwise, or another process is working in it. Nothing is changed then.
         """
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise checks.UsageError(f"--output_dir = {self.path}: a file is there; expected a folder or nothing.")
-        if os.path.exists(self._config):
-            self._check_same_config(config)
-        elif os.path.isdir(self.path) and os.listdir(self.path):
-            raise checks.UsageError(
-                f"--output_dir = {self.path}: the folder is not empty and holds no run (no config.gin). Name another."
-            )
-        is_new = not os.path.exists(self.path)
+        made = _missing_folders(self.path)
         try:
+            if os.path.exists(self._config):
+                self._check_same_config(config)
+            elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, f"{_CONFIG}.partial"}:
+                raise checks.UsageError(
+                    f"--output_dir = {self.path}: the folder is not empty and holds no run (no {_CONFIG}). "
+                    "Name another."
+                )
             os.makedirs(self.path, exist_ok=True)
+            self._lock()
             # Written even if it is there: that shows whether the folder can be written to.
             _write_atomically(self._config, config)
             os.makedirs(os.path.join(self.path, "phases"), exist_ok=True)
-        except OSError as error:
-            if is_new and os.path.isdir(self.path) and not os.listdir(self.path):
-                os.rmdir(self.path)
+        except (OSError, UnicodeDecodeError) as error:
+            if not os.path.exists(self._config):
+                _remove_made(made, self.path)
             raise checks.UsageError(
-                f"--output_dir = {self.path}: cannot write there ({error.strerror}). Name a folder you can write to."
+                f"--output_dir = {self.path}: cannot be used ({getattr(error, 'strerror', None) or error}). "
+                "Name a folder you can write to."
             ) from error
+
+    def _lock(self) -> None:
+        """Holds the folder while this object lives; the system lets go of it even if the process is killed."""
+        if self._holds_lock:
+            return
+        descriptor = os.open(os.path.join(self.path, _LOCK), os.O_RDWR | os.O_CREAT, 0o644)
+        weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._holds_lock = True
+        except BlockingIOError:
+            raise checks.UsageError(
+                f"--output_dir = {self.path}: another process is working there. Wait for it, or name another folder."
+            ) from None
 
     def num_complete_phases(self) -> int:
         """How many phases, from phase 0 on without a gap, are complete."""
@@ -101,11 +123,13 @@ class RunDirectory:
           UsageError: a file is missing or was changed.
         """
         folder = self.phase_dir(phase)
-        with open(os.path.join(folder, _MARK), encoding="utf-8") as file:
-            try:
+        try:
+            with open(os.path.join(folder, _MARK), encoding="utf-8") as file:
                 expected = json.load(file)
-            except ValueError:
-                expected = {_MARK: ""}
+        except ValueError:
+            expected = None
+        if not expected or not isinstance(expected, dict):
+            expected = {_MARK: None}  # matches nothing
         for name, checksum in expected.items():
             path = os.path.join(folder, name)
             if not os.path.isfile(path) or _checksum(path) != checksum:
@@ -153,6 +177,24 @@ class RunDirectory:
             f"--output_dir = {self.path} holds a run of another configuration. Name another folder, or undo the "
             "difference (- there, + now):\n  " + "\n  ".join(changes)
         )
+
+
+def _missing_folders(path: str) -> list[str]:
+    """The folders that making `path` would make, innermost first."""
+    missing = []
+    while not os.path.exists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
+
+
+def _remove_made(folders: list[str], run: str) -> None:
+    """Takes back the empty folders that an attempt to open a run has made."""
+    with contextlib.suppress(OSError):
+        os.remove(os.path.join(run, _LOCK))
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def _files(folder: str) -> list[str]:

@@ -44,6 +44,13 @@ def check_non_negative(**values: float) -> None:
             raise UsageError(f"{name} = {value!r}: expected a number of at least 0.")
 
 
+def check_bool(**values: bool) -> None:
+    """Raises UsageError unless every value is True or False: the text 'False' would count as true."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise UsageError(f"{name} = {value!r}: expected True or False.")
+
+
 def check_fraction(**values: float) -> None:
     """Raises UsageError unless every value lies in 0 <= value < 1."""
     for name, value in values.items():
@@ -76,8 +83,11 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return _is_integer(value)
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    # Larger ones do not fit TensorFlow's integers.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63

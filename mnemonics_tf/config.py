@@ -37,10 +37,23 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
 }
 
 
+_PARSE_ERRORS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    NameError,
+    OSError,
+    SyntaxError,
+    RuntimeError,
+    tokenize.TokenError,
+)
+
+
 def parse(gin_files: Sequence[str], bindings: Sequence[str]) -> None:
     """Reads configuration files and then single bindings, in which later ones win. Forgets what was bound before.
 
-    A file's `include` is looked for beside the file, and then from the working directory.
+    An `include` is looked for beside the file that was given, and then from the working directory.
 
     Args:
       gin_files: paths.
@@ -61,8 +74,27 @@ def parse(gin_files: Sequence[str], bindings: Sequence[str]) -> None:
             gin.parse_config_file(os.path.abspath(source))
         source = "the bindings"
         gin.parse_config(list(bindings))
-    except (ValueError, TypeError, AttributeError, OSError, SyntaxError, RuntimeError, tokenize.TokenError) as error:
+    except _PARSE_ERRORS as error:
         raise checks.UsageError(_explain(error, source)) from error
+    _check_names()
+
+
+def _check_names() -> None:
+    """Refuses what gin accepts and nothing would read: scoped bindings, and macros that no binding uses."""
+    macros = set()
+    for scope, selector in gin.config._CONFIG:
+        name = selector.rpartition(".")[2]
+        if name == "macro":
+            macros.add(scope)
+        elif scope:
+            raise checks.UsageError(f"Binding of '{scope}/{name}': scopes are not used here. Bind {name!r} itself.")
+    used = set(re.findall(r"%([\w./]+)", gin.config_str()))
+    for name in sorted(macros - used):
+        owners = [owner for owner, made in CONFIGURABLES.items() if name in inspect.signature(made).parameters]
+        hint = f" Did you mean '{owners[0]}.{name}'?" if owners else checks.nearest(name, CONFIGURABLES)
+        raise checks.UsageError(f"Unknown name {name!r}: a binding is written 'Owner.parameter = value'.{hint}")
+    for name in sorted(used - macros):
+        raise checks.UsageError(f"Unknown macro '%{name}': nothing defines it.{checks.nearest(name, macros)}")
 
 
 def resolved() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import gin
 
@@ -53,8 +53,34 @@ class Experiment:
             value = getattr(self, name)
             if not callable(value):
                 raise checks.UsageError(
-                    f"Experiment.{name} = {value!r}: expected a reference such as {example}, without parentheses."
+                    f"Experiment.{name} is {_described(value)}: expected a reference such as {example}, without "
+                    "parentheses."
                 )
+        checks.check_bool(**{"Experiment.deterministic": self.deterministic})
+
+    def load_dataset(self) -> Dataset:
+        """The data. Raises UsageError if the reference is to something else."""
+        return _checked("dataset", self.dataset(), Dataset)
+
+    def build_method(self) -> LUCIR:
+        """The base method. Raises UsageError if the reference is to something else."""
+        return _checked("method", self.method(), LUCIR)
+
+
+_T = TypeVar("_T")
+
+
+def _checked(name: str, value: Any, expected: type[_T]) -> _T:
+    if not isinstance(value, expected):
+        raise checks.UsageError(
+            f"Experiment.{name} refers to something that makes {_described(value)}: expected a {name}."
+        )
+    return value
+
+
+def _described(value: Any) -> str:
+    """A value in few words, whatever it is."""
+    return repr(value) if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 class Run:
@@ -71,7 +97,7 @@ class Run:
     def __init__(self, output_dir: str, describe: Callable[[], str]):
         experiment = Experiment()
         self._experiment = experiment
-        self._method = experiment.method()
+        self._method = experiment.build_method()
         self._budget = ExemplarMemory()
         self._exemplar_level = ExemplarLevel()
         self._model_level = ModelLevel()
@@ -79,7 +105,7 @@ class Run:
         protocol, network = Protocol(), ResNet()
         if experiment.deterministic:
             runtime.make_deterministic()
-        self._stream = ClassStream(experiment.dataset(), protocol)
+        self._stream = ClassStream(experiment.load_dataset(), protocol)
         self._budget.check_fits(self._stream.phase_sizes, self._stream.smallest_class, self._exemplar_level.num_parts)
         dataset = self._stream.dataset
         self._factory = ClassifierFactory(network, dataset.image_shape, self._model_level.scale_form)
@@ -104,8 +130,8 @@ class Run:
         """
         self.directory.open(self._config)
         complete = self.directory.num_complete_phases()
-        if complete:
-            self.directory.verify_phase(complete - 1)
+        for phase in range(complete):
+            self.directory.verify_phase(phase)
         phases = [self.directory.read_metrics(phase) for phase in range(complete)]
         if complete < self.num_phases:
             runner = self._runner()

@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 _GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "Configuration file. Later files override earlier ones.")
 _GIN_PARAMS = flags.DEFINE_multi_string("gin_param", [], "One binding, such as 'Experiment.seed = 2'. Overrides files.")
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run. Default: runs/<name of the last gin_file>.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run. Default: runs/<names of the gin_files>.")
 
 USAGE_ERROR = 2
 
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         if not _GIN_FILES.value:
             raise UsageError("No --gin_file was given. Try --gin_file=configs/lucir_digits.gin.")
         config.parse(_GIN_FILES.value, _GIN_PARAMS.value)
-        name = os.path.splitext(os.path.basename(_GIN_FILES.value[-1]))[0]
+        name = "-".join(os.path.splitext(os.path.basename(path))[0] for path in _GIN_FILES.value)
         run = experiment.Run(_OUTPUT_DIR.value or os.path.join("runs", name), config.resolved)
         results = run.run()
     except UsageError as error:
@@ -52,5 +52,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; a mistake in it is one line and exit code 2. Returns what is not a flag."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"mnemonics_tf: {error} (see --help)", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

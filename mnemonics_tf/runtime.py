@@ -53,6 +53,15 @@ def global_mean(values: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(tf.where(weights > 0, values, tf.zeros_like(values))), count)
 
 
+def average_over_replicas(strategy: tf.distribute.Strategy, variables: list[keras.Variable]) -> None:
+    """Gives all replicas the mean of their values: each has moved batch norm's statistics by its own batches."""
+    if strategy.num_replicas_in_sync == 1:
+        return
+    for variable in variables:
+        if variable.dtype.startswith("float"):
+            variable.assign(strategy.reduce(tf.distribute.ReduceOp.MEAN, variable.value, axis=None))
+
+
 def num_replicas() -> int:
     """Replicas that train together, seen from inside `strategy.run` or a strategy's scope."""
     return tf.distribute.get_strategy().num_replicas_in_sync

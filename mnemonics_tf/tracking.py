@@ -36,6 +36,11 @@ def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
     )
 
 
+def notice(text: str) -> None:
+    """One line on standard error, before something that takes long."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class Tracker:
     """Durations of stages, and TensorBoard.
 

@@ -67,9 +67,43 @@ def test_opening_creates_the_folder_with_the_configuration(tmp_path):
 
 def test_opening_again_with_the_same_configuration_changes_nothing(run):
     _write_phase(run, 0)
-    before = _tree(run.path)
-    RunDirectory(run.path).open(_CONFIG)
-    assert _tree(run.path) == before
+    path, before = run.path, _tree(run.path)
+    run.open(_CONFIG)
+    assert _tree(path) == before
+
+
+def test_second_user_of_a_folder_is_refused_until_the_first_is_gone(tmp_path):
+    first = RunDirectory(str(tmp_path / "run"))
+    first.open(_CONFIG)
+    with pytest.raises(UsageError, match="another process is working there"):
+        RunDirectory(first.path).open(_CONFIG)
+    path = first.path
+    del first
+    RunDirectory(path).open(_CONFIG)
+
+
+def test_process_killed_at_its_first_write_leaves_a_usable_folder(tmp_path):
+    (tmp_path / "config.gin.partial").write_text("half of it")
+    RunDirectory(str(tmp_path)).open(_CONFIG)
+    assert (tmp_path / "config.gin").read_text() == _CONFIG
+
+
+def test_failed_opening_takes_its_folders_back(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(UsageError, match="No space left"):
+        RunDirectory(str(tmp_path / "new/run")).open(_CONFIG)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("mark", ["", "[]", "null", "{}", '{"metrics'])
+def test_damaged_mark_is_noticed(run, mark):
+    _write_phase(run, 0)
+    Path(run.phase_dir(0), "COMPLETE").write_text(mark)
+    with pytest.raises(UsageError, match="COMPLETE is missing or was damaged"):
+        run.verify_phase(0)
 
 
 def test_empty_folder_becomes_a_run(tmp_path):
@@ -111,7 +145,7 @@ def test_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot write there") as raised:
+    with pytest.raises(UsageError, match="cannot be used") as raised:
         RunDirectory(str(tmp_path / "file/run")).open(_CONFIG)
     assert str(tmp_path / "file/run") in str(raised.value)
 
@@ -120,7 +154,7 @@ def test_opening_that_failed_on_a_full_disk_can_be_tried_again(tmp_path, monkeyp
     directory = RunDirectory(str(tmp_path / "run"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", _full_disk)
-        with pytest.raises(UsageError, match=r"cannot write there \(No space left on device\)"):
+        with pytest.raises(UsageError, match=r"cannot be used \(No space left on device\)"):
             directory.open(_CONFIG)
     assert not (tmp_path / "run/config.gin").exists()
     directory.open(_CONFIG)

@@ -176,3 +176,21 @@ def test_resolved_configuration_holds_defaults_and_bindings_and_can_be_parsed_ag
     config.parse([], text.splitlines())
     Experiment(), ModelLevel()
     assert config.resolved() == text
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("order_seed = 2", "Did you mean 'Protocol.order_seed'"),  # gin itself takes a bare name for a macro
+        ("x/Experiment.seed = 2", "scopes are not used here"),
+        ("ModelLevel.epochs = %length", "Unknown macro '%length'"),
+        ("import no_such_module", "No module named"),
+    ],
+)
+def test_binding_that_nothing_would_read_is_refused(binding, message):
+    assert message in _refusal([], [binding])
+
+
+def test_macro_that_is_used_is_accepted():
+    config.parse([], ["length = 7", "ModelLevel.epochs = %length"])
+    assert config.CONFIGURABLES["ModelLevel"]().epochs == 7

@@ -145,6 +145,13 @@ def _probabilities_in_this_process(run, images):
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def test_wrong_flag_is_one_line_and_exit_code_2():
+    finished = run_main(["--gin_fil=x"])
+    assert finished.returncode == 2
+    assert "Unknown command line flag 'gin_fil'" in finished.stderr
+    assert finished.stderr.count("\n") == 1
+
+
 def test_help_is_quick():
     start = time.perf_counter()
     finished = subprocess.run(
@@ -170,6 +177,13 @@ def test_help_is_quick():
         (["ResNet.blocks = (1,1,1,1,1)", "ResNet.widths = (8,8,8,8,8)"], "too small for a ResNet"),
         (["Experiment.dataset = @tfds", "tfds.name = 'cifr100'"], "Did you mean 'cifar100'"),
         (["this is no binding"], "configuration cannot be read"),
+        (["ExemplarMemory.adjust = 'False'"], "expected True or False"),
+        (["Experiment.dataset = @digits()"], "without parentheses"),
+        (["Experiment.dataset = @lucir"], "expected a dataset"),
+        (["Experiment.method = @digits"], "expected a method"),
+        (["Experiment.dataset = @tfds", "tfds.name = 'cifar100:9.9.9'"], "tfds.name = 'cifar100:9.9.9'"),
+        (["Experiment.dataset = @tfds", "tfds.name = 'cifar100'", "tfds.data_dir = '/no/such'"], "no such folder"),
+        (["ModelLevel.milestones = (5, 'x')"], "ModelLevel.milestones[1]"),
     ],
 )
 def test_user_mistake_is_one_clear_line_and_touches_nothing(call_main, tmp_path, bindings, message):
@@ -196,7 +210,7 @@ def test_run_of_another_configuration_is_refused_with_the_difference(tiny_run, c
 
 def test_unusable_output_folders_are_refused(call_main, tmp_path):
     (tmp_path / "file").write_text("something")
-    for folder, message in ((tmp_path / "file", "a file is there"), ("/proc/runs/x", "cannot write there")):
+    for folder, message in ((tmp_path / "file", "a file is there"), ("/proc/runs/x", "cannot be used")):
         code, shown = call_main(tiny_arguments(folder))
         assert code == 2
         assert message in shown

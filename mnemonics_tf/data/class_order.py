@@ -30,6 +30,8 @@ class Protocol:
         checks.check_non_negative_integer(**{"Protocol.num_phases": self.num_phases})
         if self.order_seed is not None:
             checks.check_non_negative_integer(**{"Protocol.order_seed": self.order_seed})
+            if self.order_seed >= 2**32:
+                raise checks.UsageError(f"Protocol.order_seed = {self.order_seed}: expected a number below 2^32.")
         share = self.initial_share
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise checks.UsageError(f"Protocol.initial_share = {share!r}: expected a number from 0 to 1.")

@@ -9,6 +9,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from mnemonics_tf import checks
 from mnemonics_tf.types import LabelledImages
 
 
@@ -47,7 +48,12 @@ class Augmentation:
 
 
 def training_batches(
-    data: LabelledImages, batch_size: int, epochs: int, seed: int, augmentation: Augmentation
+    data: LabelledImages,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    augmentation: Augmentation,
+    num_replicas: int = 1,
 ) -> tf.data.Dataset:
     """Batches of all epochs, one after the other; each epoch in an order of its own, its last batch perhaps smaller.
 
@@ -57,17 +63,19 @@ def training_batches(
       epochs: passes over the data.
       seed: of this stage.
       augmentation: applied to each batch.
+      num_replicas: among which each batch will be split.
 
     Returns:
       A dataset of `(images [B, H, W, C] of the data's dtype, labels [B] int64)`.
     """
     count = len(data)
+    used = images_per_epoch(count, batch_size, num_replicas)
     images, labels = tf.constant(data.images), tf.constant(data.labels)
 
     def epoch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), epoch_seed)
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return tf.data.Dataset.from_tensor_slices(order[:used]).batch(batch_size)
 
     def load(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # Two draws a batch (crop and mirror) want seeds that no other batch uses.
@@ -76,6 +84,25 @@ def training_batches(
 
     dataset = tf.data.Dataset.range(epochs).flat_map(epoch_indices).enumerate()
     return dataset.map(load, num_parallel_calls=1).prefetch(2)
+
+
+def images_per_epoch(count: int, batch_size: int, num_replicas: int) -> int:
+    """Images that an epoch uses of `count`: all, or all but a last batch that would leave a replica without any.
+
+    tf.distribute gives each replica ceil(rest / replicas) images of the last batch until none is left; batch norm
+    cannot do with none.
+
+    Raises:
+      UsageError: not even one batch can be split among the replicas.
+    """
+    rest = count % batch_size
+    leaves_none = rest > 0 and -(-rest // num_replicas) * (num_replicas - 1) >= rest
+    used = count - rest if leaves_none else count
+    if not used:
+        raise checks.UsageError(
+            f"{count} training images cannot be split among {num_replicas} devices. Make fewer of them visible."
+        )
+    return used
 
 
 def num_batches(count: int, batch_size: int) -> int:

@@ -71,6 +71,7 @@ def tfds_source(
         raise checks.UsageError(f"tfds.name = {name!r}: expected the name of a data set, such as 'cifar100'.")
     if image_size is not None:
         checks.check_positive_integer(**{"tfds.image_size": image_size})
+    checks.check_bool(**{"tfds.horizontal_flip": horizontal_flip})
     checks.check_non_negative_integer(**{"tfds.crop_padding": crop_padding})
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
@@ -87,34 +88,44 @@ def tfds_source(
             f"found {', '.join(builder.info.splits) or 'none'}."
         )
     return Dataset(
-        name=name,
+        name=builder.name,
         train=_load_split(builder, "train", image_size),
         test=_load_split(builder, test_split, image_size),
         class_names=tuple(features["label"].names),
         horizontal_flip=horizontal_flip,
         crop_padding=crop_padding,
-        pixel_range=_CIFAR100_PIXELS if name == "cifar100" else None,
+        pixel_range=_CIFAR100_PIXELS if builder.name == "cifar100" else None,
     )
 
 
 def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    if data_dir is not None and not os.path.isdir(data_dir if isinstance(data_dir, str) else ""):
+        raise checks.UsageError(f"tfds.data_dir = {data_dir!r}: there is no such folder.")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         raise checks.UsageError(
             f"tfds.name = {name!r}: TensorFlow Datasets has no such set.{checks.nearest(name, tfds.list_builders())}"
         ) from None
+    except Exception as error:  # TFDS raises all kinds of them for names and versions that are not well formed
+        raise checks.UsageError(f"tfds.name = {name!r}: {_first_line(error)}.") from error
     if not os.path.isdir(builder.data_dir):
+        tracking.notice(f"Data set {name!r} is not at {builder.data_dir}: downloading and preparing it ...")
         try:
             builder.download_and_prepare()
         except Exception as error:  # TFDS raises whatever its downloaders raise
-            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
             raise checks.UsageError(
-                f"Data set {name!r} is not at {builder.data_dir} and could not be downloaded ({reason}). Prepare it "
+                f"Data set {name!r} is not at {builder.data_dir} and could not be downloaded ({_first_line(error)}). "
+                "Prepare it "
                 f"with 'tfds build {name}' on a machine with internet, then point the environment variable "
                 "TFDS_DATA_DIR (or the binding tfds.data_dir) at its folder."
             ) from error
     return builder
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:160].rstrip(".") if text else type(error).__name__
 
 
 def _load_split(builder: tfds.core.DatasetBuilder, split: str, image_size: int | None) -> LabelledImages:
@@ -127,10 +138,16 @@ def _load_split(builder: tfds.core.DatasetBuilder, split: str, image_size: int |
     dataset = builder.as_dataset(split=split).map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
     images, labels = [], []
     with tracking.progress(f"reading {builder.name} {split}", count, "images") as bar:
-        for batch_images, batch_labels in dataset.prefetch(1).as_numpy_iterator():
-            images.append(batch_images)
-            labels.append(batch_labels)
-            bar.update(len(batch_labels))
+        try:
+            for batch_images, batch_labels in dataset.prefetch(1).as_numpy_iterator():
+                images.append(batch_images)
+                labels.append(batch_labels)
+                bar.update(len(batch_labels))
+        except tf.errors.OpError as error:
+            raise checks.UsageError(
+                f"Data set {builder.name!r}: its {split} files in {builder.data_dir} cannot be read "
+                f"({_first_line(error)}). Delete that folder to prepare them again."
+            ) from error
     return LabelledImages(np.concatenate(images), np.concatenate(labels).astype(np.int64))
 
 

@@ -38,6 +38,7 @@ class ExemplarMemory:
     def __post_init__(self):
         checks.check_choice("ExemplarMemory.strategy", self.strategy, STRATEGIES)
         checks.check_positive_integer(**{"ExemplarMemory.per_class": self.per_class})
+        checks.check_bool(**{"ExemplarMemory.adjust": self.adjust, "ExemplarMemory.store_floats": self.store_floats})
         if self.total is not None:
             checks.check_positive_integer(**{"ExemplarMemory.total": self.total})
 

@@ -51,6 +51,7 @@ class LUCIR:
             }
         )
         checks.check_positive_integer(**{"lucir.num_negatives": self.num_negatives})
+        checks.check_bool(**{"lucir.imprint_weights": self.imprint_weights})
 
     def losses(
         self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, num_old_classes: int

@@ -110,7 +110,7 @@ class ScaleShiftConv2D(ScaleShiftLayer):
         kernel, bias = self._effective_weights()
         if self.strides > 1 and self.kernel_size > 1:
             # Symmetric, as the published networks have it; "SAME" pads strided convolutions on one side only. As an
-            # operation of its own, because convolution with explicit padding takes nearly twice as long on a CPU.
+            # operation of its own, because convolution with explicit padding takes more than twice as long on a CPU.
             pad = self.kernel_size // 2
             inputs = tf.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
             outputs = tf.nn.conv2d(inputs, kernel, self.strides, "VALID")

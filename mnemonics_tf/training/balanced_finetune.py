@@ -7,7 +7,7 @@ import dataclasses
 import gin
 import tensorflow as tf
 
-from mnemonics_tf import losses, runtime
+from mnemonics_tf import checks, losses, runtime
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.sgd import SGDSettings
@@ -33,6 +33,12 @@ class BalancedFinetune(SGDSettings):
     decay: float = 0.1
     momentum: float = 0.0
     weight_decay: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.check_bool(
+            **{"BalancedFinetune.enabled": self.enabled, "BalancedFinetune.initial_phase": self.initial_phase}
+        )
 
     def applies_to(self, phase: int) -> bool:
         """Whether phase number `phase` is fine-tuned."""

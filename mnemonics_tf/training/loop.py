@@ -57,8 +57,9 @@ class Trainer:
         Raises:
           DivergedError: a loss is NaN or infinite.
         """
+        num_replicas = self.strategy.num_replicas_in_sync
         batches = self.strategy.experimental_distribute_dataset(
-            pipeline.training_batches(data, settings.batch_size, settings.epochs, seed, self.augmentation)
+            pipeline.training_batches(data, settings.batch_size, settings.epochs, seed, self.augmentation, num_replicas)
         )
         with self.strategy.scope():
             optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
@@ -70,7 +71,8 @@ class Trainer:
             shares = self.strategy.run(replica_step, args=batch)
             return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
 
-        steps_per_epoch = pipeline.num_batches(len(data), settings.batch_size)
+        used = pipeline.images_per_epoch(len(data), settings.batch_size, num_replicas)
+        steps_per_epoch = pipeline.num_batches(used, settings.batch_size)
         iterator = iter(batches)
         with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
             for epoch in range(settings.epochs):
@@ -86,6 +88,7 @@ class Trainer:
                 loss = sum(means.values())
                 bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=f"{loss:.3f}", refresh=False)
                 self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch + 1)
+        runtime.average_over_replicas(self.strategy, model.non_trainable_variables)
 
 
 def _replica_step(

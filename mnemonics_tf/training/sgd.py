@@ -38,8 +38,11 @@ class SGDSettings:
         checks.check_positive(**{f"{prefix}.learning_rate": self.learning_rate, f"{prefix}.decay": self.decay})
         checks.check_fraction(**{f"{prefix}.momentum": self.momentum})
         checks.check_non_negative(**{f"{prefix}.weight_decay": self.weight_decay})
-        is_sequence = isinstance(self.milestones, tuple | list)
-        if not is_sequence or list(self.milestones) != sorted(set(self.milestones)):
+        if not isinstance(self.milestones, tuple | list):
+            raise checks.UsageError(f"{prefix}.milestones = {self.milestones!r}: expected epochs, such as (80, 120).")
+        for index, milestone in enumerate(self.milestones):
+            checks.check_positive_integer(**{f"{prefix}.milestones[{index}]": milestone})
+        if list(self.milestones) != sorted(set(self.milestones)):
             raise checks.UsageError(
                 f"{prefix}.milestones = {self.milestones}: expected rising epochs, such as (80, 120)."
             )

@@ -1,0 +1,94 @@
+"""Training on two logical CPU devices against one. TensorFlow fixes its devices at its start: a process for each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+_SCRIPT = textwrap.dedent("""
+    import sys
+    import numpy as np, tensorflow as tf
+    devices, training, output = int(sys.argv[1]), sys.argv[2] == "True", sys.argv[3]
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+
+    from mnemonics_tf import runtime
+    from mnemonics_tf.data.pipeline import Augmentation
+    from mnemonics_tf.methods.lucir import LUCIR
+    from mnemonics_tf.models.classifier import ClassifierFactory
+    from mnemonics_tf.models.resnet import ResNet
+    from mnemonics_tf.tracking import Tracker
+    from mnemonics_tf.training.loop import Trainer
+    from mnemonics_tf.training.model_level import ModelLevel
+    from mnemonics_tf.types import LabelledImages, PixelRange
+
+    strategy = runtime.create_strategy()
+    assert strategy.num_replicas_in_sync == devices
+    factory = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1))
+    runtime.seed_initial_weights(0)
+    with strategy.scope():
+        teacher, model = factory.build(0, 4), factory.build(2, 2)
+    model.train_all()
+    generator = np.random.default_rng(0)
+    # A last batch of 1 image: on two devices it would leave one of them without any.
+    data = LabelledImages(generator.integers(0, 256, (25, 4, 4, 1), np.uint8), generator.integers(0, 4, 25))
+    method = LUCIR()
+    settings = ModelLevel(epochs=2, batch_size=8, learning_rate=0.05, weight_decay=0.01, milestones=())
+
+    def batch_losses(images, labels):
+        return method.losses(model(images, training=training), teacher(images), labels, 2)
+
+    trainer = Trainer(strategy, PixelRange((0.5,), (0.25,)), Augmentation(), Tracker())
+    trainer.fit(model, batch_losses, data.take(slice(0, 24)) if not training else data, settings, "train_model", 0)
+    for variable in model.variables:
+        copies = strategy.experimental_local_results(variable.value)
+        for copy in copies:
+            np.testing.assert_array_equal(copy.numpy(), copies[0].numpy())
+    np.savez(output, *model.get_weights())
+""")
+
+
+def _train(devices: int, training: bool, folder) -> list[np.ndarray]:
+    output = folder / f"{devices}.npz"
+    command = [sys.executable, "-c", _SCRIPT, str(devices), str(training), str(output)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    with np.load(output) as arrays:
+        return [arrays[name] for name in arrays.files]
+
+
+def test_two_devices_train_like_one(tmp_path):
+    # With frozen statistics: in training mode each device normalises by its own half of the batch.
+    one, two = (_train(devices, training=False, folder=tmp_path) for devices in (1, 2))
+    for first, second in zip(one, two, strict=True):
+        np.testing.assert_allclose(second, first, atol=2e-6)
+
+
+def test_devices_agree_after_training_with_batch_statistics(tmp_path):
+    weights = _train(2, training=True, folder=tmp_path)
+    assert all(np.isfinite(weight).all() for weight in weights)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "num_replicas", "used"),
+    [
+        (25, 8, 1, 25),
+        (25, 8, 2, 24),  # 1 image is one for the first and none for the second
+        (26, 8, 2, 26),
+        (9, 16, 4, 0),  # shares of 3, 3, 3 and none: nothing is left
+        (29, 16, 4, 29),  # 13 images: 4, 4, 4, 1
+    ],
+)
+def test_last_batch_is_left_out_if_a_device_would_get_none_of_it(count, batch_size, num_replicas, used):
+    from mnemonics_tf.checks import UsageError
+    from mnemonics_tf.data.pipeline import images_per_epoch
+
+    if used:
+        assert images_per_epoch(count, batch_size, num_replicas) == used
+    else:
+        with pytest.raises(UsageError, match="cannot be split among 4 devices"):
+            images_per_epoch(count, batch_size, num_replicas)
