@@ -4,6 +4,7 @@ The same output folder and configuration go on where an earlier process stopped.
 """
 
 import os
+import shlex
 import sys
 
 from absl import app, flags, logging
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
         f"\n{summary.summary(results)}\n\n"
         f"results      {directory.results_file}\n"
         f"last model   {directory.saved_model_dir(run.num_phases - 1)}\n"
-        f"TensorBoard  tensorboard --logdir {directory.tensorboard_dir}"
+        f"TensorBoard  tensorboard --logdir {shlex.quote(directory.tensorboard_dir)}"
     )
     return 0
 
