@@ -5,6 +5,7 @@
       results.json      all phases so far
       phases/000/       checkpoint/model.weights.h5  exemplars.npz  metrics.json  saved_model/  COMPLETE
       tensorboard/
+      .lock             keeps a second process out
 
 A phase is written beside its place and moved there when all its files are on disk, so a killed run never leaves half a
 phase. `COMPLETE` holds a checksum of each file.
