@@ -12,7 +12,7 @@ import tensorflow as tf
 from mnemonics_tf import checks, losses
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
 from mnemonics_tf.bilevel.meta_gradient import ENGINES, MetaGradientEngine, inner_plan
-from mnemonics_tf.data import pixels
+from mnemonics_tf.data import pipeline, pixels
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.functional import functional_call, parameters
 from mnemonics_tf.tracking import Tracker
@@ -159,7 +159,7 @@ class ExemplarOptimiser:
         low, high = pixels.valid_bounds(self._pixel_range)
         variable = tf.Variable(pixels.normalise(exemplars.images, self._pixel_range), name="exemplars")
         labels = tf.constant(exemplars.labels)
-        steps = -(-len(data) // settings.batch_size)
+        steps = pipeline.num_batches(len(data), settings.batch_size)
         steps = steps if settings.steps_per_epoch is None else min(steps, settings.steps_per_epoch)
         batches = _endless_batches(data, settings.batch_size, generator)
         with self._tracker.progress(stage, settings.epochs * steps, "meta-steps") as bar:

@@ -154,10 +154,6 @@ class MetaGradientEngine:
             return self._unrolled(params, exemplars, labels, plan, outer_images, outer_labels)
         return self._walk_back(params, exemplars, labels, plan, outer_images, outer_labels)
 
-    def train(self, params: Sequence[tf.Tensor], exemplars: tf.Tensor, labels: tf.Tensor, plan: np.ndarray) -> Params:
-        """The temporary training alone: theta_T."""
-        return self._trajectory(list(params), exemplars, labels, plan)[-1]
-
     def _trajectory(self, theta: Params, exemplars: tf.Tensor, labels: tf.Tensor, plan: np.ndarray) -> list[Params]:
         velocity = [tf.zeros_like(param) for param in theta]
         trajectory = [theta]

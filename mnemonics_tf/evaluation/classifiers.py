@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from mnemonics_tf.models.classifier import directions
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.types import LabelledImages
 
@@ -36,11 +37,11 @@ def nme_means(features: np.ndarray, mirrored_features: np.ndarray | None, labels
         class.
       labels: class indices 0 to num_classes - 1, `[n]`.
     """
-    directions = _normalise(features)
+    units = directions(features)
     if mirrored_features is not None:
-        directions = (directions + _normalise(mirrored_features)) / 2
+        units = (units + directions(mirrored_features)) / 2
     num_classes = int(labels.max()) + 1
-    return _normalise(np.stack([directions[labels == label].mean(axis=0) for label in range(num_classes)]))
+    return directions(np.stack([units[labels == label].mean(axis=0) for label in range(num_classes)]))
 
 
 def nme_predict(features: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -54,7 +55,7 @@ def nme_predict(features: np.ndarray, means: np.ndarray) -> np.ndarray:
       Class indices, `[n]`.
     """
     # Between vectors of length 1 the nearest has the largest inner product.
-    return np.argmax(_normalise(features) @ means.T, axis=1)
+    return np.argmax(directions(features) @ means.T, axis=1)
 
 
 def predict(
@@ -75,7 +76,3 @@ def predict(
     means = nme_means(predictor.features(exemplars, "evaluate"), mirrored, exemplars.labels)
     by_classifier = {"cnn": np.argmax(test_logits, axis=1), "nme": nme_predict(test_features, means)}
     return Predictions(test.labels, by_classifier)
-
-
-def _normalise(features: np.ndarray) -> np.ndarray:
-    return features / np.linalg.norm(features, axis=1, keepdims=True)

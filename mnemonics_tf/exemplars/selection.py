@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mnemonics_tf.models.classifier import directions
+
 
 def select_random(count: int, num_exemplars: int, generator: np.random.Generator) -> np.ndarray:
     """Positions of a random subset, `[num_exemplars]`.
@@ -26,14 +28,14 @@ def select_herding(features: np.ndarray, num_exemplars: int) -> np.ndarray:
       features: embeddings of all images of one class, `[n, d]`.
       num_exemplars: how many to choose, at most n.
     """
-    directions = features / np.linalg.norm(features, axis=1, keepdims=True)
-    mean = directions.mean(axis=0)
+    units = directions(features)
+    mean = units.mean(axis=0)
     total = np.zeros_like(mean)
     available = np.ones(len(features), bool)
     chosen = np.empty(num_exemplars, np.int64)
     for step in range(num_exemplars):
-        distances = np.linalg.norm(mean - (total + directions) / (step + 1), axis=1)
+        distances = np.linalg.norm(mean - (total + units) / (step + 1), axis=1)
         chosen[step] = np.argmin(np.where(available, distances, np.inf))
-        total += directions[chosen[step]]
+        total += units[chosen[step]]
         available[chosen[step]] = False
     return chosen

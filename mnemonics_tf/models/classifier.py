@@ -61,7 +61,7 @@ class Classifier(keras.Model):
 
     def train_all(self) -> None:
         """Trains every weight, old head weights included; scale and shift are out of the computation."""
-        self._set_trained(transferring=False, old_head=True)
+        self.train_phase(transferring=False, old_head=True)
 
     def train_phase(self, transferring: bool, old_head: bool) -> None:
         """What the model level trains: all weights, or with weight transfer scale, shift, batch norm and head.
@@ -70,9 +70,6 @@ class Classifier(keras.Model):
           transferring: train scale and shift on frozen weights (Eq. 13).
           old_head: train the head's weights of old classes too.
         """
-        self._set_trained(transferring, old_head)
-
-    def _set_trained(self, transferring: bool, old_head: bool) -> None:
         for layer in self.scale_shift_layers:
             layer.set_transferring(transferring)
         self.head.train_old_kernel(old_head)
@@ -113,6 +110,11 @@ class ClassifierFactory:
         return grown
 
 
+def directions(features: np.ndarray) -> np.ndarray:
+    """Embeddings `[n, d]` scaled to length 1, which is how cosine heads, herding and nearest means see them."""
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
 def imprint(head: CosineHead, features: np.ndarray, labels: np.ndarray) -> None:
     """Sets the weights of new classes from their images' features (LUCIR's weight imprinting).
 
@@ -134,6 +136,6 @@ def imprint(head: CosineHead, features: np.ndarray, labels: np.ndarray) -> None:
         members = features[labels == index]
         if not len(members):
             raise ValueError(f"Class index {index} has no features to imprint its weights from.")
-        mean = np.mean(members / np.linalg.norm(members, axis=1, keepdims=True), axis=0)
+        mean = np.mean(directions(members), axis=0)
         columns.append(mean / np.linalg.norm(mean))
     head.new_kernel.assign(np.stack(columns, axis=1) * np.mean(np.linalg.norm(old, axis=0)))

@@ -137,7 +137,7 @@ def test_keras_network_with_frozen_batch_norm_agrees_with_finite_differences():
     engine = MetaGradientEngine(loss, loss, InnerSGD(0.1), params, (6, 6, 1))
 
     def outer_loss(images):
-        return float(loss(engine.train(params, images, labels, plan), outer, labels))
+        return float(engine(params, images, labels, plan, outer, labels).loss)
 
     analytic = float(tf.reduce_sum(engine(params, exemplars, labels, plan, outer, labels).exemplars * direction))
     # ReLUs have kinks, which a step this small does not cross.
