@@ -24,6 +24,7 @@ setuptools.setup(
         "keras>=3.15",
         "numpy>=2.0",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "tensorboard>=2.21",
         "tensorflow>=2.21",
         "tensorflow-datasets>=4.9.10",

@@ -15,6 +15,7 @@ from mnemonics_tf import checks
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.sources import digits, tfds_source
+from mnemonics_tf.evaluation.probe import Probe
 from mnemonics_tf.exemplars.memory import ExemplarMemory
 from mnemonics_tf.experiment import Experiment
 from mnemonics_tf.methods.lucir import LUCIR
@@ -29,6 +30,7 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "ExemplarLevel": ExemplarLevel,
     "ExemplarMemory": ExemplarMemory,
     "ModelLevel": ModelLevel,
+    "Probe": Probe,
     "Protocol": Protocol,
     "ResNet": ResNet,
     "digits": digits,

@@ -15,6 +15,7 @@ from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.evaluation import metrics
+from mnemonics_tf.evaluation.probe import Probe
 from mnemonics_tf.exemplars.memory import ExemplarMemory
 from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.models.classifier import ClassifierFactory
@@ -102,6 +103,7 @@ class Run:
         self._exemplar_level = ExemplarLevel()
         self._model_level = ModelLevel()
         self._finetuning = BalancedFinetune()
+        self._probe = Probe()
         protocol, network = Protocol(), ResNet()
         if experiment.deterministic:
             runtime.make_deterministic()
@@ -110,6 +112,8 @@ class Run:
         dataset = self._stream.dataset
         self._factory = ClassifierFactory(network, dataset.image_shape, self._model_level.scale_form)
         network.check_image_shape(dataset.image_shape)
+        self._budget.check_image_shape(dataset.image_shape)
+        self._exemplar_level.check_mirrored(dataset.horizontal_flip)
         self._config = describe()
         self.directory = RunDirectory(output_dir)
 
@@ -160,6 +164,7 @@ class Run:
             model_level=self._model_level,
             exemplar_level=self._exemplar_level,
             finetuning=self._finetuning,
+            probe=self._probe,
             trainer=trainer,
             directory=self.directory,
             seed=self._experiment.seed,

@@ -10,11 +10,14 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     Args:
       logits: `[B, K + M]`.
-      labels: class indices, `[B]`.
+      labels: class indices, `[B]`, or probabilities, `[B, K + M]` floating.
 
     Returns:
       `[B]`, in nats.
     """
+    if labels.dtype.is_floating:
+        # TensorFlow's fused operation takes labels for constants in its second derivative.
+        return -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=1)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 

@@ -9,10 +9,12 @@ import os
 import numpy as np
 
 from mnemonics_tf import runtime
-from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel, ExemplarOptimiser
+from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
+from mnemonics_tf.bilevel.exemplar_optimiser import ExemplarOptimiser
 from mnemonics_tf.checkpointing import RunDirectory
 from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.evaluation import classifiers, metrics
+from mnemonics_tf.evaluation.probe import Probe, probe_exemplars
 from mnemonics_tf.exemplars.memory import ExemplarMemory, load_exemplars, save_exemplars
 from mnemonics_tf.export import export_saved_model
 from mnemonics_tf.images import confusion_image, exemplar_grid
@@ -50,6 +52,7 @@ class PhaseRunner:
       model_level: settings of the model level.
       exemplar_level: settings of the exemplar level.
       finetuning: settings of the balanced fine-tuning.
+      probe: how exemplars are judged.
       trainer: trains networks.
       directory: where phases are saved.
       seed: of the run.
@@ -62,6 +65,7 @@ class PhaseRunner:
     model_level: ModelLevel
     exemplar_level: ExemplarLevel
     finetuning: BalancedFinetune
+    probe: Probe
     trainer: Trainer
     directory: RunDirectory
     seed: int
@@ -83,7 +87,14 @@ class PhaseRunner:
         with tracker.stage("train_model"):
             model = self._train_model(phase, memory)
         predictor = Predictor(model, self.stream.pixel_range, tracker)
-        optimiser = ExemplarOptimiser(model, self.stream.pixel_range, self.exemplar_level, tracker)
+        optimiser = ExemplarOptimiser(
+            model,
+            self.stream.pixel_range,
+            self.exemplar_level,
+            tracker,
+            self.budget.low_resolution,
+            self.trainer.strategy,
+        )
         with tracker.stage("select_exemplars"):
             new = self._select_exemplars(phase, predictor)
         with tracker.stage("learn_exemplars"):
@@ -92,12 +103,14 @@ class PhaseRunner:
             old = self._adjust_exemplars(phase, memory, optimiser)
         with tracker.stage("enforce_budget"):
             exemplars = self._enforce_budget(phase, old, new)
+        with tracker.stage("probe_exemplars"):
+            probed = self._probe_exemplars(phase, model, exemplars)
         with tracker.stage("finetune_balanced"):
             self._finetune_balanced(phase, model, exemplars)
         with tracker.stage("evaluate"):
             predictions = self._predict(phase, predictor, exemplars)
         memory = Memory(model, exemplars)
-        result = self._save(phase, memory, predictions)
+        result = self._save(phase, memory, predictions, probed)
         return memory, result
 
     def restore(self, index: int) -> Memory:
@@ -115,7 +128,7 @@ class PhaseRunner:
         return train_model(
             memory.model if memory else None,
             phase,
-            memory.exemplars if memory else None,
+            self.budget.decoded(memory.exemplars) if memory else None,
             self.factory,
             self.method,
             self.model_level,
@@ -125,7 +138,7 @@ class PhaseRunner:
 
     def _select_exemplars(self, phase: Phase, predictor: Predictor) -> LabelledImages:
         features = None
-        if self.budget.strategy == "herding":
+        if self.budget.selection == "herding":
             features = predictor.features(phase.train, "select_exemplars")
         count = self.budget.count(phase.num_classes)
         return self.budget.select(phase.train, features, count, self._generator(phase, "select_exemplars"))
@@ -153,16 +166,31 @@ class PhaseRunner:
         kept = self.budget.discard(old, phase.num_classes, self._generator(phase, "enforce_budget"))
         return self.budget.storable(kept).join(new)
 
+    def _probe_exemplars(self, phase: Phase, model: Classifier, exemplars: LabelledImages) -> dict[str, float]:
+        if not self.probe.enabled:
+            return {}
+        return probe_exemplars(
+            model,
+            self.budget.decoded(exemplars.of_classes(phase.new_classes)),
+            self.stream.test_data(phase.num_classes).of_classes(phase.new_classes),
+            self.factory,
+            self.trainer,
+            self.probe,
+            runtime.stage_seed(self.seed, phase.index, "probe_exemplars"),
+        )
+
     def _finetune_balanced(self, phase: Phase, model: Classifier, exemplars: LabelledImages) -> None:
         if self.finetuning.applies_to(phase.index):
             seed = runtime.stage_seed(self.seed, phase.index, "finetune_balanced")
-            finetune_balanced(model, exemplars, self.finetuning, self.trainer, seed)
+            finetune_balanced(model, self.budget.decoded(exemplars), self.finetuning, self.trainer, seed)
 
     def _predict(self, phase: Phase, predictor: Predictor, exemplars: LabelledImages) -> classifiers.Predictions:
         test = self.stream.test_data(phase.num_classes)
-        return classifiers.predict(predictor, test, exemplars, self.stream.dataset.horizontal_flip)
+        return classifiers.predict(predictor, test, self.budget.decoded(exemplars), self.stream.dataset.horizontal_flip)
 
-    def _save(self, phase: Phase, memory: Memory, predictions: classifiers.Predictions) -> PhaseResult:
+    def _save(
+        self, phase: Phase, memory: Memory, predictions: classifiers.Predictions, probed: dict[str, float]
+    ) -> PhaseResult:
         tracker = self.trainer.tracker
         with self.directory.writing_phase(phase.index) as folder:
             with tracker.stage("save"), tracker.progress("save", 3, "artefacts") as bar:
@@ -180,13 +208,15 @@ class PhaseRunner:
                     self.stream.class_names[: phase.num_classes],
                 )
                 bar.update()
-            result = self._result(phase, memory, predictions)
+            result = self._result(phase, memory, predictions, probed)
             with open(os.path.join(folder, "metrics.json"), "w", encoding="utf-8") as file:
                 json.dump(dataclasses.asdict(result), file, indent=1)
         self._show_result(result, predictions)
         return result
 
-    def _result(self, phase: Phase, memory: Memory, predictions: classifiers.Predictions) -> PhaseResult:
+    def _result(
+        self, phase: Phase, memory: Memory, predictions: classifiers.Predictions, probed: dict[str, float]
+    ) -> PhaseResult:
         sizes = self.stream.phase_sizes[: phase.index + 1]
         labels = predictions.labels
         groups = {
@@ -202,6 +232,7 @@ class PhaseRunner:
             initial_classes_accuracy={name: group[0] for name, group in groups.items()},
             group_accuracy=groups,
             exemplars_per_class=int(np.bincount(memory.exemplars.labels).min()),
+            probe=probed,
             seconds=dict(self.trainer.tracker.seconds),
         )
 
@@ -213,6 +244,7 @@ class PhaseRunner:
     def _show_result(self, result: PhaseResult, predictions: classifiers.Predictions) -> None:
         tracker = self.trainer.tracker
         tracker.run_scalars({f"accuracy/{name}": value for name, value in result.accuracy.items()})
+        tracker.run_scalars({f"probe/{name}": value for name, value in result.probe.items()})
         tracker.run_scalars({f"seconds/{name}": value for name, value in result.seconds.items()})
         for name, predicted in predictions.by_classifier.items():
             matrix = metrics.confusion_matrix(predicted, predictions.labels, result.num_classes)

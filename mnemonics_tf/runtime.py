@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from mnemonics_tf import checks
 
 
 def create_strategy() -> tf.distribute.Strategy:
@@ -65,3 +68,35 @@ def average_over_replicas(strategy: tf.distribute.Strategy, variables: list[kera
 def num_replicas() -> int:
     """Replicas that train together, seen from inside `strategy.run` or a strategy's scope."""
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def sum_over_replicas(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Each tensor added up over the replicas that run together; call it on a replica."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return list(tensors)
+    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors)))
+
+
+def split(indices: np.ndarray, strategy: tf.distribute.Strategy) -> list[np.ndarray]:
+    """Splits the positions of a batch in consecutive parts of (nearly) equal size, one a replica.
+
+    Raises:
+      UsageError: a replica would get none.
+    """
+    count = strategy.num_replicas_in_sync
+    if len(indices) < count:
+        raise checks.UsageError(
+            f"A batch of {len(indices)} cannot be split among {count} devices. Make fewer of them visible, or the "
+            "batch larger."
+        )
+    return np.array_split(indices, count)
+
+
+def on_each_replica(strategy: tf.distribute.Strategy, values: list[tf.Tensor]) -> Any:
+    """One value for each replica, as `strategy.run` takes them."""
+    if len(values) == 1:
+        return values[0]
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: values[context.replica_id_in_sync_group]
+    )

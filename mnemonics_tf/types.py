@@ -22,25 +22,42 @@ class LabelledImages:
     Attributes:
       images: `[n, H, W, C]`, uint8 in 0..255, or float32 on the same scale (exemplars stored as floats).
       labels: `[n]`, int64.
+      soft_labels: probabilities of all classes seen when they were learned, `[n, K + M]` float32; None for real images
+        and for exemplars without.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    soft_labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def targets(self) -> np.ndarray:
+        """What cross-entropy compares with: soft labels where there are any, class indices otherwise."""
+        return self.labels if self.soft_labels is None else self.soft_labels
+
     def take(self, indices: np.ndarray) -> LabelledImages:
         """The images at `indices` (positions or a boolean mask), in that order."""
-        return LabelledImages(self.images[indices], self.labels[indices])
+        soft = None if self.soft_labels is None else self.soft_labels[indices]
+        return LabelledImages(self.images[indices], self.labels[indices], soft)
 
     def of_classes(self, classes: Any) -> LabelledImages:
         """The images whose class is one of `classes`, in their present order."""
         return self.take(np.isin(self.labels, np.asarray(list(classes))))
 
     def join(self, other: LabelledImages) -> LabelledImages:
-        """These images followed by those of `other`."""
-        return LabelledImages(np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels]))
+        """These images followed by those of `other`; soft labels are kept only if both have them."""
+        soft = None
+        if self.soft_labels is not None and other.soft_labels is not None:
+            width = max(self.soft_labels.shape[1], other.soft_labels.shape[1])
+            padded = [
+                np.pad(each, [(0, 0), (0, width - each.shape[1])]) for each in (self.soft_labels, other.soft_labels)
+            ]
+            soft = np.concatenate(padded)
+        images, labels = (np.concatenate(pair) for pair in ((self.images, other.images), (self.labels, other.labels)))
+        return LabelledImages(images, labels, soft)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +140,7 @@ class PhaseResult:
       initial_classes_accuracy: top-1 on the test images of the classes of phase 0.
       group_accuracy: top-1 on the test images of each phase's classes, in the order of the phases.
       exemplars_per_class: how many exemplars are kept of a class (the smallest number, if they differ).
+      probe: how good the exemplars of the new classes are, see `mnemonics_tf.evaluation.probe`; empty without it.
       seconds: duration of each stage.
     """
 
@@ -132,4 +150,5 @@ class PhaseResult:
     initial_classes_accuracy: dict[str, float]
     group_accuracy: dict[str, list[float]]
     exemplars_per_class: int
+    probe: dict[str, float]
     seconds: dict[str, float]

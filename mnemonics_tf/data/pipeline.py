@@ -66,11 +66,12 @@ def training_batches(
       num_replicas: among which each batch will be split.
 
     Returns:
-      A dataset of `(images [B, H, W, C] of the data's dtype, labels [B] int64)`.
+      A dataset of `(images [B, H, W, C] of the data's dtype, labels [B] int64)`, or soft labels `[B, K + M]` float32
+      where the data has them.
     """
     count = len(data)
     used = images_per_epoch(count, batch_size, num_replicas)
-    images, labels = tf.constant(data.images), tf.constant(data.labels)
+    images, labels = tf.constant(data.images), tf.constant(data.targets)
 
     def epoch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])

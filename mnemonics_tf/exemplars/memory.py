@@ -10,10 +10,12 @@ import numpy as np
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.pixels import to_uint8
+from mnemonics_tf.exemplars.encoding import decode_exemplars, encode
 from mnemonics_tf.exemplars.selection import select_herding, select_random
 from mnemonics_tf.types import LabelledImages
 
-STRATEGIES = ("mnemonics", "herding", "random")
+SELECTIONS = ("herding", "random")
+STRATEGIES = ("mnemonics", *SELECTIONS)
 
 
 @gin.configurable
@@ -22,22 +24,30 @@ class ExemplarMemory:
     """Which exemplars are kept and how many.
 
     Attributes:
-      strategy: `mnemonics` starts from a random subset and learns it; `herding` and `random` keep real images.
+      strategy: `mnemonics` starts from real images and learns them; `herding` and `random` keep real images.
+      initial: what `mnemonics` starts from: `random` (as in the paper) or `herding`.
       per_class: exemplars of each class (the paper's main setting); ignored where `total` is set.
       total: budget for all classes together, dealt out evenly and rounded down (supplement A); None for no such limit.
       adjust: adjust the exemplars of old classes in every phase (Eq. 10), whatever the strategy.
       store_floats: keep learned exemplars as float32 rather than rounding them to uint8, at four times the space.
+      low_resolution: f; each exemplar is a mosaic of f * f images of its class at 1/f of the resolution, which are
+        upsampled for training. 1 for whole images.
     """
 
     strategy: str = "mnemonics"
+    initial: str = "random"
     per_class: int = 20
     total: int | None = None
     adjust: bool = True
     store_floats: bool = False
+    low_resolution: int = 1
 
     def __post_init__(self):
         checks.check_choice("ExemplarMemory.strategy", self.strategy, STRATEGIES)
-        checks.check_positive_integer(**{"ExemplarMemory.per_class": self.per_class})
+        checks.check_choice("ExemplarMemory.initial", self.initial, SELECTIONS)
+        checks.check_positive_integer(
+            **{"ExemplarMemory.per_class": self.per_class, "ExemplarMemory.low_resolution": self.low_resolution}
+        )
         checks.check_bool(**{"ExemplarMemory.adjust": self.adjust, "ExemplarMemory.store_floats": self.store_floats})
         if self.total is not None:
             checks.check_positive_integer(**{"ExemplarMemory.total": self.total})
@@ -46,6 +56,11 @@ class ExemplarMemory:
     def learns(self) -> bool:
         """Whether the exemplars of new classes are learned."""
         return self.strategy == "mnemonics"
+
+    @property
+    def selection(self) -> str:
+        """How real images are chosen: `herding` or `random`."""
+        return self.initial if self.learns else self.strategy
 
     @property
     def mode(self) -> str:
@@ -71,10 +86,11 @@ class ExemplarMemory:
         if self.total is not None:
             binding = f"ExemplarMemory.total = {self.total}"
         most, least = self.count(phase_sizes[0]), self.count(sum(phase_sizes))
-        if most > smallest_class:
+        images = most * self.low_resolution**2
+        if images > smallest_class:
             raise checks.UsageError(
-                f"{binding} asks for {most} exemplars of a class in phase 0, but the smallest class has "
-                f"{smallest_class} training images. Lower it."
+                f"{binding} asks for {images} images of a class in phase 0, but the smallest class has "
+                f"{smallest_class} training images. Lower it{' or low_resolution' if self.low_resolution > 1 else ''}."
             )
         if least < 1:
             raise checks.UsageError(f"{binding} leaves no exemplar for some of {sum(phase_sizes)} classes. Raise it.")
@@ -82,6 +98,14 @@ class ExemplarMemory:
             raise checks.UsageError(
                 f"{binding} leaves {least} exemplars of a class, but adjusting splits each class in {num_parts} parts. "
                 "Raise it, or set ExemplarMemory.adjust = False."
+            )
+
+    def check_image_shape(self, image_shape: tuple[int, int, int]) -> None:
+        """Raises UsageError if images `(H, W, C)` cannot be stored at the low resolution."""
+        if any(side % self.low_resolution for side in image_shape[:2]):
+            raise checks.UsageError(
+                f"ExemplarMemory.low_resolution = {self.low_resolution}: expected a divisor of both sides of the "
+                f"images, {image_shape[0]} x {image_shape[1]}."
             )
 
     def select(
@@ -94,18 +118,28 @@ class ExemplarMemory:
           features: embeddings of `data`, `[n, d]`; only herding needs them.
           num_exemplars: of each class.
           generator: for random choices.
+
+        Returns:
+          Exemplars as they are stored; with low resolution float32 mosaics, each of consecutive choices.
         """
+        count = num_exemplars * self.low_resolution**2
         positions = []
         for label in np.unique(data.labels):
             members = np.flatnonzero(data.labels == label)
-            if self.strategy == "herding":
+            if self.selection == "herding":
                 if features is None:
                     raise ValueError("Herding chooses by features, and none were given.")
-                chosen = select_herding(features[members], num_exemplars)
+                chosen = select_herding(features[members], count)
             else:
-                chosen = select_random(len(members), num_exemplars, generator)
+                chosen = select_random(len(members), count, generator)
             positions.append(members[chosen])
-        return data.take(np.concatenate(positions))
+        chosen_images = data.take(np.concatenate(positions))
+        slots = encode(chosen_images.images, self.low_resolution)
+        return LabelledImages(slots, chosen_images.labels[:: self.low_resolution**2])
+
+    def decoded(self, exemplars: LabelledImages) -> LabelledImages:
+        """What networks are trained on: the exemplars themselves, or the images of their mosaics."""
+        return decode_exemplars(exemplars, self.low_resolution)
 
     def discard(self, exemplars: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:
         """Cuts every class down to the budget for `num_classes`, at random (line 17; supplement A)."""
@@ -120,18 +154,24 @@ class ExemplarMemory:
 
     def storable(self, exemplars: LabelledImages) -> LabelledImages:
         """The exemplars as they are kept: uint8, unless floats are asked for."""
-        return exemplars if self.store_floats else LabelledImages(to_uint8(exemplars.images), exemplars.labels)
+        if self.store_floats:
+            return exemplars
+        return dataclasses.replace(exemplars, images=to_uint8(exemplars.images))
 
 
 def save_exemplars(path: str, exemplars: LabelledImages, class_order: np.ndarray) -> None:
     """Writes an `.npz` that needs no pickle.
 
-    `images` uint8 `[n, H, W, C]`, `labels` int64 `[n]` (the data set's own class ids) and, for exemplars kept as
-    floats, `float_images` float32 on the scale 0..255.
+    `images` uint8 `[n, H, W, C]` and `labels` int64 `[n]` (the data set's own class ids). For exemplars kept as floats
+    `float_images` float32 on the scale 0..255. For learned labels `soft_labels` float32 `[n, k]`, whose columns are the
+    class ids `soft_label_classes` `[k]`.
     """
     arrays = {"images": to_uint8(exemplars.images), "labels": class_order[exemplars.labels].astype(np.int64)}
     if exemplars.images.dtype != np.uint8:
         arrays["float_images"] = exemplars.images
+    if exemplars.soft_labels is not None:
+        arrays["soft_labels"] = exemplars.soft_labels
+        arrays["soft_label_classes"] = class_order[: exemplars.soft_labels.shape[1]].astype(np.int64)
     np.savez_compressed(path, **arrays)
 
 
@@ -140,4 +180,6 @@ def load_exemplars(path: str, class_order: np.ndarray) -> LabelledImages:
     with np.load(os.fspath(path), allow_pickle=False) as arrays:
         images = arrays["float_images"] if "float_images" in arrays else arrays["images"]
         labels = arrays["labels"]
-    return LabelledImages(images, np.argsort(class_order)[labels])
+        # Columns are in the order of class indices, as they were in memory.
+        soft_labels = arrays["soft_labels"] if "soft_labels" in arrays else None
+    return LabelledImages(images, np.argsort(class_order)[labels], soft_labels)

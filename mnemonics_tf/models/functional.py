@@ -2,30 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf import checks
+from mnemonics_tf.models.layers import FusedBatchNormalization, batch_statistics
+
+BATCH_NORMS = ("frozen", "batch")
 
 
-def parameters(model: keras.Model) -> list[tf.Tensor]:
+def parameters(model: keras.Layer) -> list[tf.Tensor]:
     """Present values of the trainable variables, in the order `functional_call` takes them."""
     return [tf.convert_to_tensor(variable) for variable in model.trainable_variables]
 
 
-def functional_call(model: keras.Model, params: Sequence[tf.Tensor], images: tf.Tensor) -> Outputs:
-    """Calls `model` with `params` in the place of its trainable variables, in inference mode.
+def functional_call(
+    model: keras.Layer, params: Sequence[tf.Tensor], inputs: tf.Tensor, batch_norm: str = "frozen"
+) -> Any:
+    """Calls a model or layer with `params` in the place of its trainable variables. Nothing in it changes.
 
-    Batch norm uses its moving statistics. In training mode Keras's batch norm gives wrong second derivatives (it
-    stops a gradient inside the variance), so there is no such option here.
+    All layers work as at inference. Only batch norm can use the statistics of the batch, by moments whose second
+    derivatives are right.
 
     Args:
-      model: a model that maps images to `Outputs`.
+      model: any Keras model or layer that is built.
       params: one tensor for each of `model.trainable_variables`, of the same dtype.
-      images: normalised images `[B, H, W, C]`.
+      inputs: what it is called with, such as normalised images `[B, H, W, C]`.
+      batch_norm: `frozen` (moving statistics) or `batch` (those of `inputs`).
+
+    Returns:
+      What the model returns.
+
+    Raises:
+      UsageError: `batch` for a model that has Keras's own batch norm.
     """
+    checks.check_choice("batch_norm", batch_norm, BATCH_NORMS)
+    uses_batch = batch_norm == "batch"
+    if uses_batch:
+        _refuse_stock_batch_norm(model)
     frozen = [tf.convert_to_tensor(variable) for variable in model.non_trainable_variables]
-    outputs, _ = model.stateless_call(list(params), frozen, images, training=False)
+    # Only models and the layers that say so take the argument.
+    training = {"training": False} if isinstance(model, keras.Model) else {}
+    with batch_statistics() if uses_batch else contextlib.nullcontext():
+        outputs, _ = model.stateless_call(list(params), frozen, inputs, **training)
     return outputs
+
+
+def _refuse_stock_batch_norm(model: keras.Layer) -> None:
+    # Keras has no public way to list the layers inside layers.
+    layers = model._flatten_layers(recursive=True)
+    for layer in layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and not isinstance(layer, FusedBatchNormalization):
+            raise checks.UsageError(
+                f"Layer {layer.name!r} is Keras's BatchNormalization, whose second derivatives are wrong when it uses "
+                "the statistics of the batch: it stops the gradient of the mean inside the variance. Build the model "
+                "with mnemonics_tf.models.layers.FusedBatchNormalization, or keep the statistics frozen "
+                "(batch_norm='frozen')."
+            )

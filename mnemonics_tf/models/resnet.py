@@ -8,7 +8,7 @@ import gin
 import keras
 
 from mnemonics_tf import checks
-from mnemonics_tf.models.layers import FusedBatchNormalization, ScaleShiftConv2D, ScaleShiftDense
+from mnemonics_tf.models.layers import ConvNorm, ScaleShiftDense
 
 STEMS = ("3x3", "7x7")
 
@@ -97,9 +97,7 @@ class _Maker:
     dtype: str | None
 
     def conv_norm(self, x: keras.KerasTensor, width: int, kernel_size: int, strides: int, name: str):
-        x = ScaleShiftConv2D(width, kernel_size, strides, self.scale_form, dtype=self.dtype, name=f"{name}_conv")(x)
-        # Keras's momentum is the weight of the old value: 0.9 here is 0.1 in PyTorch's terms.
-        return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"{name}_norm")(x)
+        return ConvNorm(width, kernel_size, strides, self.scale_form, dtype=self.dtype, name=name)(x)
 
     def basic_block(self, x: keras.KerasTensor, width: int, strides: int, name: str, last_relu: bool):
         shortcut = x

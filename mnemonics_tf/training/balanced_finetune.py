@@ -48,11 +48,12 @@ class BalancedFinetune(SGDSettings):
 def finetune_balanced(
     model: Classifier,
     exemplars: LabelledImages,
-    settings: BalancedFinetune,
+    settings: SGDSettings,
     trainer: Trainer,
     seed: int,
+    stage: str = "finetune_balanced",
 ) -> None:
-    """Fine-tunes Θ_i in place by cross-entropy on E_i and the adjusted E_{0:i-1}.
+    """Fine-tunes Θ_i in place by cross-entropy on E_i and the adjusted E_{0:i-1}, or on some of them to probe them.
 
     Batch norm keeps its statistics, as in the temporary model that the exemplars were optimised for.
 
@@ -62,10 +63,11 @@ def finetune_balanced(
       settings: length and rates.
       trainer: trains it.
       seed: of this stage.
+      stage: name in progress bars and TensorBoard.
     """
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = model(images, training=False).logits
         return {"cross_entropy": runtime.global_mean(losses.cross_entropy(logits, labels))}
 
-    trainer.fit(model, batch_losses, exemplars, settings, "finetune_balanced", seed)
+    trainer.fit(model, batch_losses, exemplars, settings, stage, seed)

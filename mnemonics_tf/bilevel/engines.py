@@ -1,0 +1,229 @@
+"""The meta-gradient: how the loss after a temporary training changes with the images it was trained on.
+
+Inner steps, t = 0 .. T-1, each on a batch of exemplars E_t:
+
+    theta_{t+1} = SGD(theta_t, grad_theta L_inner(theta_t; E_t))          Eq. 8
+
+and the outer loss on real data D, whose gradient with respect to all exemplars is wanted:
+
+    d L_outer(theta_T(E); D) / d E                                        Eq. 9 and 10
+
+| engine | how | gradient | memory in T |
+| --- | --- | --- | --- |
+| `adjoint` | walks back step by step, a tape over a tape | exact | T copies of the parameters |
+| `adjoint_forward` | the same walk, forward mode over a tape | exact | the same |
+| `truncated` | the same walk over the last `window` steps | of those steps | `window` copies |
+| `unrolled` | tapes around the whole training | exact | activations of all steps |
+| `head` | `adjoint` for a classifier on frozen features | exact, for the classifier | T copies of the classifier |
+| `prototype` | class means of frozen features, no training | exact | none |
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import checks
+from mnemonics_tf.bilevel.frozen_features import Features, Head, Prototype
+from mnemonics_tf.bilevel.inner_sgd import InnerSGD
+from mnemonics_tf.bilevel.plan import check_plan
+from mnemonics_tf.bilevel.problem import (
+    Loss,
+    MetaGradient,
+    check_exemplars,
+    check_label_gradient,
+    explaining_missing_derivatives,
+)
+from mnemonics_tf.bilevel.second_order import forward_over_reverse, reverse_over_reverse
+from mnemonics_tf.bilevel.unrolled import Unrolled
+from mnemonics_tf.bilevel.walk import Walk
+
+ENGINES = ("adjoint", "adjoint_forward", "truncated", "unrolled", "head", "prototype")
+WALKING_ENGINES = ("adjoint", "adjoint_forward", "truncated", "head")
+FROZEN_ENGINES = ("head", "prototype")
+
+
+class MetaGradientEngine:
+    """Computes meta-gradients for one pair of losses. Compiled at the first call, once for each shape of the batches.
+
+    Args:
+      inner_loss: `(params, images, labels) -> scalar` mean over the batch; must be twice differentiable. `head` passes
+        features in the place of images, and the parameters are those of the classifier.
+      outer_loss: likewise, of the validation. `prototype` passes `[class means [d, classes]]` as parameters.
+      sgd: the temporary training's optimiser.
+      engine: one of `ENGINES`.
+      features: `images -> [B, d]`, the frozen network; `head` and `prototype` need it.
+      window: W, the last steps that `truncated` differentiates.
+      checkpoint_every: engines that walk back keep the parameters of every k-th step only and train the steps between
+        once more: T / k + k copies in the place of T, for one more training. None keeps all.
+      strategy: its replicas share every batch of `adjoint`, `adjoint_forward` and `truncated`; the other engines use
+        one device. None for the current strategy.
+
+    Raises:
+      UsageError: no such engine, or one without what it needs or with what it does not use.
+    """
+
+    def __init__(
+        self,
+        inner_loss: Loss,
+        outer_loss: Loss,
+        sgd: InnerSGD,
+        engine: str = "adjoint",
+        *,
+        features: Features | None = None,
+        window: int | None = None,
+        checkpoint_every: int | None = None,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        check_engine_options(engine, window, checkpoint_every)
+        if (features is not None) != (engine in FROZEN_ENGINES):
+            raise checks.UsageError(
+                f"The engine {engine!r} and features = {features!r}: {' and '.join(map(repr, FROZEN_ENGINES))} need "
+                "the frozen network, a function images -> embeddings, and no other engine uses it."
+            )
+        self._sgd, self._engine = sgd, engine
+        self._compute: Any
+        network: Any = features
+        if engine == "unrolled":
+            self._compute = Unrolled(inner_loss, outer_loss, sgd)
+        elif engine == "prototype":
+            self._compute = Prototype(outer_loss, network)
+        else:
+            strategy = strategy or tf.distribute.get_strategy()
+            second_order = forward_over_reverse if engine == "adjoint_forward" else reverse_over_reverse
+            walk = Walk(inner_loss, outer_loss, sgd, second_order, window, checkpoint_every, strategy)
+            self._compute = Head(walk, network) if engine == "head" else walk
+
+    def __call__(
+        self,
+        params: Sequence[tf.Tensor],
+        exemplars: tf.Tensor | tf.Variable,
+        labels: tf.Tensor,
+        plan: np.ndarray,
+        outer_images: tf.Tensor,
+        outer_labels: tf.Tensor,
+        rates: tf.Tensor | tf.Variable | None = None,
+    ) -> MetaGradient:
+        """Trains the temporary model by `plan` and differentiates its outer loss.
+
+        Args:
+          params: theta_0. Not changed.
+          exemplars: normalised, `[n, H, W, C]`, of the parameters' dtype.
+          labels: class indices `[n]`, int64, or soft labels `[n, K + M]`, which are differentiated too.
+          plan: positions of each inner step's exemplars, `[T, b]`, as `inner_plan` makes it.
+          outer_images: real images, normalised, `[B, H, W, C]`.
+          outer_labels: class indices, `[B]` int64.
+          rates: the inner learning rate, one or `[T]`, which is differentiated too; None for that of `sgd`.
+
+        Raises:
+          ValueError: exemplars that are integers or not finite, labels or rates of another shape, a plan that is empty
+            or points beyond the exemplars, or losses without the derivatives that are needed.
+          UsageError: a batch is smaller than the number of devices.
+        """
+        params = [tf.convert_to_tensor(param) for param in params]
+        exemplars, labels = tf.convert_to_tensor(exemplars), tf.convert_to_tensor(labels)
+        check_exemplars(exemplars, labels, params[0].dtype if params else exemplars.dtype)
+        plan = check_plan(plan, exemplars.shape[0])
+        learns_rates = rates is not None
+        step_rates = self._step_rates(rates, len(plan), exemplars.dtype)
+        with explaining_missing_derivatives():
+            result = self._compute(
+                params, exemplars, labels, plan, outer_images, outer_labels, step_rates, learns_rates
+            )
+        if result.labels is not None:
+            check_label_gradient(result.labels)
+        shared_rate = learns_rates and not tf.convert_to_tensor(rates).shape.rank
+        return result._replace(rates=tf.reduce_sum(result.rates)) if shared_rate else result
+
+    def _step_rates(self, rates: tf.Tensor | None, num_steps: int, dtype: tf.DType) -> tf.Tensor:
+        """`[T]`."""
+        if rates is None:
+            return tf.fill([num_steps], tf.constant(self._sgd.learning_rate, dtype))
+        if self._engine == "prototype":
+            raise checks.UsageError("The engine 'prototype' trains nothing: it has no rates to learn.")
+        rates = tf.cast(tf.convert_to_tensor(rates), dtype)
+        if rates.shape not in ((), (num_steps,)):
+            raise ValueError(f"rates have shape {tuple(rates.shape)}: expected one rate, or [T] = [{num_steps}].")
+        return tf.broadcast_to(rates, [num_steps])
+
+
+def check_engine_options(engine: str, window: int | None, checkpoint_every: int | None, owner: str = "") -> None:
+    """Checks that an engine exists and gets the options that it uses, and no others.
+
+    Args:
+      engine: one of `ENGINES`.
+      window: see `MetaGradientEngine`.
+      checkpoint_every: likewise.
+      owner: what messages put before the names, such as `ExemplarLevel.`.
+
+    Raises:
+      UsageError: it does not.
+    """
+    checks.check_choice(f"{owner}engine", engine, ENGINES)
+    if (window is not None) != (engine == "truncated"):
+        raise checks.UsageError(
+            f"{owner}window = {window!r} with the engine {engine!r}: 'truncated' needs the number of last steps to "
+            "differentiate, and no other engine uses it."
+        )
+    if window is not None:
+        checks.check_positive_integer(**{f"{owner}window": window})
+    if checkpoint_every is not None:
+        checks.check_positive_integer(**{f"{owner}checkpoint_every": checkpoint_every})
+        if engine not in WALKING_ENGINES:
+            raise checks.UsageError(
+                f"{owner}checkpoint_every = {checkpoint_every} with the engine {engine!r}: only "
+                f"{', '.join(map(repr, WALKING_ENGINES))} keep parameters. Leave it out."
+            )
+
+
+def meta_gradient(
+    inner_loss: Loss,
+    outer_loss: Loss,
+    params: Sequence[tf.Tensor],
+    exemplars: tf.Tensor | tf.Variable,
+    labels: tf.Tensor,
+    plan: np.ndarray,
+    outer_images: tf.Tensor,
+    outer_labels: tf.Tensor,
+    *,
+    sgd: InnerSGD,
+    engine: str = "adjoint",
+    rates: tf.Tensor | tf.Variable | None = None,
+    features: Features | None = None,
+    window: int | None = None,
+    checkpoint_every: int | None = None,
+) -> MetaGradient:
+    """The gradient of `outer_loss`, after training on exemplars, with respect to the exemplars.
+
+    Calls with the same losses and options share what was compiled, so define the losses once and outside of loops:
+
+        model = keras.Model(...)
+
+        def loss(params, images, labels):
+            logits = functional_call(model, params, images)
+            return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+        plan = inner_plan(len(exemplars), num_steps=16, batch_size=64, generator=np.random.default_rng(0))
+        result = meta_gradient(loss, loss, parameters(model), exemplars, labels, plan, images, image_labels,
+                               sgd=InnerSGD(0.01))
+        exemplars.assign_sub(0.1 * result.exemplars)
+
+    The engines of the last four pairs of losses are kept, and their models with them; `MetaGradientEngine` has the
+    lifetime that its owner gives it.
+
+    Args, result and errors: those of `MetaGradientEngine` and of its call.
+    """
+    compiled = _engine(
+        inner_loss, outer_loss, sgd, engine, features, window, checkpoint_every, tf.distribute.get_strategy()
+    )
+    return compiled(params, exemplars, labels, plan, outer_images, outer_labels, rates)
+
+
+@functools.lru_cache(maxsize=4)
+def _engine(inner_loss, outer_loss, sgd, engine, features, window, checkpoint_every, strategy) -> MetaGradientEngine:
+    options = {"features": features, "window": window, "checkpoint_every": checkpoint_every, "strategy": strategy}
+    return MetaGradientEngine(inner_loss, outer_loss, sgd, engine, **options)

@@ -1,0 +1,213 @@
+"""The exemplar level: learning new exemplars (Eq. 7-9) and adjusting old ones (Eq. 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import checks
+from mnemonics_tf.bilevel.augmentation import draw_transformation
+from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
+from mnemonics_tf.bilevel.exemplar_variables import ExemplarVariables
+from mnemonics_tf.bilevel.plan import inner_plan
+from mnemonics_tf.bilevel.temporary_model import engine_for
+from mnemonics_tf.data import pipeline, pixels
+from mnemonics_tf.exemplars.encoding import decode_exemplars
+from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.types import LabelledImages, PixelRange
+
+
+class ExemplarOptimiser:
+    """Optimises exemplars for one network Θ_i, by a compiled engine that learning and adjusting share.
+
+    Args:
+      model: Θ_i; not changed.
+      pixel_range: normalisation; exemplars stay in the range of real pixels.
+      settings: length and rates.
+      tracker: progress and TensorBoard.
+      factor: f of low resolution: each exemplar stands for f * f images.
+      strategy: whose replicas share the work; None for one device.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        pixel_range: PixelRange,
+        settings: ExemplarLevel,
+        tracker: Tracker,
+        factor: int = 1,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        self._engine, self._params = engine_for(model, settings, strategy or tf.distribute.get_strategy())
+        self._num_classes = model.num_classes
+        self._pixel_range, self._settings, self._tracker = pixel_range, settings, tracker
+        self._factor = factor
+
+    def learn(self, exemplars: LabelledImages, data: LabelledImages, generator: np.random.Generator) -> LabelledImages:
+        """Learns new exemplars E_i so that a model trained on them does well on D_i (Eq. 7-9).
+
+        Args:
+          exemplars: S, their initial values, as they are stored.
+          data: D_i.
+          generator: of batches.
+
+        Returns:
+          The same classes in the same order, float32 on the scale 0..255; with soft labels if they are learned.
+        """
+        return self._optimise(exemplars, data, self._settings.learning_rate, generator, "learn_exemplars")
+
+    def adjust(self, exemplars: LabelledImages, generator: np.random.Generator) -> LabelledImages:
+        """Adjusts old exemplars: each part of them is optimised on the other parts, in turn (Eq. 10).
+
+        Every class is split on its own, so each part holds every class.
+
+        Args:
+          exemplars: E_{0:i-1}, as they are stored.
+          generator: of the split and of batches.
+
+        Returns:
+          The same classes in the same order, float32 on the scale 0..255; with soft labels if they are learned.
+
+        Raises:
+          ValueError: a class has fewer exemplars than there are parts.
+        """
+        parts = split_within_classes(exemplars.labels, self._settings.num_parts, generator)
+        result = _Merged(exemplars)
+        for index, part in enumerate(parts):
+            complement = np.setdiff1d(np.arange(len(exemplars)), part)
+            present = result.exemplars
+            adjusted = self._optimise(
+                present.take(part),
+                decode_exemplars(present.take(complement), self._factor),
+                self._settings.adjust_learning_rate,
+                generator,
+                f"adjust_exemplars_part{index + 1}",
+            )
+            result.replace(part, adjusted)
+        return result.exemplars
+
+    def _optimise(
+        self,
+        exemplars: LabelledImages,
+        data: LabelledImages,
+        learning_rate: float,
+        generator: np.random.Generator,
+        stage: str,
+    ) -> LabelledImages:
+        """Chunk after chunk of classes, so that only one has image-size variables."""
+        chunks = class_chunks(exemplars.labels, self._settings.classes_per_chunk)
+        result = _Merged(exemplars)
+        for index, classes in enumerate(chunks):
+            members = np.flatnonzero(np.isin(exemplars.labels, classes))
+            name = stage if len(chunks) == 1 else f"{stage}_chunk{index + 1}of{len(chunks)}"
+            chunk = exemplars.take(members)
+            result.replace(
+                members, self._optimise_chunk(chunk, data.of_classes(classes), learning_rate, generator, name)
+            )
+        return result.exemplars
+
+    def _optimise_chunk(
+        self,
+        exemplars: LabelledImages,
+        data: LabelledImages,
+        learning_rate: float,
+        generator: np.random.Generator,
+        stage: str,
+    ) -> LabelledImages:
+        settings = self._settings
+        variables = ExemplarVariables(exemplars, self._num_classes, self._factor, self._pixel_range, settings)
+        steps = pipeline.num_batches(len(data), settings.batch_size)
+        steps = steps if settings.steps_per_epoch is None else min(steps, settings.steps_per_epoch)
+        batches = _endless_batches(data, settings.batch_size, generator)
+        with self._tracker.progress(stage, settings.epochs * steps, "meta-steps") as bar:
+            for epoch in range(settings.epochs):
+                rate = learning_rate * 0.5 ** (epoch // settings.halve_every)
+                history = []
+                for step in range(steps):
+                    history.append(self._meta_step(variables, next(batches), rate, generator))
+                    checks.check_finite_losses(stage, history[-1], f"epoch {epoch + 1}, step {step + 1}")
+                    bar.update()
+                    bar.set_postfix(loss=f"{history[-1]['meta_loss']:.3f}", refresh=False)
+                means = {name: sum(values[name] for values in history) / steps for name in history[0]}
+                means |= {"learning_rate": rate, "inner_rate": variables.inner_rate}
+                self._tracker.phase_scalars(stage, means, epoch + 1)
+        return variables.stored()
+
+    def _meta_step(
+        self, variables: ExemplarVariables, batch: LabelledImages, rate: float, generator: np.random.Generator
+    ) -> dict[str, float]:
+        settings = self._settings
+        num_steps = settings.inner_steps
+        if settings.window is not None:
+            # The end of the window moves, so that all stages of the training are seen.
+            num_steps = int(generator.integers(settings.window, settings.inner_steps + 1))
+        plan = inner_plan(variables.num_images, num_steps, settings.inner_batch_size, generator)
+        transform = draw_transformation(settings.augmentation, batch.images.shape[1:], generator)
+        with tf.GradientTape(persistent=True) as tape:
+            images, labels = transform(variables.images()), variables.labels()
+        outer_images = transform(pixels.normalise(batch.images, self._pixel_range))
+        meta = self._engine(
+            self._params, images, labels, plan, outer_images, tf.constant(batch.labels), variables.rates(num_steps)
+        )
+        values = {"meta_loss": float(meta.loss)}
+        if meta.adjoint_norms is not None:
+            values |= {"adjoint_norm/last_step": float(meta.adjoint_norms[0])}
+            values |= {"adjoint_norm/first_step": float(meta.adjoint_norms[-1])}
+        values["gradient_norm"] = variables.descend(images, labels, tape, meta, rate)
+        return values
+
+
+class _Merged:
+    """Exemplars some of which are replaced by optimised ones; images float32 on the scale 0..255."""
+
+    def __init__(self, exemplars: LabelledImages):
+        self._images, self._labels = exemplars.images.astype(np.float32), exemplars.labels
+        self._soft = exemplars.soft_labels
+
+    def replace(self, positions: np.ndarray, optimised: LabelledImages) -> None:
+        self._images[positions] = optimised.images
+        if optimised.soft_labels is not None:
+            width = optimised.soft_labels.shape[1]
+            soft = np.eye(width, dtype=np.float32)[self._labels] if self._soft is None else self._soft
+            self._soft = np.pad(soft, [(0, 0), (0, width - soft.shape[1])])
+            self._soft[positions] = optimised.soft_labels
+
+    @property
+    def exemplars(self) -> LabelledImages:
+        return LabelledImages(self._images, self._labels, self._soft)
+
+
+def class_chunks(labels: np.ndarray, classes_per_chunk: int | None) -> list[np.ndarray]:
+    """The classes of `labels`, in ascending order, in chunks of (nearly) equal size, at most `classes_per_chunk`."""
+    classes = np.unique(labels)
+    if classes_per_chunk is None:
+        return [classes]
+    return np.array_split(classes, -(-len(classes) // classes_per_chunk))
+
+
+def split_within_classes(labels: np.ndarray, num_parts: int, generator: np.random.Generator) -> list[np.ndarray]:
+    """Splits positions in parts of (nearly) equal size so that every part has every class; each part is sorted.
+
+    Raises:
+      ValueError: a class has fewer members than there are parts.
+    """
+    parts: list[list[np.ndarray]] = [[] for _ in range(num_parts)]
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < num_parts:
+            raise ValueError(f"Class index {label} has {len(members)} exemplars: {num_parts} parts need one each.")
+        for part, share in zip(parts, np.array_split(generator.permutation(members), num_parts), strict=True):
+            part.append(share)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def _endless_batches(data: LabelledImages, batch_size: int, generator: np.random.Generator) -> Iterator[LabelledImages]:
+    """Full batches of shuffled passes over the data, for ever; all of the data where it is less than a batch."""
+    batch_size = min(batch_size, len(data))
+    while True:
+        order = generator.permutation(len(data))
+        for start in range(0, len(data) - batch_size + 1, batch_size):
+            yield data.take(order[start : start + batch_size])

@@ -1,0 +1,109 @@
+"""What all engines share: the losses of the two levels, the result, and the checks of what comes in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import tensorflow as tf
+
+from mnemonics_tf.bilevel.inner_sgd import Params
+
+# Maps parameters, images `[B, H, W, C]` (or what stands for them) and labels to a scalar loss.
+Loss: TypeAlias = Callable[[Sequence[tf.Tensor], tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class MetaGradient(NamedTuple):
+    """Result of one meta-step.
+
+    Attributes:
+      loss: outer loss of the temporary model after T steps, a scalar.
+      exemplars: its gradient with respect to the exemplars, `[n, H, W, C]`; zero for exemplars in no inner batch.
+      labels: likewise for soft labels, `[n, K + M]`; None if labels are integers.
+      rates: likewise for the inner learning rates, of the shape they were given in; None if none were.
+      adjoint_norms: length of the adjoint of theta, from step T back to the first one that was differentiated,
+        `[W + 1]`: how the gradient grows or fades on its way back. None from engines that do not walk back.
+    """
+
+    loss: tf.Tensor
+    exemplars: tf.Tensor
+    labels: tf.Tensor | None = None
+    rates: tf.Tensor | None = None
+    adjoint_norms: tf.Tensor | None = None
+
+
+def check_exemplars(exemplars: tf.Tensor, labels: tf.Tensor, dtype: tf.DType) -> None:
+    """Checks exemplars and labels before they are trained on.
+
+    Args:
+      exemplars: `[n, H, W, C]`.
+      labels: class indices `[n]`, int64, or probabilities `[n, K + M]`, floating.
+      dtype: of the parameters.
+
+    Raises:
+      ValueError: another dtype, NaN or infinite values, or labels of another number.
+    """
+    for name, tensor in (("exemplars", exemplars), ("soft labels", labels)):
+        if name == "soft labels" and not tensor.dtype.is_floating:
+            continue
+        if tensor.dtype != dtype:
+            raise ValueError(
+                f"{name} are {tensor.dtype.name}: expected {dtype.name}, as the parameters are. Normalise images first "
+                "(mnemonics_tf.data.pixels.normalise): integers have no gradient."
+            )
+        broken = tf.reduce_any(~tf.math.is_finite(tf.reshape(tensor, [tensor.shape[0], -1])), axis=1)
+        if bool(tf.reduce_any(broken)):
+            positions = [int(position) for position in tf.where(broken)[:5, 0]]
+            raise ValueError(
+                f"{name} hold NaN or infinite values (positions {positions}, at most five are listed): expected finite "
+                "ones. Look for broken images, or lower the rate that moves them."
+            )
+    expected_rank = 2 if labels.dtype.is_floating else 1
+    if labels.shape.rank != expected_rank or labels.shape[0] != exemplars.shape[0]:
+        raise ValueError(
+            f"labels are {labels.dtype.name} of shape {tuple(labels.shape)} for {exemplars.shape[0]} exemplars: "
+            "expected class indices [n] or probabilities [n, classes]."
+        )
+
+
+def connected(gradients: Sequence[tf.Tensor | None], of: str, what: str) -> Params:
+    """The gradients, none of which may be missing: reading a missing one as zero would hide a broken model.
+
+    Raises:
+      ValueError: one is missing.
+    """
+    if any(gradient is None for gradient in gradients):
+        raise ValueError(
+            f"The {of} does not depend on {what} in a way TensorFlow can differentiate. Leave parameters that play no "
+            "part out, and use operations that have second derivatives."
+        )
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def check_label_gradient(gradient: tf.Tensor) -> None:
+    """Checks the gradient with respect to soft labels.
+
+    Raises:
+      ValueError: it is zero everywhere, which means that a loss cut it off.
+    """
+    if not bool(tf.reduce_any(gradient != 0)):
+        raise ValueError(
+            "The gradient with respect to the soft labels is zero everywhere. tf.nn.softmax_cross_entropy_with_logits "
+            "cuts it off in second derivatives: use mnemonics_tf.losses.cross_entropy, or tf.nn.log_softmax, in the "
+            "inner loss."
+        )
+
+
+@contextlib.contextmanager
+def explaining_missing_derivatives() -> Iterator[None]:
+    """Turns what TensorFlow says of an operation without a (second) derivative into a ValueError that names it."""
+    try:
+        yield
+    except (LookupError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"The inner loss has an operation that cannot be differentiated twice ({reason}). The bilevel program "
+            "needs second derivatives: replace the layer, or use the engine 'head' or 'prototype' and have the layer "
+            "inside `features`."
+        ) from error

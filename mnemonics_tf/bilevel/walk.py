@@ -1,0 +1,190 @@
+"""The engines that walk back over the steps of the temporary training.
+
+Forwards only the states (theta_t, m_t) are kept. Backwards each step is differentiated on its own, from its state, by
+the adjoint of SGD (theta', m' the adjoints that arrive from the step after it):
+
+    p = m' - rate * theta'                 adjoint of the step's gradient g
+    theta = theta' + H p + decay * p       m = momentum * p
+    E += (dg/dE)^T p                       rate -= <theta', direction>
+
+Two compiled functions under a Python loop do this, so neither memory (but for the states) nor tracing grows with T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import runtime
+from mnemonics_tf.bilevel.inner_sgd import InnerSGD, Params, State
+from mnemonics_tf.bilevel.problem import Loss, MetaGradient
+from mnemonics_tf.bilevel.second_order import SecondOrder, gradients_of
+
+
+class Walk:
+    """Differentiates the last `window` steps of a training, all of them without a window.
+
+    Args:
+      inner_loss: of the temporary training.
+      outer_loss: of the validation.
+      sgd: the temporary training's optimiser.
+      second_order: how one step is differentiated.
+      window: W; None for all steps.
+      checkpoint_every: keep the state of every k-th step only and train the steps between once more on the way back;
+        T states become T / k + k. None keeps all.
+      strategy: every batch is split among its replicas, which add up their shares of each gradient.
+    """
+
+    def __init__(
+        self,
+        inner_loss: Loss,
+        outer_loss: Loss,
+        sgd: InnerSGD,
+        second_order: Callable[..., SecondOrder],
+        window: int | None,
+        checkpoint_every: int | None,
+        strategy: tf.distribute.Strategy,
+    ):
+        self._sgd = sgd
+        self._window = window
+        self._checkpoint_every = checkpoint_every or 1
+        self._strategy = strategy
+
+        self._step = self._on_replicas(_step(inner_loss, sgd))
+        self._outer = self._on_replicas(_outer(outer_loss, sgd))
+        self._step_back = self._on_replicas(_step_back(inner_loss, sgd, second_order))
+
+    def __call__(
+        self,
+        params: Params,
+        exemplars: tf.Tensor,
+        labels: tf.Tensor,
+        plan: np.ndarray,
+        outer_images: tf.Tensor,
+        outer_labels: tf.Tensor,
+        rates: tf.Tensor,
+        learns_rates: bool,
+    ) -> MetaGradient:
+        """Trains by `plan` with `rates` `[T]` and walks back; see `MetaGradientEngine`."""
+        first = max(0, len(plan) - self._window) if self._window else 0
+
+        def batch(t: int) -> tuple[Any, Any, Any]:
+            return self._split(exemplars, labels, plan[t])
+
+        def step(state: State, t: int) -> State:
+            return self._step(state, rates[t], *batch(t))
+
+        kept: dict[int, State] = {}
+        state = self._sgd.start(params)
+        for t in range(len(plan)):
+            if t >= first and (t - first) % self._checkpoint_every == 0:
+                kept[t] = state
+            state = step(state, t)
+        outer_batch = self._split(outer_images, outer_labels, np.arange(outer_images.shape[0]))
+        loss, adjoint, norm = self._outer(state.params, *outer_batch)
+        del state
+
+        sums = _Sums(exemplars, labels, rates if learns_rates else None)
+        norms = [self._one(norm)]
+        for t in reversed(range(first, len(plan))):
+            for u in range(t - (t - first) % self._checkpoint_every, t):
+                if u + 1 not in kept:
+                    kept[u + 1] = step(kept[u], u)
+            back = self._step_back(kept.pop(t), adjoint, rates[t], *batch(t), learns_rates)
+            adjoint = back.before
+            norms.append(self._one(back.norm))
+            sums.add(t, plan[t], self._joined(back.images), self._joined(back.labels), self._one(back.rate))
+        return MetaGradient(self._one(loss), sums.exemplars, sums.labels, sums.stacked_rates(), tf.stack(norms))
+
+    def _on_replicas(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return tf.function(lambda *args: self._strategy.run(function, args=args))
+
+    def _split(self, images: tf.Tensor, labels: tf.Tensor, indices: np.ndarray) -> tuple[Any, Any, Any]:
+        """Images and labels at `indices`, and the share of them that each replica gets."""
+        parts = runtime.split(indices, self._strategy)
+        dtype = images.dtype
+        return (
+            runtime.on_each_replica(self._strategy, [tf.gather(images, part) for part in parts]),
+            runtime.on_each_replica(self._strategy, [tf.gather(labels, part) for part in parts]),
+            runtime.on_each_replica(self._strategy, [tf.constant(len(part) / len(indices), dtype) for part in parts]),
+        )
+
+    def _joined(self, rows: Any) -> tf.Tensor | None:
+        """The rows of all replicas: they have consecutive parts of the batch."""
+        return None if rows is None else tf.concat(self._strategy.experimental_local_results(rows), axis=0)
+
+    def _one(self, value: Any) -> tf.Tensor | None:
+        """The value of a tensor that is the same on all replicas."""
+        return self._strategy.experimental_local_results(value)[0]
+
+
+class _Sums:
+    """Gradients with respect to all exemplars, soft labels and rates, to which each step adds its share."""
+
+    def __init__(self, exemplars: tf.Tensor, labels: tf.Tensor, rates: tf.Tensor | None):
+        self.exemplars = tf.zeros_like(exemplars)
+        self.labels = tf.zeros_like(labels) if labels.dtype.is_floating else None
+        self._rates = None if rates is None else [tf.zeros([], rates.dtype)] * len(rates)
+
+    def add(
+        self, t: int, indices: np.ndarray, images: tf.Tensor, labels: tf.Tensor | None, rate: tf.Tensor | None
+    ) -> None:
+        rows = indices[:, None]
+        self.exemplars = tf.tensor_scatter_nd_add(self.exemplars, rows, images)
+        if self.labels is not None:
+            self.labels = tf.tensor_scatter_nd_add(self.labels, rows, labels)
+        if self._rates is not None:
+            self._rates[t] = rate
+
+    def stacked_rates(self) -> tf.Tensor | None:
+        return None if self._rates is None else tf.stack(self._rates)
+
+
+class _StepBack(NamedTuple):
+    """Adjoints that one step hands back: of the state before it, of its images, labels and rate, and a norm."""
+
+    before: State
+    images: tf.Tensor
+    labels: tf.Tensor | None
+    rate: tf.Tensor | None
+    norm: tf.Tensor
+
+
+def _share_of(loss: Loss, share: tf.Tensor) -> Loss:
+    """The part of a mean over the whole batch that a replica's part of the batch contributes."""
+    return lambda params, images, labels: share * loss(params, images, labels)
+
+
+def _step(inner_loss: Loss, sgd: InnerSGD) -> Callable[..., State]:
+    def step(state, rate, images, labels, share):
+        _, gradients = gradients_of(_share_of(inner_loss, share), state.params, images, labels, "inner loss")
+        return sgd.step(state, runtime.sum_over_replicas(gradients), rate)
+
+    return step
+
+
+def _outer(outer_loss: Loss, sgd: InnerSGD) -> Callable[..., tuple[tf.Tensor, State, tf.Tensor]]:
+    def outer(params, images, labels, share):
+        loss, gradients = gradients_of(_share_of(outer_loss, share), params, images, labels, "outer loss")
+        loss, *gradients = runtime.sum_over_replicas([loss, *gradients])
+        # The last velocity has no influence on the loss but through theta: its adjoint starts from zero.
+        return loss, sgd.start(gradients), tf.linalg.global_norm(gradients)
+
+    return outer
+
+
+def _step_back(inner_loss: Loss, sgd: InnerSGD, second_order: Callable[..., SecondOrder]) -> Callable[..., _StepBack]:
+    def step_back(state, after, rate, images, labels, share, learns_rates):
+        p = sgd.gradient_adjoint(after, rate)
+        at = second_order(_share_of(inner_loss, share), state.params, p, images, labels)
+        before = sgd.step_adjoint(after, p, runtime.sum_over_replicas(at.hessian_p))
+        by_rate = None
+        if learns_rates:
+            direction = sgd.direction(state, runtime.sum_over_replicas(at.gradients))
+            by_rate = -tf.add_n([tf.reduce_sum(a * d) for a, d in zip(after.params, direction, strict=True)])
+        return _StepBack(before, at.images, at.labels, by_rate, tf.linalg.global_norm(before.params))
+
+    return step_back
