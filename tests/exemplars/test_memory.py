@@ -143,9 +143,11 @@ def test_budgets_that_fit_pass(settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"per_class": 501}, r"ExemplarMemory\.per_class = 501 asks for 501 exemplars of a class in phase 0"),
+        ({"per_class": 501}, r"ExemplarMemory\.per_class = 501 asks for 501 images of a class in phase 0"),
         # 25,050 / 50 = 501.
-        ({"total": 25_050}, r"ExemplarMemory\.total = 25050 asks for 501 exemplars of a class in phase 0"),
+        ({"total": 25_050}, r"ExemplarMemory\.total = 25050 asks for 501 images of a class in phase 0"),
+        # 2 * 2 * 126 = 504 images of low resolution.
+        ({"per_class": 126, "low_resolution": 2}, r"asks for 504 images of a class .* or low_resolution"),
         ({"total": 99}, r"ExemplarMemory\.total = 99 leaves no exemplar for some of 100 classes"),
         # 199 / 100 = 1, which cannot be split in two.
         ({"total": 199}, r"splits each class in 2 parts. Raise it, or set ExemplarMemory\.adjust = False"),
@@ -218,3 +220,46 @@ def test_nothing_is_discarded_within_the_budget():
     kept = ExemplarMemory(per_class=5).discard(exemplars, 2, _generator())
     np.testing.assert_array_equal(kept.images, exemplars.images)
     np.testing.assert_array_equal(kept.labels, exemplars.labels)
+
+
+def test_mnemonics_can_start_from_herding():
+    data = _exemplars([1, 0] * 8)
+    features = np.random.default_rng(3).normal(size=(16, 4))
+    learned, herded = (
+        ExemplarMemory(**settings).select(data, features, 3, _generator()).images
+        for settings in ({"strategy": "mnemonics", "initial": "herding"}, {"strategy": "herding"})
+    )
+    np.testing.assert_array_equal(learned, herded)
+
+
+def test_low_resolution_selects_several_images_for_each_exemplar():
+    generator = np.random.default_rng(0)
+    # Constant images, each with a value of its own: a tile then shows which image it came from.
+    values = generator.permutation(40).astype(np.uint8)
+    data = LabelledImages(np.broadcast_to(values[:, None, None, None], (40, 4, 4, 1)), np.repeat([0, 1], 20))
+    budget = ExemplarMemory(strategy="random", low_resolution=2)
+    selected = budget.select(data, None, 3, _generator())
+    assert selected.images.shape == (6, 4, 4, 1)
+    np.testing.assert_array_equal(selected.labels, [0, 0, 0, 1, 1, 1])
+    decoded = budget.decoded(selected)
+    owner = dict(zip(values.tolist(), data.labels.tolist(), strict=True))
+    shown = decoded.images[:, 0, 0, 0].tolist()
+    assert len(set(shown)) == 24
+    assert [owner[value] for value in shown] == decoded.labels.tolist() == [0] * 12 + [1] * 12
+
+
+def test_low_resolution_must_divide_the_image():
+    ExemplarMemory(low_resolution=2).check_image_shape((8, 6, 3))
+    with pytest.raises(UsageError, match=r"low_resolution = 4: expected a divisor .* 8 x 6"):
+        ExemplarMemory(low_resolution=4).check_image_shape((8, 6, 3))
+
+
+def test_soft_labels_are_filed_with_the_ids_of_their_columns(tmp_path):
+    path = str(tmp_path / "exemplars.npz")
+    soft = np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], np.float32)
+    save_exemplars(path, LabelledImages(_exemplars([2, 1]).images, np.array([2, 1]), soft), _CLASS_ORDER)
+    with np.load(path, allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["soft_label_classes"], [3, 0, 4])
+    loaded = load_exemplars(path, _CLASS_ORDER)
+    np.testing.assert_array_equal(loaded.soft_labels, soft)
+    np.testing.assert_array_equal(ExemplarMemory().storable(loaded).soft_labels, soft)
