@@ -28,6 +28,45 @@ def test_cross_entropy_of_huge_logits_does_not_overflow():
     np.testing.assert_allclose(loss, [1000.0, 0.0], atol=1e-4)
 
 
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def test_cross_entropy_with_soft_labels_weighs_the_log_probabilities():
+    generator = np.random.default_rng(3)
+    # Labels that are learned need not add up to 1.
+    logits, labels = generator.normal(0, 3, (6, 4)), generator.uniform(-0.2, 1, (6, 4))
+    expected = -(labels * _log_softmax(logits)).sum(axis=1)
+    np.testing.assert_allclose(losses.cross_entropy(tf.constant(logits), tf.constant(labels)), expected, rtol=1e-12)
+
+
+def test_soft_labels_of_one_class_are_that_class():
+    logits, labels = tf.constant(np.random.default_rng(4).normal(0, 3, (5, 4))), tf.constant([0, 3, 1, 1, 2])
+    soft = losses.cross_entropy(logits, tf.one_hot(labels, 4, dtype=tf.float64))
+    np.testing.assert_allclose(soft, losses.cross_entropy(logits, labels), rtol=1e-12)
+
+
+def test_cross_entropy_with_soft_labels_of_huge_logits_does_not_overflow():
+    # Log probabilities 0 and -1000 (to float32): 0.25 * 1000.
+    loss = losses.cross_entropy(tf.constant([[1000.0, 0.0]]), tf.constant([[0.75, 0.25]]))
+    np.testing.assert_allclose(loss, [250.0], rtol=1e-6)
+
+
+def test_soft_labels_keep_their_gradient_in_second_derivatives():
+    # The gradient with respect to the logits is sum(y) softmax - y; along v, sum(y) <softmax, v> - <y, v>, whose
+    # derivative with respect to y_k is <softmax, v> - v_k.
+    generator = np.random.default_rng(5)
+    logits, labels, vector = (tf.constant(generator.normal(size=(1, 4))) for _ in range(3))
+    with tf.GradientTape() as outer:
+        outer.watch(labels)
+        with tf.GradientTape() as inner:
+            inner.watch(logits)
+            loss = losses.cross_entropy(logits, labels)
+        product = tf.reduce_sum(inner.gradient(loss, logits) * vector)
+    expected = np.sum(np.exp(_log_softmax(logits.numpy())) * vector) - vector.numpy()
+    np.testing.assert_allclose(outer.gradient(product, labels), expected, rtol=1e-10)
+
+
 def test_less_forget_is_one_minus_the_cosine():
     generator = np.random.default_rng(1)
     student, teacher = generator.normal(size=(5, 3)), generator.normal(size=(5, 3))

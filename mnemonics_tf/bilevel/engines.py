@@ -36,6 +36,7 @@ from mnemonics_tf.bilevel.problem import (
     MetaGradient,
     check_exemplars,
     check_label_gradient,
+    check_outer_batch,
     explaining_missing_derivatives,
 )
 from mnemonics_tf.bilevel.second_order import forward_over_reverse, reverse_over_reverse
@@ -51,8 +52,9 @@ class MetaGradientEngine:
     """Computes meta-gradients for one pair of losses. Compiled at the first call, once for each shape of the batches.
 
     Args:
-      inner_loss: `(params, images, labels) -> scalar` mean over the batch; must be twice differentiable. `head` passes
-        features in the place of images, and the parameters are those of the classifier.
+      inner_loss: `(params, images, labels) -> scalar` mean over the batch; must be twice differentiable, in
+        TensorFlow's operations (Python's `if` and `for` over tensors are not converted). `head` passes features in the
+        place of images, and the parameters are those of the classifier.
       outer_loss: likewise, of the validation. `prototype` passes `[class means [d, classes]]` as parameters.
       sgd: the temporary training's optimiser.
       engine: one of `ENGINES`.
@@ -60,8 +62,9 @@ class MetaGradientEngine:
       window: W, the last steps that `truncated` differentiates.
       checkpoint_every: engines that walk back keep the parameters of every k-th step only and train the steps between
         once more: T / k + k copies in the place of T, for one more training. None keeps all.
-      strategy: its replicas share every batch of `adjoint`, `adjoint_forward` and `truncated`; the other engines use
-        one device. None for the current strategy.
+      strategy: its replicas share every batch of the engines that walk back, which gives what one device gives as long
+        as the loss of an image does not depend on the rest of its batch (batch statistics do). `unrolled` and
+        `prototype` use one device. None for the current strategy.
 
     Raises:
       UsageError: no such engine, or one without what it needs or with what it does not use.
@@ -120,13 +123,15 @@ class MetaGradientEngine:
           rates: the inner learning rate, one or `[T]`, which is differentiated too; None for that of `sgd`.
 
         Raises:
-          ValueError: exemplars that are integers or not finite, labels or rates of another shape, a plan that is empty
-            or points beyond the exemplars, or losses without the derivatives that are needed.
+          ValueError: exemplars that are integers or not finite, labels, rates or real images of another shape, a plan
+            that is empty or points beyond the exemplars, or losses without the derivatives that are needed.
           UsageError: a batch is smaller than the number of devices.
         """
         params = [tf.convert_to_tensor(param) for param in params]
+        outer_images, outer_labels = tf.convert_to_tensor(outer_images), tf.convert_to_tensor(outer_labels)
         exemplars, labels = tf.convert_to_tensor(exemplars), tf.convert_to_tensor(labels)
         check_exemplars(exemplars, labels, params[0].dtype if params else exemplars.dtype)
+        check_outer_batch(outer_images, outer_labels, exemplars)
         plan = check_plan(plan, exemplars.shape[0])
         learns_rates = rates is not None
         step_rates = self._step_rates(rates, len(plan), exemplars.dtype)
@@ -145,7 +150,9 @@ class MetaGradientEngine:
             return tf.fill([num_steps], tf.constant(self._sgd.learning_rate, dtype))
         if self._engine == "prototype":
             raise checks.UsageError("The engine 'prototype' trains nothing: it has no rates to learn.")
-        rates = tf.cast(tf.convert_to_tensor(rates), dtype)
+        rates = tf.cast(tf.convert_to_tensor(rates, dtype_hint=dtype), dtype)
+        if not bool(tf.reduce_all(tf.math.is_finite(rates))):
+            raise ValueError(f"rates hold NaN or infinite values ({rates.numpy()}): expected finite ones.")
         if rates.shape not in ((), (num_steps,)):
             raise ValueError(f"rates have shape {tuple(rates.shape)}: expected one rate, or [T] = [{num_steps}].")
         return tf.broadcast_to(rates, [num_steps])

@@ -38,7 +38,7 @@ class _FrozenNetwork:
                 0
             ]
 
-        self._features, self._pull_back = tf.function(features), tf.function(pull_back)
+        self._features, self._pull_back = (tf.function(function, autograph=False) for function in (features, pull_back))
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         return tf.concat([self._features(piece) for piece in _pieces(images)], axis=0)
@@ -107,7 +107,7 @@ class Prototype:
                 loss = outer_loss([tf.math.l2_normalize(sums, axis=0)], outer_embeddings, outer_labels)
             return loss, *connected(tape.gradient(loss, inputs), "outer loss", "the exemplars")
 
-        self._network, self._differentiate = _FrozenNetwork(features), tf.function(differentiate)
+        self._network, self._differentiate = _FrozenNetwork(features), tf.function(differentiate, autograph=False)
 
     def __call__(
         self,

@@ -81,6 +81,22 @@ def connected(gradients: Sequence[tf.Tensor | None], of: str, what: str) -> Para
     return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
+def check_outer_batch(images: tf.Tensor, labels: tf.Tensor, exemplars: tf.Tensor) -> None:
+    """Checks the real images that validate the temporary model.
+
+    Raises:
+      ValueError: another dtype or image shape than the exemplars', no images, or labels of another number.
+    """
+    expected = ("?", *exemplars.shape[1:])
+    if images.dtype != exemplars.dtype or images.shape[1:] != exemplars.shape[1:] or not images.shape[0]:
+        raise ValueError(
+            f"outer_images are {images.dtype.name} of shape {tuple(images.shape)}: expected {exemplars.dtype.name} of "
+            f"shape {expected}, as the exemplars are, and at least one."
+        )
+    if labels.shape[:1] != images.shape[:1]:
+        raise ValueError(f"outer_labels have shape {tuple(labels.shape)} for {images.shape[0]} outer_images.")
+
+
 def check_label_gradient(gradient: tf.Tensor) -> None:
     """Checks the gradient with respect to soft labels.
 
@@ -95,13 +111,19 @@ def check_label_gradient(gradient: tf.Tensor) -> None:
         )
 
 
+# How TensorFlow says that an operation has no gradient, or none of its gradient.
+_MISSING_DERIVATIVE = ("gradient registry", "recompute_grad")
+
+
 @contextlib.contextmanager
 def explaining_missing_derivatives() -> Iterator[None]:
     """Turns what TensorFlow says of an operation without a (second) derivative into a ValueError that names it."""
     try:
         yield
     except (LookupError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[-1].strip()
+        if not any(sign in reason for sign in _MISSING_DERIVATIVE):
+            raise
         raise ValueError(
             f"The inner loss has an operation that cannot be differentiated twice ({reason}). The bilevel program "
             "needs second derivatives: replace the layer, or use the engine 'head' or 'prototype' and have the layer "

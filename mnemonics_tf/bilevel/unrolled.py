@@ -21,7 +21,7 @@ class Unrolled:
 
     def __init__(self, inner_loss: Loss, outer_loss: Loss, sgd: InnerSGD):
         self._inner_loss, self._outer_loss, self._sgd = inner_loss, outer_loss, sgd
-        self._compiled = tf.function(self._differentiate)
+        self._compiled = tf.function(self._differentiate, autograph=False)
 
     def __call__(
         self,

@@ -100,7 +100,8 @@ class Walk:
         return MetaGradient(self._one(loss), sums.exemplars, sums.labels, sums.stacked_rates(), tf.stack(norms))
 
     def _on_replicas(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return tf.function(lambda *args: self._strategy.run(function, args=args))
+        # Without autograph errors in a user's loss keep their types.
+        return tf.function(lambda *args: self._strategy.run(function, args=args), autograph=False)
 
     def _split(self, images: tf.Tensor, labels: tf.Tensor, indices: np.ndarray) -> tuple[Any, Any, Any]:
         """Images and labels at `indices`, and the share of them that each replica gets."""

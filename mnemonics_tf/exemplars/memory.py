@@ -181,5 +181,5 @@ def load_exemplars(path: str, class_order: np.ndarray) -> LabelledImages:
         images = arrays["float_images"] if "float_images" in arrays else arrays["images"]
         labels = arrays["labels"]
         # Columns are in the order of class indices, as they were in memory.
-        soft_labels = arrays["soft_labels"] if "soft_labels" in arrays else None
+        soft_labels = arrays.get("soft_labels")
     return LabelledImages(images, np.argsort(class_order)[labels], soft_labels)

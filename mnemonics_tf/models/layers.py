@@ -160,6 +160,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     stops the gradient of the mean inside the variance, which only the first derivative can do without.
     """
 
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
+        if not (self.scale and self.center) or self.axis not in (-1, len(input_shape) - 1):
+            raise checks.UsageError(
+                f"Layer {self.name!r} has scale = {self.scale}, center = {self.center} and axis = {self.axis}: "
+                "FusedBatchNormalization knows only scale and center of the last axis."
+            )
+
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
         if _USES_BATCH_STATISTICS.get():
             axes = list(range(inputs.shape.rank - 1))
@@ -167,8 +175,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             centred = inputs - mean
             variance = tf.reduce_mean(centred**2, axes)
             return centred * (tf.math.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
-        # The fused kernel knows no float64, which finite-difference checks use.
-        if not training or not self.trainable or self.compute_dtype != "float32":
+        # The fused kernel knows no float64, which finite-difference checks use, and nothing but images.
+        if not training or not self.trainable or self.compute_dtype != "float32" or inputs.shape.rank != 4:
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True

@@ -8,7 +8,14 @@ import pytest
 import tensorflow as tf
 
 from mnemonics_tf.checks import UsageError
-from mnemonics_tf.models.layers import CosineHead, FusedBatchNormalization, ScaleShiftConv2D, ScaleShiftDense
+from mnemonics_tf.models.layers import (
+    ConvNorm,
+    CosineHead,
+    FusedBatchNormalization,
+    ScaleShiftConv2D,
+    ScaleShiftDense,
+    batch_statistics,
+)
 
 _FORMS = ("per_neuron", "per_kernel")
 
@@ -42,11 +49,19 @@ def _dense_layer(scale_form: str | None) -> ScaleShiftDense:
     return layer
 
 
-_LAYERS = {"conv": _conv_layer, "dense": _dense_layer}
+def _conv_norm_layer(scale_form: str | None) -> ConvNorm:
+    layer = ConvNorm(4, 3, 1, scale_form)
+    layer.build((None, 6, 5, 3))
+    layer.norm.moving_mean.assign([0.5, -0.5, 0.2, 0.0])
+    layer.norm.moving_variance.assign([0.5, 2.0, 1.0, 3.0])
+    return layer
+
+
+_LAYERS = {"conv": _conv_layer, "dense": _dense_layer, "conv_norm": _conv_norm_layer}
 
 
 def _inputs(kind: str) -> np.ndarray:
-    shape = (2, 6, 5, 3) if kind == "conv" else (5, 3)
+    shape = (5, 3) if kind == "dense" else (2, 6, 5, 3)
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
@@ -59,7 +74,8 @@ def _randomise(layer) -> None:
 
 
 def _names(variables) -> set[str]:
-    return {variable.name for variable in variables}
+    """Names of the variables, but for those of batch norm."""
+    return {variable.name for variable in variables if "norm" not in variable.path.split("/")}
 
 
 @pytest.mark.parametrize("strides", [1, 2])
@@ -271,6 +287,28 @@ def test_fused_batch_norm_has_the_gradients_of_the_plain_one():
         gradients.append(tape.gradient(loss, [inputs, layer.gamma.value, layer.beta.value]))
     for fused, plain in zip(*gradients, strict=True):
         np.testing.assert_allclose(fused, plain, atol=2e-5)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_on_batch_statistics_leaves_its_moving_ones_alone(training, trainable):
+    layer, images = _batch_norm(), _activations()
+    layer.trainable = trainable
+    with batch_statistics():
+        outputs = layer(images, training=training)
+    mean, variance = images.mean(axis=(0, 1, 2)), images.var(axis=(0, 1, 2))
+    expected = [1.5, 0.5] * (images - mean) / np.sqrt(variance + 1e-5) + [-1.0, 2.0]
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    np.testing.assert_array_equal(layer.moving_mean, np.float32([0.3, -0.2]))
+    np.testing.assert_array_equal(layer.moving_variance, np.float32([2.0, 0.7]))
+
+
+def test_batch_statistics_end_with_their_context_even_after_an_error():
+    layer, images = _batch_norm(), _activations()
+    before = layer(images, training=False)
+    with pytest.raises(RuntimeError), batch_statistics():
+        raise RuntimeError
+    np.testing.assert_array_equal(layer(images, training=False), before)
 
 
 def _head(num_old_classes: int, num_new_classes: int, width: int = 6) -> CosineHead:

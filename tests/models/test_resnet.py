@@ -1,4 +1,4 @@
-"""Residual networks: sizes, shapes and settings."""
+"""Residual networks, their sizes, shapes and settings, and what they are built of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mnemonics_tf.checks import UsageError
-from mnemonics_tf.models.layers import FusedBatchNormalization, ScaleShiftConv2D
+from mnemonics_tf.models.layers import ConvNorm, ScaleShiftConv2D, batch_statistics
 from mnemonics_tf.models.resnet import ResNet
 
 _RESNET18 = ResNet((2, 2, 2, 2), (64, 128, 256, 512), "7x7")
@@ -83,7 +83,7 @@ def test_imagenet_stem_quarters_the_image_before_the_stages():
     model = ResNet((1, 1, 1, 1), (2, 3, 4, 5), "7x7").build((224, 224, 3))
     # 224 / 2 (convolution) / 2 (pooling) = 56, then 28, 14 and 7.
     assert [shape[0] for shape in _block_shapes(model).values()] == [56, 28, 14, 7]
-    assert model.get_layer("stem_conv").kernel.shape == (7, 7, 3, 2)
+    assert model.get_layer("stem").kernel.shape == (7, 7, 3, 2)
     assert model.output_shape == (None, 5)
 
 
@@ -111,24 +111,23 @@ def test_every_block_but_the_last_ends_in_a_relu():
 
 def test_shortcut_is_the_identity_unless_shape_changes():
     names = {layer.name for layer in ResNet((2, 2), (4, 8)).build((8, 8, 3)).layers}
-    assert {name for name in names if name.endswith("shortcut_conv")} == {"stage1_block0_shortcut_conv"}
+    assert {name for name in names if name.endswith("shortcut")} == {"stage1_block0_shortcut"}
 
 
 def test_block_adds_its_input_to_two_convolutions():
     # With one block and no ReLU after it, pool(stem + b(relu(a(stem)))): kernels of zero leave the stem alone.
     model = ResNet((1,), (4,)).build((4, 4, 3))
-    model.get_layer("stage0_block0_b_conv").kernel.assign(np.zeros((3, 3, 4, 4)))
+    model.get_layer("stage0_block0_b").kernel.assign(np.zeros((3, 3, 4, 4)))
     images = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
     stem = keras.Model(model.input, model.get_layer("stem_relu").output)(images).numpy()
     np.testing.assert_allclose(model(images), stem.mean(axis=(1, 2)), atol=1e-5)
 
 
-def test_every_batch_norm_has_the_published_settings():
-    layers = [
-        layer for layer in ResNet((1, 1), (4, 8)).build((8, 8, 3)).layers if isinstance(layer, FusedBatchNormalization)
-    ]
-    assert len(layers) == 6  # stem, two in each of two blocks, one in the shortcut
-    assert {(layer.momentum, layer.epsilon) for layer in layers} == {(0.9, 1e-5)}
+def test_every_convolution_has_a_batch_norm_of_the_published_settings():
+    layers = ResNet((1, 1), (4, 8)).build((8, 8, 3)).layers
+    norms = [layer.norm for layer in layers if isinstance(layer, ScaleShiftConv2D)]
+    assert len(norms) == 6  # stem, two in each of two blocks, one in the shortcut
+    assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.9, 1e-5)}
 
 
 def test_dtype_reaches_every_layer():
@@ -184,3 +183,87 @@ def test_too_small_image_is_refused(image_shape):
 def test_impossible_settings_are_usage_errors_that_name_them(settings, message):
     with pytest.raises(UsageError, match=message):
         ResNet(**settings)
+
+
+_IMAGES = np.random.default_rng(0).normal(size=(2, 6, 5, 3)).astype(np.float32)
+
+
+def _conv_norm(scale_form: str | None, strides: int = 1, dtype: str = "float64") -> ConvNorm:
+    """A 3x3 convolution of 4 filters, in use: every variable is off its default, and scale and shift are trained."""
+    layer = ConvNorm(4, 3, strides, scale_form, dtype=dtype)
+    layer.build((None, 6, 5, 3))
+    generator = np.random.default_rng(1)
+    for variable in layer.variables:
+        variable.assign(generator.uniform(0.5, 2, size=variable.shape))
+    layer.set_transferring(scale_form is not None)
+    return layer
+
+
+def _convolved(layer: ConvNorm) -> np.ndarray:
+    """What reaches the batch norm from `_IMAGES`: (W * T^W) x + b + T^b, from the definition."""
+    kernel, bias = layer.kernel.numpy(), 0.0
+    if layer.scale_form:
+        kernel, bias = kernel * layer.scale.numpy(), layer.bias.numpy() + layer.shift.numpy()
+    padded = np.pad(_IMAGES, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    return np.einsum("bhwcij,ijcr->bhwr", windows[:, :: layer.strides, :: layer.strides], kernel) + bias
+
+
+def _normalised(values: np.ndarray, norm, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    return norm.gamma.numpy() * (values - mean) / np.sqrt(variance + 1e-5) + norm.beta.numpy()
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values.mean(axis=(0, 1, 2)), values.var(axis=(0, 1, 2))
+
+
+def _assert_unchanged(layer: ConvNorm, before: list[np.ndarray]) -> None:
+    for old, new in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("scale_form", [None, "per_neuron", "per_kernel"])
+def test_conv_norm_infers_as_a_convolution_and_then_batch_norm(scale_form, strides, frozen):
+    layer = _conv_norm(scale_form, strides)
+    norm, before = layer.norm, layer.get_weights()
+    expected = _normalised(_convolved(layer), norm, norm.moving_mean.numpy(), norm.moving_variance.numpy())
+    # As Keras has it, frozen batch norm infers even where it is told to train.
+    norm.trainable = not frozen
+    outputs = layer(_IMAGES, training=frozen)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-8, atol=1e-8)
+    assert layer.compute_output_shape((2, 6, 5, 3)) == tuple(outputs.shape)
+    _assert_unchanged(layer, before)
+
+
+@pytest.mark.parametrize(("dtype", "correction"), [("float64", 1.0), ("float32", 60 / 59)])
+@pytest.mark.parametrize("scale_form", [None, "per_neuron"])
+def test_conv_norm_trains_on_its_batch_and_moves_its_statistics(scale_form, dtype, correction):
+    # 2 * 6 * 5 = 60 values a channel: Keras's batch norm keeps their variance, the fused kernel 60 / 59 of it.
+    layer = _conv_norm(scale_form, dtype=dtype)
+    norm, values = layer.norm, _convolved(layer)
+    mean, variance = _moments(values)
+    moved_mean = 0.9 * norm.moving_mean.numpy() + 0.1 * mean
+    moved_variance = 0.9 * norm.moving_variance.numpy() + 0.1 * correction * variance
+    tolerance = 1e-10 if dtype == "float64" else 1e-4
+    np.testing.assert_allclose(layer(_IMAGES, training=True), _normalised(values, norm, mean, variance), atol=tolerance)
+    np.testing.assert_allclose(norm.moving_mean, moved_mean, rtol=tolerance)
+    np.testing.assert_allclose(norm.moving_variance, moved_variance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("scale_form", [None, "per_neuron"])
+def test_conv_norm_on_batch_statistics_leaves_its_moving_ones_alone(scale_form, training):
+    layer = _conv_norm(scale_form)
+    values, before = _convolved(layer), layer.get_weights()
+    with batch_statistics():
+        outputs = layer(_IMAGES, training=training)
+    np.testing.assert_allclose(outputs, _normalised(values, layer.norm, *_moments(values)), rtol=1e-8, atol=1e-8)
+    _assert_unchanged(layer, before)
+
+
+def test_conv_norm_trains_gain_and_offset_besides_its_own_variables():
+    for scale_form, own in ((None, {"kernel"}), ("per_neuron", {"scale", "shift"})):
+        trained = {variable.name for variable in _conv_norm(scale_form).trainable_variables}
+        assert trained == own | {"gamma", "beta"}
