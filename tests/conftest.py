@@ -29,6 +29,9 @@ TINY_BINDINGS = (
     "ExemplarLevel.learning_rate = 100.0",  # moves pixels by more than rounding in so few steps
     "ExemplarLevel.adjust_learning_rate = 100.0",
     "BalancedFinetune.epochs = 1",
+    "Probe.repeats = 2",
+    "Probe.epochs = 1",
+    "Probe.scratch_epochs = 1",
 )
 
 

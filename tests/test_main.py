@@ -44,6 +44,10 @@ def test_results_hold_what_the_schema_says(results):
         assert all(0 <= value <= 100 for value in accuracies)
     stages = {"train_model", "select_exemplars", "learn_exemplars", "adjust_exemplars", "finetune_balanced"}
     assert stages <= set(results["phases"][1]["seconds"])
+    for phase in results["phases"]:
+        probed = phase["probe"]
+        assert {"network_loss", "finetuned_loss", "finetuned_loss_interval", "scratch_accuracy"} <= set(probed)
+        assert all(np.isfinite(value) for value in probed.values())
 
 
 def test_exemplars_are_learned_and_adjusted(tiny_run, results):
@@ -57,6 +61,34 @@ def test_exemplars_are_learned_and_adjusted(tiny_run, results):
     np.testing.assert_array_equal(labels, np.repeat(results["class_order"], 4))
     np.testing.assert_array_equal(first_labels, labels[:20])
     assert (first_images != images[:20]).any()
+
+
+def test_every_switch_of_the_exemplar_level_goes_with_every_other(tmp_path, call_main):
+    bindings = (
+        'ExemplarMemory.initial = "herding"',
+        "ExemplarMemory.low_resolution = 2",
+        'ExemplarLevel.engine = "truncated"',
+        "ExemplarLevel.window = 1",
+        "ExemplarLevel.checkpoint_every = 1",
+        'ExemplarLevel.batch_norm = "batch"',
+        "ExemplarLevel.classes_per_chunk = 3",
+        "ExemplarLevel.clip_norm = 2.0",
+        "ExemplarLevel.learn_labels = True",
+        'ExemplarLevel.learned_rates = "per_step"',
+        'ExemplarLevel.augmentation = ("crop", "colour")',
+        "Probe.enabled = False",
+    )
+    code, stderr = call_main(tiny_arguments(tmp_path / "run", *bindings))
+    assert code == 0, stderr
+    with np.load(tmp_path / "run/phases/001/exemplars.npz", allow_pickle=False) as arrays:
+        # As many bytes of images as without low resolution.
+        assert arrays["images"].shape == (40, 8, 8, 1)
+        assert arrays["soft_labels"].shape == (40, 10)
+        np.testing.assert_allclose(arrays["soft_labels"].sum(axis=1), 1, rtol=1e-4)
+        classes = arrays["soft_label_classes"]
+        np.testing.assert_array_equal(classes[arrays["soft_labels"].argmax(axis=1)], arrays["labels"])
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert [phase["probe"] for phase in results["phases"]] == [{}, {}]
 
 
 def test_screen_shows_a_table_and_no_library_noise(tiny_run):

@@ -71,18 +71,18 @@ def groups(quick: bool) -> list[Group]:
         ]
     walking = ("adjoint", "adjoint_forward", "truncated", "head")
     return [
-        meta_steps(1, rounds=7, engines=(*walking, "prototype", "unrolled")),
-        meta_steps(4, rounds=5, engines=(*walking, "unrolled")),
-        meta_steps(16, rounds=4, engines=(*walking, "unrolled"), gradients=True),
-        meta_steps(64, rounds=3, engines=walking, pytorch=False),
+        meta_steps(1, rounds=5, engines=(*walking, "prototype", "unrolled")),
+        meta_steps(4, rounds=3, engines=(*walking, "unrolled")),
+        meta_steps(16, rounds=3, engines=(*walking, "unrolled"), gradients=True),
+        meta_steps(64, rounds=2, engines=walking, pytorch=False),
         # On its own, because it takes most of the memory of a usual machine; once, because it takes long.
         meta_steps(64, rounds=1),
-        meta_steps(4, rounds=5, engines=("adjoint",), batch_norm="batch"),
+        meta_steps(4, rounds=3, engines=("adjoint",), batch_norm="batch"),
         meta_steps(16, rounds=3, engines=("adjoint",), batch_norm="batch", gradients=True),
         Group(
             "tracing of ResNet-32", 2, (meta_step("adjoint", 1, "frozen", RESNET32_ADJOINT, blocks=inputs.RESNET32),)
         ),
-        training(rounds=5),
+        training(rounds=3),
     ]
 
 

@@ -21,7 +21,7 @@ and the outer loss on real data D, whose gradient with respect to all exemplars 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from mnemonics_tf.bilevel.plan import check_plan
 from mnemonics_tf.bilevel.problem import (
     Loss,
     MetaGradient,
+    MetaStep,
     check_exemplars,
     check_label_gradient,
     check_outer_batch,
@@ -89,7 +90,7 @@ class MetaGradientEngine:
                 "the frozen network, a function images -> embeddings, and no other engine uses it."
             )
         self._sgd, self._engine = sgd, engine
-        self._compute: Any
+        self._compute: Callable[[MetaStep], MetaGradient]
         network: Any = features
         if engine == "unrolled":
             self._compute = Unrolled(inner_loss, outer_loss, sgd)
@@ -135,10 +136,9 @@ class MetaGradientEngine:
         plan = check_plan(plan, exemplars.shape[0])
         learns_rates = rates is not None
         step_rates = self._step_rates(rates, len(plan), exemplars.dtype)
+        step = MetaStep(params, exemplars, labels, plan, outer_images, outer_labels, step_rates, learns_rates)
         with explaining_missing_derivatives():
-            result = self._compute(
-                params, exemplars, labels, plan, outer_images, outer_labels, step_rates, learns_rates
-            )
+            result = self._compute(step)
         if result.labels is not None:
             check_label_gradient(result.labels)
         shared_rate = learns_rates and not tf.convert_to_tensor(rates).shape.rank

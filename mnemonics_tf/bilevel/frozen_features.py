@@ -15,8 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf.bilevel.inner_sgd import Params
-from mnemonics_tf.bilevel.problem import Loss, MetaGradient, connected
+from mnemonics_tf.bilevel.problem import Loss, MetaGradient, MetaStep, connected
 from mnemonics_tf.bilevel.walk import Walk
 
 # Maps images `[B, H, W, C]` to embeddings `[B, d]`.
@@ -60,32 +59,21 @@ class Head:
     def __init__(self, walk: Walk, features: Features):
         self._walk, self._network = walk, _FrozenNetwork(features)
 
-    def __call__(
-        self,
-        params: Params,
-        exemplars: tf.Tensor,
-        labels: tf.Tensor,
-        plan: np.ndarray,
-        outer_images: tf.Tensor,
-        outer_labels: tf.Tensor,
-        rates: tf.Tensor,
-        learns_rates: bool,
-    ) -> MetaGradient:
-        """Trains by `plan` with `rates` `[T]`; see `MetaGradientEngine`."""
-        used, compact_plan = np.unique(plan, return_inverse=True)
-        images = tf.gather(exemplars, used)
+    def __call__(self, step: MetaStep) -> MetaGradient:
+        """Trains by the plan; see `MetaGradientEngine`."""
+        count = len(step.exemplars)
+        used, compact_plan = np.unique(step.plan, return_inverse=True)
+        images = tf.gather(step.exemplars, used)
         result = self._walk(
-            params,
-            self._network(images),
-            tf.gather(labels, used),
-            compact_plan.reshape(plan.shape),
-            self._network(outer_images),
-            outer_labels,
-            rates,
-            learns_rates,
+            step._replace(
+                exemplars=self._network(images),
+                labels=tf.gather(step.labels, used),
+                plan=compact_plan.reshape(step.plan.shape),
+                outer_images=self._network(step.outer_images),
+            )
         )
-        by_label = None if result.labels is None else _scatter(result.labels, used, len(exemplars))
-        by_exemplar = _scatter(self._network.pull_back(images, result.exemplars), used, len(exemplars))
+        by_label = None if result.labels is None else _scatter(result.labels, used, count)
+        by_exemplar = _scatter(self._network.pull_back(images, result.exemplars), used, count)
         return result._replace(exemplars=by_exemplar, labels=by_label)
 
 
@@ -109,29 +97,20 @@ class Prototype:
 
         self._network, self._differentiate = _FrozenNetwork(features), tf.function(differentiate, autograph=False)
 
-    def __call__(
-        self,
-        params: Params,
-        exemplars: tf.Tensor,
-        labels: tf.Tensor,
-        plan: np.ndarray,
-        outer_images: tf.Tensor,
-        outer_labels: tf.Tensor,
-        rates: tf.Tensor,
-        learns_rates: bool,
-    ) -> MetaGradient:
-        """Uses the exemplars that `plan` names; no parameters and no rates. See `MetaGradientEngine`."""
-        used = np.unique(plan)
-        images, used_labels = tf.gather(exemplars, used), tf.gather(labels, used)
+    def __call__(self, step: MetaStep) -> MetaGradient:
+        """Uses the exemplars that the plan names; no parameters and no rates. See `MetaGradientEngine`."""
+        count = len(step.exemplars)
+        used = np.unique(step.plan)
+        images, labels = tf.gather(step.exemplars, used), tf.gather(step.labels, used)
         is_soft = labels.dtype.is_floating
         if not is_soft:
-            num_classes = 1 + max(int(tf.reduce_max(labels)), int(tf.reduce_max(outer_labels)))
-            used_labels = tf.one_hot(used_labels, num_classes, dtype=exemplars.dtype)
+            num_classes = 1 + max(int(tf.reduce_max(step.labels)), int(tf.reduce_max(step.outer_labels)))
+            labels = tf.one_hot(labels, num_classes, dtype=images.dtype)
         loss, by_embedding, by_label = self._differentiate(
-            self._network(images), used_labels, self._network(outer_images), outer_labels
+            self._network(images), labels, self._network(step.outer_images), step.outer_labels
         )
-        by_exemplar = _scatter(self._network.pull_back(images, by_embedding), used, len(exemplars))
-        return MetaGradient(loss, by_exemplar, _scatter(by_label, used, len(exemplars)) if is_soft else None)
+        by_exemplar = _scatter(self._network.pull_back(images, by_embedding), used, count)
+        return MetaGradient(loss, by_exemplar, _scatter(by_label, used, count) if is_soft else None)
 
 
 def _pieces(values: tf.Tensor) -> list[tf.Tensor]:

@@ -6,12 +6,37 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf.bilevel.inner_sgd import Params
 
 # Maps parameters, images `[B, H, W, C]` (or what stands for them) and labels to a scalar loss.
 Loss: TypeAlias = Callable[[Sequence[tf.Tensor], tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class MetaStep(NamedTuple):
+    """What an engine works on; all of it checked.
+
+    Attributes:
+      params: theta_0.
+      exemplars: normalised, `[n, H, W, C]`.
+      labels: class indices `[n]` or soft labels `[n, K + M]`.
+      plan: positions of each inner step's exemplars, `[T, b]`.
+      outer_images: real images, normalised, `[B, H, W, C]`.
+      outer_labels: class indices, `[B]`.
+      rates: inner learning rates, `[T]`.
+      learns_rates: whether they are differentiated, too.
+    """
+
+    params: Params
+    exemplars: tf.Tensor
+    labels: tf.Tensor
+    plan: np.ndarray
+    outer_images: tf.Tensor
+    outer_labels: tf.Tensor
+    rates: tf.Tensor
+    learns_rates: bool
 
 
 class MetaGradient(NamedTuple):

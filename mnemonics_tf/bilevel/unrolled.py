@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf.bilevel.inner_sgd import InnerSGD, Params
-from mnemonics_tf.bilevel.problem import Loss, MetaGradient, connected
+from mnemonics_tf.bilevel.inner_sgd import InnerSGD
+from mnemonics_tf.bilevel.problem import Loss, MetaGradient, MetaStep, connected
 from mnemonics_tf.bilevel.second_order import gradients_of
 
 
@@ -23,33 +22,22 @@ class Unrolled:
         self._inner_loss, self._outer_loss, self._sgd = inner_loss, outer_loss, sgd
         self._compiled = tf.function(self._differentiate, autograph=False)
 
-    def __call__(
-        self,
-        params: Params,
-        exemplars: tf.Tensor,
-        labels: tf.Tensor,
-        plan: np.ndarray,
-        outer_images: tf.Tensor,
-        outer_labels: tf.Tensor,
-        rates: tf.Tensor,
-        learns_rates: bool,
-    ) -> MetaGradient:
-        """Trains by `plan` with `rates` `[T]`; see `MetaGradientEngine`."""
-        plan_tensor = tf.constant(plan)
-        return self._compiled(params, exemplars, labels, plan_tensor, outer_images, outer_labels, rates, learns_rates)
+    def __call__(self, step: MetaStep) -> MetaGradient:
+        """Trains by the plan under the tape; see `MetaGradientEngine`."""
+        return self._compiled(step._replace(plan=tf.constant(step.plan)))
 
-    def _differentiate(self, params, exemplars, labels, plan, outer_images, outer_labels, rates, learns_rates):
-        soft = [labels] if labels.dtype.is_floating else []
-        learned = [rates] if learns_rates else []
+    def _differentiate(self, step: MetaStep) -> MetaGradient:
+        soft = [step.labels] if step.labels.dtype.is_floating else []
+        learned = [step.rates] if step.learns_rates else []
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([exemplars, soft, learned])
-            state = self._sgd.start(params)
-            for t in range(plan.shape[0]):
-                images, targets = tf.gather(exemplars, plan[t]), tf.gather(labels, plan[t])
-                _, gradients = gradients_of(self._inner_loss, state.params, images, targets, "inner loss")
-                state = self._sgd.step(state, gradients, rates[t])
-            loss = self._outer_loss(state.params, outer_images, outer_labels)
-        by_exemplar, by_label, by_rate = tape.gradient(loss, [[exemplars], soft, learned])
+            tape.watch([step.exemplars, soft, learned])
+            state = self._sgd.start(step.params)
+            for t in range(step.plan.shape[0]):
+                images, labels = tf.gather(step.exemplars, step.plan[t]), tf.gather(step.labels, step.plan[t])
+                _, gradients = gradients_of(self._inner_loss, state.params, images, labels, "inner loss")
+                state = self._sgd.step(state, gradients, step.rates[t])
+            loss = self._outer_loss(state.params, step.outer_images, step.outer_labels)
+        by_exemplar, by_label, by_rate = tape.gradient(loss, [[step.exemplars], soft, learned])
         (by_exemplar,) = connected(by_exemplar, "outer loss", "the exemplars")
         by_label = connected(by_label, "outer loss", "the soft labels")
         by_rate = connected(by_rate, "outer loss", "the inner rates")

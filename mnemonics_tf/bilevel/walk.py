@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import runtime
-from mnemonics_tf.bilevel.inner_sgd import InnerSGD, Params, State
-from mnemonics_tf.bilevel.problem import Loss, MetaGradient
+from mnemonics_tf.bilevel.inner_sgd import InnerSGD, State
+from mnemonics_tf.bilevel.problem import Loss, MetaGradient, MetaStep
 from mnemonics_tf.bilevel.second_order import SecondOrder, gradients_of
 
 
@@ -57,46 +57,37 @@ class Walk:
         self._outer = self._on_replicas(_outer(outer_loss, sgd))
         self._step_back = self._on_replicas(_step_back(inner_loss, sgd, second_order))
 
-    def __call__(
-        self,
-        params: Params,
-        exemplars: tf.Tensor,
-        labels: tf.Tensor,
-        plan: np.ndarray,
-        outer_images: tf.Tensor,
-        outer_labels: tf.Tensor,
-        rates: tf.Tensor,
-        learns_rates: bool,
-    ) -> MetaGradient:
-        """Trains by `plan` with `rates` `[T]` and walks back; see `MetaGradientEngine`."""
-        first = max(0, len(plan) - self._window) if self._window else 0
+    def __call__(self, step: MetaStep) -> MetaGradient:
+        """Trains by the plan and walks back; see `MetaGradientEngine`."""
+        num_steps = len(step.plan)
+        first = max(0, num_steps - self._window) if self._window else 0
 
         def batch(t: int) -> tuple[Any, Any, Any]:
-            return self._split(exemplars, labels, plan[t])
+            return self._split(step.exemplars, step.labels, step.plan[t])
 
-        def step(state: State, t: int) -> State:
-            return self._step(state, rates[t], *batch(t))
+        def train(state: State, t: int) -> State:
+            return self._step(state, step.rates[t], *batch(t))
 
         kept: dict[int, State] = {}
-        state = self._sgd.start(params)
-        for t in range(len(plan)):
+        state = self._sgd.start(step.params)
+        for t in range(num_steps):
             if t >= first and (t - first) % self._checkpoint_every == 0:
                 kept[t] = state
-            state = step(state, t)
-        outer_batch = self._split(outer_images, outer_labels, np.arange(outer_images.shape[0]))
+            state = train(state, t)
+        outer_batch = self._split(step.outer_images, step.outer_labels, np.arange(step.outer_images.shape[0]))
         loss, adjoint, norm = self._outer(state.params, *outer_batch)
         del state
 
-        sums = _Sums(exemplars, labels, rates if learns_rates else None)
+        sums = _Sums(step)
         norms = [self._one(norm)]
-        for t in reversed(range(first, len(plan))):
+        for t in reversed(range(first, num_steps)):
             for u in range(t - (t - first) % self._checkpoint_every, t):
                 if u + 1 not in kept:
-                    kept[u + 1] = step(kept[u], u)
-            back = self._step_back(kept.pop(t), adjoint, rates[t], *batch(t), learns_rates)
+                    kept[u + 1] = train(kept[u], u)
+            back = self._step_back(kept.pop(t), adjoint, step.rates[t], *batch(t), step.learns_rates)
             adjoint = back.before
             norms.append(self._one(back.norm))
-            sums.add(t, plan[t], self._joined(back.images), self._joined(back.labels), self._one(back.rate))
+            sums.add(t, step.plan[t], self._joined(back.images), self._joined(back.labels), self._one(back.rate))
         return MetaGradient(self._one(loss), sums.exemplars, sums.labels, sums.stacked_rates(), tf.stack(norms))
 
     def _on_replicas(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,10 +116,10 @@ class Walk:
 class _Sums:
     """Gradients with respect to all exemplars, soft labels and rates, to which each step adds its share."""
 
-    def __init__(self, exemplars: tf.Tensor, labels: tf.Tensor, rates: tf.Tensor | None):
-        self.exemplars = tf.zeros_like(exemplars)
-        self.labels = tf.zeros_like(labels) if labels.dtype.is_floating else None
-        self._rates = None if rates is None else [tf.zeros([], rates.dtype)] * len(rates)
+    def __init__(self, step: MetaStep):
+        self.exemplars = tf.zeros_like(step.exemplars)
+        self.labels = tf.zeros_like(step.labels) if step.labels.dtype.is_floating else None
+        self._rates = [tf.zeros([], step.rates.dtype)] * len(step.rates) if step.learns_rates else None
 
     def add(
         self, t: int, indices: np.ndarray, images: tf.Tensor, labels: tf.Tensor | None, rate: tf.Tensor | None
