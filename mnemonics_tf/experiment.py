@@ -12,7 +12,7 @@ from mnemonics_tf import __version__, checks, runtime
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
 from mnemonics_tf.checkpointing import RunDirectory
 from mnemonics_tf.data.class_order import Protocol
-from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.pipeline import Augmentation, images_per_epoch
 from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.evaluation.probe import Probe
@@ -113,7 +113,8 @@ class Run:
         self._factory = ClassifierFactory(network, dataset.image_shape, self._model_level.scale_form)
         network.check_image_shape(dataset.image_shape)
         self._budget.check_image_shape(dataset.image_shape)
-        self._exemplar_level.check_mirrored(dataset.horizontal_flip)
+        self._strategy = runtime.create_strategy()
+        self._check_exemplar_level()
         self._config = describe()
         self.directory = RunDirectory(output_dir)
 
@@ -148,10 +149,27 @@ class Run:
         self.directory.write_results(results)
         return results
 
+    def _check_exemplar_level(self) -> None:
+        level, replicas = self._exemplar_level, self._strategy.num_replicas_in_sync
+        level.check_mirrored(self._stream.dataset.horizontal_flip)
+        level.check_devices(replicas)
+        if level.learn_labels and not (self._budget.learns and self._finetuning.enabled):
+            raise checks.UsageError(
+                "ExemplarLevel.learn_labels = True: only the balanced fine-tuning uses soft labels, and needs them for "
+                "all exemplars. Set ExemplarMemory.strategy = 'mnemonics' and BalancedFinetune.enabled = True."
+            )
+        if self._probe.enabled:
+            num_classes = 0
+            for new_classes in self._stream.phase_sizes:
+                num_classes += new_classes
+                images = self._budget.count(num_classes) * new_classes * self._budget.low_resolution**2
+                # Raises if the devices cannot share so few; the probe's batches are the smallest of a run.
+                images_per_epoch(images, self._probe.batch_size, replicas)
+
     def _runner(self) -> PhaseRunner:
         dataset = self._stream.dataset
         trainer = Trainer(
-            runtime.create_strategy(),
+            self._strategy,
             self._stream.pixel_range,
             Augmentation(dataset.crop_padding, dataset.horizontal_flip),
             Tracker(self.directory.tensorboard_dir),

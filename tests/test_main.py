@@ -216,6 +216,12 @@ def test_help_is_quick():
         (["Experiment.dataset = @tfds", "tfds.name = 'cifar100:9.9.9'"], "tfds.name = 'cifar100:9.9.9'"),
         (["Experiment.dataset = @tfds", "tfds.name = 'cifar100'", "tfds.data_dir = '/no/such'"], "no such folder"),
         (["ModelLevel.milestones = (5, 'x')"], "ModelLevel.milestones[1]"),
+        (["ExemplarLevel.engine = 'adjoin'"], "Did you mean 'adjoint'"),
+        (["ExemplarLevel.inner_steps = 0"], "ExemplarLevel.inner_steps = 0"),
+        (["ExemplarLevel.augmentation = ('flip',)"], "a mirrored image of this data set does not show its class"),
+        (["ExemplarMemory.low_resolution = 3"], "expected a divisor of both sides of the images, 8 x 8"),
+        (["ExemplarLevel.learn_labels = True", "BalancedFinetune.enabled = False"], "only the balanced fine-tuning"),
+        (["Probe.repeats = 0"], "Probe.repeats = 0"),
     ],
 )
 def test_user_mistake_is_one_clear_line_and_touches_nothing(call_main, tmp_path, bindings, message):

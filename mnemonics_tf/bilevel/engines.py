@@ -219,8 +219,8 @@ def meta_gradient(
                                sgd=InnerSGD(0.01))
         exemplars.assign_sub(0.1 * result.exemplars)
 
-    The engines of the last four pairs of losses are kept, and their models with them; `MetaGradientEngine` has the
-    lifetime that its owner gives it.
+    What was compiled for the last eight combinations of losses and options is kept, and their models with it;
+    `MetaGradientEngine` has the lifetime that its owner gives it.
 
     Args, result and errors: those of `MetaGradientEngine` and of its call.
     """
@@ -230,7 +230,7 @@ def meta_gradient(
     return compiled(params, exemplars, labels, plan, outer_images, outer_labels, rates)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _engine(inner_loss, outer_loss, sgd, engine, features, window, checkpoint_every, strategy) -> MetaGradientEngine:
     options = {"features": features, "window": window, "checkpoint_every": checkpoint_every, "strategy": strategy}
     return MetaGradientEngine(inner_loss, outer_loss, sgd, engine, **options)

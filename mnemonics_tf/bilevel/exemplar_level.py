@@ -22,7 +22,8 @@ class ExemplarLevel:
     """Section 7.1 of the paper, and what goes beyond it. An epoch is a pass over the data that validates.
 
     Attributes:
-      engine: how the gradient through the temporary training is computed; see `mnemonics_tf.bilevel.engines`.
+      engine: how the gradient through the temporary training is computed; see `mnemonics_tf.bilevel.engines`. For
+        `prototype` inner_steps and inner_batch_size say no more than which exemplars are used.
       window: steps that `truncated` differentiates; it then draws T from window to inner_steps in each meta-step.
       checkpoint_every: keep the temporary model of every k-th step only, at the price of one more training.
       batch_norm: of the temporary model: `frozen` statistics, or those of each `batch`.
@@ -33,7 +34,7 @@ class ExemplarLevel:
       learning_rate: beta_1, of new exemplars.
       adjust_learning_rate: beta_2, of old exemplars.
       halve_every: epochs after which both rates are halved.
-      clip_norm: the longest step in pixels, as a multiple of the running mean of their lengths; None for no limit.
+      clip_norm: the longest gradient of pixels, as a multiple of the running mean of its length; None for no limit.
       batch_size: images that validate the temporary model in a meta-step.
       inner_steps: T, gradient steps of the temporary model.
       inner_batch_size: exemplars in each of them; all, where there are fewer.
@@ -108,10 +109,22 @@ class ExemplarLevel:
             raise checks.UsageError(
                 f"ExemplarLevel.batch_norm = 'batch': the engine {self.engine!r} trains no batch norm. Use 'frozen'."
             )
-        if self.engine == "prototype" and self.learned_rates != "none":
-            raise checks.UsageError(
-                f"ExemplarLevel.learned_rates = {self.learned_rates!r}: the engine 'prototype' has no inner steps."
-            )
+        unused = {"learned_rates": "none", "inner_momentum": 0.0, "inner_weight_decay": 0.0, "learn_labels": False}
+        for name, default in unused.items():
+            if self.engine == "prototype" and getattr(self, name) != default:
+                raise checks.UsageError(
+                    f"ExemplarLevel.{name} = {getattr(self, name)!r}: the engine 'prototype' trains nothing. Leave "
+                    "it out."
+                )
+
+    def check_devices(self, num_replicas: int) -> None:
+        """Raises UsageError if a batch is too small to be shared by the devices."""
+        for name in ("batch_size", "inner_batch_size"):
+            if getattr(self, name) < num_replicas:
+                raise checks.UsageError(
+                    f"ExemplarLevel.{name} = {getattr(self, name)}: expected at least {num_replicas}, the number of "
+                    "devices. Raise it, or make fewer devices visible."
+                )
 
     def check_mirrored(self, horizontal_flip: bool) -> None:
         """Raises UsageError if exemplars are to be mirrored where a mirrored image does not show its class."""

@@ -132,8 +132,7 @@ class ExemplarOptimiser:
                     bar.update()
                     bar.set_postfix(loss=f"{history[-1]['meta_loss']:.3f}", refresh=False)
                 means = {name: sum(values[name] for values in history) / steps for name in history[0]}
-                means |= {"learning_rate": rate, "inner_rate": variables.inner_rate}
-                self._tracker.phase_scalars(stage, means, epoch + 1)
+                self._tracker.phase_scalars(stage, {**means, "learning_rate": rate}, epoch + 1)
         return variables.stored()
 
     def _meta_step(
@@ -157,6 +156,7 @@ class ExemplarOptimiser:
             values |= {"adjoint_norm/last_step": float(meta.adjoint_norms[0])}
             values |= {"adjoint_norm/first_step": float(meta.adjoint_norms[-1])}
         values["gradient_norm"] = variables.descend(images, labels, tape, meta, rate)
+        values["inner_rate"] = variables.inner_rate
         return values
 
 

@@ -113,7 +113,8 @@ class ExemplarVariables:
         change = self._settings.rates_learning_rate * by_rate * self.rates(steps)
         if steps:
             change = tf.pad(change, [[0, self._settings.inner_steps - steps]])
-        log_rates.assign_sub(change)
+        # A rate changes at most e-fold at a time: near the edge of stability its gradient can be of any size.
+        log_rates.assign_sub(tf.clip_by_value(change, -1.0, 1.0))
 
     def _clipping(self, norm: float) -> float:
         """The factor that shortens a gradient of length `norm` to the limit, and notes the length."""

@@ -26,7 +26,10 @@ _PIECE = 256
 
 
 class _FrozenNetwork:
-    """Embeddings, and vectors times their Jacobian, a piece of the images at a time."""
+    """Embeddings, and vectors times their Jacobian, a piece of the images at a time.
+
+    How many exemplars a plan names differs from plan to plan, so traces for any number of images are reused.
+    """
 
     def __init__(self, features: Features):
         def pull_back(images: tf.Tensor, adjoint: tf.Tensor) -> tf.Tensor:
@@ -37,7 +40,9 @@ class _FrozenNetwork:
                 0
             ]
 
-        self._features, self._pull_back = (tf.function(function, autograph=False) for function in (features, pull_back))
+        self._features, self._pull_back = (
+            tf.function(function, autograph=False, reduce_retracing=True) for function in (features, pull_back)
+        )
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         return tf.concat([self._features(piece) for piece in _pieces(images)], axis=0)
@@ -95,7 +100,10 @@ class Prototype:
                 loss = outer_loss([tf.math.l2_normalize(sums, axis=0)], outer_embeddings, outer_labels)
             return loss, *connected(tape.gradient(loss, inputs), "outer loss", "the exemplars")
 
-        self._network, self._differentiate = _FrozenNetwork(features), tf.function(differentiate, autograph=False)
+        self._network, self._differentiate = (
+            _FrozenNetwork(features),
+            tf.function(differentiate, autograph=False, reduce_retracing=True),
+        )
 
     def __call__(self, step: MetaStep) -> MetaGradient:
         """Uses the exemplars that the plan names; no parameters and no rates. See `MetaGradientEngine`."""

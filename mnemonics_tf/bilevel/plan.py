@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mnemonics_tf import checks
+
 
 def inner_plan(num_exemplars: int, num_steps: int, batch_size: int, generator: np.random.Generator) -> np.ndarray:
     """Which exemplars each inner step takes: `[T, b]` int64, without repetition inside a step.
@@ -15,7 +17,11 @@ def inner_plan(num_exemplars: int, num_steps: int, batch_size: int, generator: n
       num_steps: T.
       batch_size: b; n where that is smaller.
       generator: source of randomness.
+
+    Raises:
+      UsageError: one of the numbers is less than 1.
     """
+    checks.check_positive_integer(num_exemplars=num_exemplars, num_steps=num_steps, batch_size=batch_size)
     batch_size = min(batch_size, num_exemplars)
     per_round = num_exemplars // batch_size
     rounds = -(-num_steps // per_round)

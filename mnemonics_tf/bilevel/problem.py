@@ -69,14 +69,17 @@ def check_exemplars(exemplars: tf.Tensor, labels: tf.Tensor, dtype: tf.DType) ->
     Raises:
       ValueError: another dtype, NaN or infinite values, or labels of another number.
     """
-    for name, tensor in (("exemplars", exemplars), ("soft labels", labels)):
-        if name == "soft labels" and not tensor.dtype.is_floating:
-            continue
-        if tensor.dtype != dtype:
-            raise ValueError(
-                f"{name} are {tensor.dtype.name}: expected {dtype.name}, as the parameters are. Normalise images first "
-                "(mnemonics_tf.data.pixels.normalise): integers have no gradient."
-            )
+    if not exemplars.shape[0]:
+        raise ValueError("There are no exemplars: expected at least one.")
+    if exemplars.dtype != dtype:
+        raise ValueError(
+            f"exemplars are {exemplars.dtype.name}: expected {dtype.name}, as the parameters are. Normalise images "
+            "first (mnemonics_tf.data.pixels.normalise): integers have no gradient."
+        )
+    is_soft = labels.dtype.is_floating
+    if is_soft and labels.dtype != dtype:
+        raise ValueError(f"soft labels are {labels.dtype.name}: expected {dtype.name}, as the parameters are.")
+    for name, tensor in (("exemplars", exemplars), *([("soft labels", labels)] if is_soft else [])):
         broken = tf.reduce_any(~tf.math.is_finite(tf.reshape(tensor, [tensor.shape[0], -1])), axis=1)
         if bool(tf.reduce_any(broken)):
             positions = [int(position) for position in tf.where(broken)[:5, 0]]
@@ -84,7 +87,7 @@ def check_exemplars(exemplars: tf.Tensor, labels: tf.Tensor, dtype: tf.DType) ->
                 f"{name} hold NaN or infinite values (positions {positions}, at most five are listed): expected finite "
                 "ones. Look for broken images, or lower the rate that moves them."
             )
-    expected_rank = 2 if labels.dtype.is_floating else 1
+    expected_rank = 2 if is_soft else 1
     if labels.shape.rank != expected_rank or labels.shape[0] != exemplars.shape[0]:
         raise ValueError(
             f"labels are {labels.dtype.name} of shape {tuple(labels.shape)} for {exemplars.shape[0]} exemplars: "
@@ -128,7 +131,8 @@ def check_label_gradient(gradient: tf.Tensor) -> None:
     Raises:
       ValueError: it is zero everywhere, which means that a loss cut it off.
     """
-    if not bool(tf.reduce_any(gradient != 0)):
+    # Of a single class the probability is always one.
+    if gradient.shape[1] > 1 and not bool(tf.reduce_any(gradient != 0)):
         raise ValueError(
             "The gradient with respect to the soft labels is zero everywhere. tf.nn.softmax_cross_entropy_with_logits "
             "cuts it off in second derivatives: use mnemonics_tf.losses.cross_entropy, or tf.nn.log_softmax, in the "
@@ -146,7 +150,7 @@ def explaining_missing_derivatives() -> Iterator[None]:
     try:
         yield
     except (LookupError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         if not any(sign in reason for sign in _MISSING_DERIVATIVE):
             raise
         raise ValueError(

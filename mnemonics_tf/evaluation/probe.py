@@ -38,7 +38,8 @@ class Probe:
       batch_size: exemplars in a step.
       epochs: of fine-tuning, by plain gradient descent with frozen batch norm and without augmentation.
       learning_rate: likewise.
-      scratch_epochs: of training from scratch, with momentum 0.9 and the run's augmentation; 0 leaves that probe out.
+      scratch_epochs: of training from scratch, with momentum 0.9 and the run's augmentation; 0 leaves that probe out,
+        and so does a single class, which takes no training.
       scratch_learning_rate: likewise; a tenth of it in the last quarter.
     """
 
@@ -115,7 +116,7 @@ def probe_exemplars(
     loss, accuracy = _score(predictor, held_out, "probe_network")
     results = {"network_loss": loss, "network_accuracy": accuracy}
     results |= _estimates("finetuned", finetuned, settings.repeats)
-    if settings.scratch_epochs:
+    if settings.scratch_epochs and len(np.unique(exemplars.labels)) > 1:
         results |= probe_from_scratch(exemplars, held_out, factory, trainer, settings, seed)
     return results
 

@@ -37,7 +37,7 @@ def decode(slots: tf.Tensor, factor: int) -> tf.Tensor:
     """The images of the slots, in the order in which `encode` took them.
 
     Args:
-      slots: `[n, H, W, C]`, floating for f > 1.
+      slots: `[n, H, W, C]`; for f > 1 the result is floating.
       factor: f.
 
     Returns:
@@ -52,9 +52,10 @@ def decode(slots: tf.Tensor, factor: int) -> tf.Tensor:
 
 
 def decode_exemplars(exemplars: LabelledImages, factor: int) -> LabelledImages:
-    """What networks are trained on: every image of every slot, with the slot's label; uint8 as real images are."""
+    """What networks are trained on: every image of every slot, with the slot's label; uint8 where slots are."""
     if factor == 1:
         return exemplars
-    images = pixels.to_uint8(decode(tf.constant(exemplars.images, tf.float32), factor).numpy())
+    images = decode(tf.constant(exemplars.images, tf.float32), factor).numpy()
+    images = pixels.to_uint8(images) if exemplars.images.dtype == np.uint8 else images
     repeated = exemplars.take(np.repeat(np.arange(len(exemplars)), factor**2))
     return LabelledImages(images, repeated.labels, repeated.soft_labels)

@@ -15,7 +15,8 @@ from mnemonics_tf.tracking import Tracker
 from mnemonics_tf.training.sgd import SGDSettings
 from mnemonics_tf.types import LabelledImages, PixelRange
 
-# Maps normalised images `[B, H, W, C]` and labels `[B]` to named losses (shares of global means).
+# Maps normalised images `[B, H, W, C]` and labels (`[B]`, or soft ones `[B, K + M]`) to named losses (shares of global
+# means).
 BatchLosses = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
@@ -49,7 +50,7 @@ class Trainer:
         Args:
           model: built in the strategy's scope.
           batch_losses: calls the model; the sum of its losses is minimised.
-          data: training images and class indices.
+          data: training images with class indices, or soft labels where they have them.
           settings: length and rates.
           stage: name in progress bars and TensorBoard.
           seed: of order and augmentation.

@@ -26,6 +26,8 @@ from mnemonics_tf.checks import UsageError
         {"batch_norm": "batch", "engine": "head"},
         {"checkpoint_every": 2, "engine": "unrolled"},
         {"learned_rates": "shared", "engine": "prototype"},
+        {"inner_momentum": 0.9, "engine": "prototype"},
+        {"learn_labels": True, "engine": "prototype"},
         {"window": 60, "engine": "truncated"},
         {"window": 2},
     ],

@@ -57,8 +57,11 @@ def test_factor_one_leaves_images_alone():
 
 def test_decoded_exemplars_repeat_labels_and_soft_labels():
     soft = np.array([[0.7, 0.3], [0.2, 0.8]], np.float32)
-    decoded = decode_exemplars(LabelledImages(encode(_images(8), 2), np.array([1, 0]), soft), 2)
+    slots = encode(_images(8), 2)
+    decoded = decode_exemplars(LabelledImages(np.rint(slots).astype(np.uint8), np.array([1, 0]), soft), 2)
     assert decoded.images.dtype == np.uint8
+    # Exemplars kept as floats are trained on as floats.
+    assert decode_exemplars(LabelledImages(slots, np.array([1, 0])), 2).images.dtype == np.float32
     assert decoded.images.shape == (8, 4, 6, 2)
     np.testing.assert_array_equal(decoded.labels, [1, 1, 1, 1, 0, 0, 0, 0])
     np.testing.assert_array_equal(decoded.soft_labels, np.repeat(soft, 4, axis=0))

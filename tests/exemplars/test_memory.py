@@ -241,7 +241,7 @@ def test_low_resolution_selects_several_images_for_each_exemplar():
     selected = budget.select(data, None, 3, _generator())
     assert selected.images.shape == (6, 4, 4, 1)
     np.testing.assert_array_equal(selected.labels, [0, 0, 0, 1, 1, 1])
-    decoded = budget.decoded(selected)
+    decoded = budget.decoded(budget.storable(selected))
     owner = dict(zip(values.tolist(), data.labels.tolist(), strict=True))
     shown = decoded.images[:, 0, 0, 0].tolist()
     assert len(set(shown)) == 24
