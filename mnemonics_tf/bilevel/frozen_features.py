@@ -36,9 +36,8 @@ class _FrozenNetwork:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(images)
                 embeddings = features(images)
-            return connected([tape.gradient(embeddings, images, output_gradients=adjoint)], "network", "the exemplars")[
-                0
-            ]
+            gradient = tape.gradient(embeddings, images, output_gradients=adjoint)
+            return connected([gradient], "network", "the exemplars")[0]
 
         self._features, self._pull_back = (
             tf.function(function, autograph=False, reduce_retracing=True) for function in (features, pull_back)
@@ -100,10 +99,8 @@ class Prototype:
                 loss = outer_loss([tf.math.l2_normalize(sums, axis=0)], outer_embeddings, outer_labels)
             return loss, *connected(tape.gradient(loss, inputs), "outer loss", "the exemplars")
 
-        self._network, self._differentiate = (
-            _FrozenNetwork(features),
-            tf.function(differentiate, autograph=False, reduce_retracing=True),
-        )
+        self._network = _FrozenNetwork(features)
+        self._differentiate = tf.function(differentiate, autograph=False, reduce_retracing=True)
 
     def __call__(self, step: MetaStep) -> MetaGradient:
         """Uses the exemplars that the plan names; no parameters and no rates. See `MetaGradientEngine`."""

@@ -149,6 +149,7 @@ def explaining_missing_derivatives() -> Iterator[None]:
     """Turns what TensorFlow says of an operation without a (second) derivative into a ValueError that names it."""
     try:
         yield
+    # A missing gradient is a LookupError; tf.recompute_grad, differentiated twice, raises NotImplementedError.
     except (LookupError, NotImplementedError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         if not any(sign in reason for sign in _MISSING_DERIVATIVE):
