@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
+
+_CONFIDENCE = 0.95
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -42,3 +46,9 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_classes: i
     """`[true class, predicted class]` counts, `[num_classes, num_classes]` int64."""
     flat = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
     return flat.reshape(num_classes, num_classes)
+
+
+def confidence_interval(values: Sequence[float]) -> float:
+    """Half the width of the 95 % confidence interval of the mean (Student's t); at least two values."""
+    count = len(values)
+    return float(stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import gin
 import numpy as np
 import tensorflow as tf
-from scipy import special, stats
+from scipy import special
 
 from mnemonics_tf import checks, losses, runtime
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.training.balanced_finetune import finetune_balanced
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.sgd import SGDSettings
 from mnemonics_tf.types import LabelledImages
-
-_CONFIDENCE = 0.95
 
 
 @gin.configurable
@@ -149,19 +148,13 @@ def probe_from_scratch(
     return _estimates("scratch", from_scratch, settings.repeats)
 
 
-def confidence_interval(values: Sequence[float]) -> float:
-    """Half the width of the 95 % confidence interval of the mean (Student's t); at least two values."""
-    count = len(values)
-    return float(stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
-
-
 def _estimates(name: str, train: Callable[[int], tuple[float, float]], repeats: int) -> dict[str, float]:
     scores = [train(repeat) for repeat in range(repeats)]
     results = {}
     for kind, values in zip(("loss", "accuracy"), zip(*scores, strict=True), strict=True):
         results[f"{name}_{kind}"] = float(np.mean(values))
         if repeats > 1:
-            results[f"{name}_{kind}_interval"] = confidence_interval(values)
+            results[f"{name}_{kind}_interval"] = metrics.confidence_interval(values)
     return results
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,8 @@ def test_confusion_matrix_holds_accuracy_and_class_sizes():
     np.testing.assert_array_equal(matrix.sum(axis=1), np.bincount(labels, minlength=5))
     np.testing.assert_array_equal(matrix.sum(axis=0), np.bincount(predictions, minlength=5))
     assert 100 * np.trace(matrix) / 200 == pytest.approx(metrics.accuracy(predictions, labels))
+
+
+def test_interval_is_that_of_students_t():
+    # Mean 4, deviation 2 with n - 1, n = 3; the t table has 4.303 for two degrees of freedom and 97.5 %.
+    assert metrics.confidence_interval([2.0, 4.0, 6.0]) == pytest.approx(4.303 * 2 / math.sqrt(3), rel=1e-3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.pipeline import Augmentation
-from mnemonics_tf.evaluation.probe import Probe, confidence_interval, probe_exemplars
+from mnemonics_tf.evaluation.probe import Probe, probe_exemplars
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.tracking import Tracker
@@ -86,11 +85,6 @@ def test_soft_labels_are_what_is_trained_on(model, probed):
     # The best that can be learned is a loss of log 3.
     assert results["scratch_loss"] == pytest.approx(math.log(3), abs=0.1)
     assert results["finetuned_loss"] > probed["finetuned_loss"] + 0.2
-
-
-def test_interval_is_that_of_students_t():
-    # Mean 4, deviation 2 with n - 1, n = 3; the t table has 4.303 for two degrees of freedom and 97.5 %.
-    assert confidence_interval([2.0, 4.0, 6.0]) == pytest.approx(4.303 * 2 / math.sqrt(3), rel=1e-3)
 
 
 @pytest.mark.parametrize(
