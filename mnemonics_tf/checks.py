@@ -58,6 +58,13 @@ def check_fraction(**values: float) -> None:
             raise UsageError(f"{name} = {value!r}: expected a number from 0 up to, but not including, 1.")
 
 
+def check_share(**values: float) -> None:
+    """Raises UsageError unless every value lies in 0 <= value <= 1."""
+    for name, value in values.items():
+        if not _is_number(value) or not 0 <= value <= 1:
+            raise UsageError(f"{name} = {value!r}: expected a number from 0 to 1.")
+
+
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raises UsageError unless `value` is one of `choices`; the message lists them and names the nearest."""
     choices = list(choices)

@@ -11,19 +11,18 @@ from typing import Any
 
 import gin
 
-from mnemonics_tf import checks
+from mnemonics_tf import checks, methods
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.sources import digits, tfds_source
 from mnemonics_tf.evaluation.probe import Probe
 from mnemonics_tf.exemplars.memory import ExemplarMemory
 from mnemonics_tf.experiment import Experiment
-from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.model_level import ModelLevel
 
-# Every name that a configuration can bind, with what it configures.
+# Every name that a configuration can bind, with what it configures. Methods are found by themselves.
 CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "BalancedFinetune": BalancedFinetune,
     "Experiment": Experiment,
@@ -34,8 +33,8 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "Protocol": Protocol,
     "ResNet": ResNet,
     "digits": digits,
-    "lucir": LUCIR,
     "tfds": tfds_source,
+    **methods.available(),
 }
 
 

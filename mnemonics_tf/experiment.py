@@ -15,10 +15,13 @@ from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.pipeline import Augmentation, images_per_epoch
 from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.evaluation import metrics
+from mnemonics_tf.evaluation.classifiers import CLASSIFIERS
 from mnemonics_tf.evaluation.probe import Probe
 from mnemonics_tf.exemplars.memory import ExemplarMemory
-from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.initial_phases import InitialPhases
+from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import ClassifierFactory
+from mnemonics_tf.models.heads import HEADS
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.phase import PhaseRunner
 from mnemonics_tf.tracking import Tracker
@@ -27,7 +30,7 @@ from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
 from mnemonics_tf.types import Dataset
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @gin.configurable
@@ -37,14 +40,19 @@ class Experiment:
 
     Attributes:
       dataset: loads the data: `@digits` or `@tfds`.
-      method: the base method: `@lucir`.
+      method: the base method, such as `@lucir`.
+      head: `cosine`, `linear` or `proxies`; None for the method's own.
+      classifier: what is reported and served: `cnn` (the head) or `nme` (the nearest mean of exemplars); None for what
+        the method predicts by.
       seed: of training (initial weights, batches, random exemplars); the class order has its own.
       deterministic: the same bits in every run on the same machine, at some cost in speed on GPUs.
     """
 
     # None is refused below, with a better message than gin's own.
     dataset: Callable[[], Dataset] = None  # type: ignore[assignment]
-    method: Callable[[], LUCIR] = None  # type: ignore[assignment]
+    method: Callable[[], Method] = None  # type: ignore[assignment]
+    head: str | None = None
+    classifier: str | None = None
     seed: int = 0
     deterministic: bool = True
 
@@ -58,14 +66,18 @@ class Experiment:
                     "parentheses."
                 )
         checks.check_bool(**{"Experiment.deterministic": self.deterministic})
+        if self.head is not None:
+            checks.check_choice("Experiment.head", self.head, HEADS)
+        if self.classifier is not None:
+            checks.check_choice("Experiment.classifier", self.classifier, CLASSIFIERS)
 
     def load_dataset(self) -> Dataset:
         """The data. Raises UsageError if the reference is to something else."""
         return _checked("dataset", self.dataset(), Dataset)
 
-    def build_method(self) -> LUCIR:
+    def build_method(self) -> Method:
         """The base method. Raises UsageError if the reference is to something else."""
-        return _checked("method", self.method(), LUCIR)
+        return _checked("method", self.method(), Method)
 
 
 _T = TypeVar("_T")
@@ -89,34 +101,46 @@ class Run:
 
     Args:
       output_dir: the run's folder.
+      initial_phases_dir: folder of trained initial phases that runs share; None to share none.
       describe: returns the resolved configuration; called once every part has been built.
 
     Raises:
       UsageError: something cannot be done as configured.
     """
 
-    def __init__(self, output_dir: str, describe: Callable[[], str]):
+    def __init__(self, output_dir: str, describe: Callable[[], str], initial_phases_dir: str | None = None):
         experiment = Experiment()
         self._experiment = experiment
         self._method = experiment.build_method()
+        self._head = experiment.head or self._method.head
+        self._classifier = experiment.classifier or self._method.primary_classifier
         self._budget = ExemplarMemory()
         self._exemplar_level = ExemplarLevel()
         self._model_level = ModelLevel()
         self._finetuning = BalancedFinetune()
         self._probe = Probe()
-        protocol, network = Protocol(), ResNet()
+        self._protocol, network = Protocol(), ResNet()
         if experiment.deterministic:
             runtime.make_deterministic()
-        self._stream = ClassStream(experiment.load_dataset(), protocol)
+        self._stream = ClassStream(experiment.load_dataset(), self._protocol)
         self._budget.check_fits(self._stream.phase_sizes, self._stream.smallest_class, self._exemplar_level.num_parts)
         dataset = self._stream.dataset
-        self._factory = ClassifierFactory(network, dataset.image_shape, self._model_level.scale_form)
+        self._check_method()
+        self._factory = ClassifierFactory(
+            network,
+            dataset.image_shape,
+            self._model_level.scale_form,
+            self._head,
+            self._method.corrects_bias,
+            self._method.tells_maps,
+        )
         network.check_image_shape(dataset.image_shape)
         self._budget.check_image_shape(dataset.image_shape)
         self._strategy = runtime.create_strategy()
         self._check_exemplar_level()
         self._config = describe()
         self.directory = RunDirectory(output_dir)
+        self._initial_phases_dir = initial_phases_dir
 
     @property
     def num_phases(self) -> int:
@@ -149,6 +173,23 @@ class Run:
         self.directory.write_results(results)
         return results
 
+    def _check_method(self) -> None:
+        budget = self._budget
+        fewest = budget.count(sum(self._stream.phase_sizes)) if budget.keeps else 0
+        self._method.check(fewest, self._head)
+        if budget.keeps:
+            return
+        if self._finetuning.enabled:
+            raise checks.UsageError(
+                "ExemplarMemory.per_class = 0: balanced fine-tuning has nothing to train on. Set "
+                "BalancedFinetune.enabled = False."
+            )
+        if self._classifier == "nme":
+            raise checks.UsageError(
+                "ExemplarMemory.per_class = 0: there are no means of exemplars to predict by. Set "
+                "Experiment.classifier = 'cnn'."
+            )
+
     def _check_exemplar_level(self) -> None:
         level, replicas = self._exemplar_level, self._strategy.num_replicas_in_sync
         level.check_mirrored(self._stream.dataset.horizontal_flip)
@@ -158,7 +199,7 @@ class Run:
                 "ExemplarLevel.learn_labels = True: only the balanced fine-tuning uses soft labels, and needs them for "
                 "all exemplars. Set ExemplarMemory.strategy = 'mnemonics' and BalancedFinetune.enabled = True."
             )
-        if self._probe.enabled:
+        if self._probe.enabled and self._budget.keeps:
             num_classes = 0
             for new_classes in self._stream.phase_sizes:
                 num_classes += new_classes
@@ -185,6 +226,9 @@ class Run:
             probe=self._probe,
             trainer=trainer,
             directory=self.directory,
+            classifier=self._classifier,
+            initial_phases=InitialPhases(self._initial_phases_dir) if self._initial_phases_dir else None,
+            deterministic=self._experiment.deterministic,
             seed=self._experiment.seed,
         )
 
@@ -195,15 +239,20 @@ class Run:
             "package_version": __version__,
             "dataset": self._stream.dataset.name,
             "method": self._method.name,
-            "exemplars": self._budget.strategy,
+            "head": self._head,
+            "exemplars": self._budget.strategy if self._budget.keeps else "none",
             "adjust_exemplars": self._budget.adjust,
             "budget": self._budget.mode,
+            "discard": self._budget.discard,
             "weight_transfer": self._model_level.weight_transfer,
             "balanced_finetune": self._finetuning.enabled,
+            "distillation": self._model_level.distillation,
             "seed": self._experiment.seed,
+            "order_seed": self._protocol.order_seed,
             "num_phases": self.num_phases - 1,
+            "phase_sizes": self._stream.phase_sizes,
             "class_order": self._stream.class_order.tolist(),
-            "primary_classifier": self._method.primary_classifier,
+            "primary_classifier": self._classifier,
             "phases": phases,
             "average_accuracy": {
                 name: metrics.average_accuracy([phase["accuracy"][name] for phase in phases]) for name in names

@@ -14,6 +14,9 @@ from absl import app, flags, logging
 _GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "Configuration file. Later files override earlier ones.")
 _GIN_PARAMS = flags.DEFINE_multi_string("gin_param", [], "One binding, such as 'Experiment.seed = 2'. Overrides files.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run. Default: runs/<names of the gin_files>.")
+_INITIAL_PHASES_DIR = flags.DEFINE_string(
+    "initial_phases_dir", None, "Folder in which runs share trained networks of phase 0. Default: none are shared."
+)
 
 USAGE_ERROR = 2
 
@@ -35,7 +38,8 @@ def main(argv: list[str]) -> int:
             raise UsageError("No --gin_file was given. Try --gin_file=configs/lucir_digits.gin.")
         config.parse(_GIN_FILES.value, _GIN_PARAMS.value)
         name = "-".join(os.path.splitext(os.path.basename(path))[0] for path in _GIN_FILES.value)
-        run = experiment.Run(_OUTPUT_DIR.value or os.path.join("runs", name), config.resolved)
+        output_dir = _OUTPUT_DIR.value or os.path.join("runs", name)
+        run = experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
         results = run.run()
     except UsageError as error:
         if flags.FLAGS["verbosity"].present:

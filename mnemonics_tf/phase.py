@@ -18,10 +18,11 @@ from mnemonics_tf.evaluation.probe import Probe, probe_exemplars
 from mnemonics_tf.exemplars.memory import ExemplarMemory, load_exemplars, save_exemplars
 from mnemonics_tf.export import export_saved_model
 from mnemonics_tf.images import confusion_image, exemplar_grid
-from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.initial_phases import InitialPhases, describe_initial_phase
+from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
-from mnemonics_tf.training.balanced_finetune import BalancedFinetune, finetune_balanced
+from mnemonics_tf.training.balanced_finetune import BalancedFinetune, finetune_balanced, method_losses_of
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel, train_model
 from mnemonics_tf.types import LabelledImages, Phase, PhaseResult
@@ -33,10 +34,12 @@ class Memory:
 
     Attributes:
       model: Θ_i.
+      predictor: runs it.
       exemplars: E_{0:i}, as they are stored.
     """
 
     model: Classifier
+    predictor: Predictor
     exemplars: LabelledImages
 
 
@@ -55,12 +58,15 @@ class PhaseRunner:
       probe: how exemplars are judged.
       trainer: trains networks.
       directory: where phases are saved.
+      classifier: what the SavedModel predicts by: `cnn` or `nme`.
+      initial_phases: trained networks of phase 0 that runs share, or None.
       seed: of the run.
+      deterministic: whether operations are.
     """
 
     stream: ClassStream
     factory: ClassifierFactory
-    method: LUCIR
+    method: Method
     budget: ExemplarMemory
     model_level: ModelLevel
     exemplar_level: ExemplarLevel
@@ -68,7 +74,10 @@ class PhaseRunner:
     probe: Probe
     trainer: Trainer
     directory: RunDirectory
+    classifier: str
+    initial_phases: InitialPhases | None
     seed: int
+    deterministic: bool
 
     def run(self, index: int, memory: Memory | None) -> tuple[Memory, PhaseResult]:
         """Phase `index` of Algorithm 1: learns its classes and saves the result.
@@ -80,13 +89,12 @@ class PhaseRunner:
         Returns:
           Θ_i with E_{0:i}, and what they reach.
         """
-        phase = self.stream.phase(index)
+        phase = self.stream.phase(index, with_old_data=self.method.trains_on_old_data)
         tracker = self.trainer.tracker
         tracker.start_phase(index, self.stream.num_phases)
 
         with tracker.stage("train_model"):
-            model = self._train_model(phase, memory)
-        predictor = Predictor(model, self.stream.pixel_range, tracker)
+            model, predictor, reused = self._train_model(phase, memory)
         optimiser = ExemplarOptimiser(
             model,
             self.stream.pixel_range,
@@ -106,11 +114,12 @@ class PhaseRunner:
         with tracker.stage("probe_exemplars"):
             probed = self._probe_exemplars(phase, model, exemplars)
         with tracker.stage("finetune_balanced"):
-            self._finetune_balanced(phase, model, exemplars)
+            self._finetune_balanced(phase, model, memory, exemplars)
         with tracker.stage("evaluate"):
             predictions = self._predict(phase, predictor, exemplars)
-        memory = Memory(model, exemplars)
-        result = self._save(phase, memory, predictions, probed)
+        memory = Memory(model, predictor, exemplars)
+        result = self._result(phase, exemplars, predictions, probed, reused)
+        result = self._save(phase, memory, predictions, result)
         return memory, result
 
     def restore(self, index: int) -> Memory:
@@ -121,14 +130,22 @@ class PhaseRunner:
             model = self.factory.build(phase.num_old_classes, phase.num_new_classes)
         model.load_weights(os.path.join(folder, "checkpoint", "model.weights.h5"))
         model.train_all()
-        return Memory(model, load_exemplars(os.path.join(folder, "exemplars.npz"), self.stream.class_order))
+        predictor = Predictor(model, self.stream.pixel_range, self.trainer.tracker)
+        exemplars = load_exemplars(os.path.join(folder, "exemplars.npz"), self.stream.class_order)
+        return Memory(model, predictor, exemplars)
 
-    def _train_model(self, phase: Phase, memory: Memory | None) -> Classifier:
+    def _train_model(self, phase: Phase, memory: Memory | None) -> tuple[Classifier, Predictor, bool]:
+        """Θ_i, what runs it, and whether it is an earlier run's network."""
+        if memory is None and self.initial_phases is not None:
+            return self._shared_initial_model(phase, self.initial_phases)
+        return *self._train_own_model(phase, memory), False
+
+    def _train_own_model(self, phase: Phase, memory: Memory | None) -> tuple[Classifier, Predictor]:
         runtime.seed_initial_weights(runtime.stage_seed(self.seed, phase.index, "initial_weights"))
         return train_model(
-            memory.model if memory else None,
+            memory.predictor if memory else None,
             phase,
-            self.budget.decoded(memory.exemplars) if memory else None,
+            self.budget.decoded(memory.exemplars) if memory and self.budget.keeps else None,
             self.factory,
             self.method,
             self.model_level,
@@ -136,9 +153,22 @@ class PhaseRunner:
             runtime.stage_seed(self.seed, phase.index, "train_model"),
         )
 
+    def _shared_initial_model(self, phase: Phase, shared: InitialPhases) -> tuple[Classifier, Predictor, bool]:
+        description = describe_initial_phase(
+            phase.train, self.factory, self.method, self.model_level, self.trainer, self.seed, self.deterministic
+        )
+
+        def build() -> Classifier:
+            with self.trainer.strategy.scope():
+                return self.factory.build(0, phase.num_new_classes)
+
+        model, reused = shared.network(description, build, lambda: self._train_own_model(phase, None)[0])
+        model.train_all()
+        return model, Predictor(model, self.stream.pixel_range, self.trainer.tracker), reused
+
     def _select_exemplars(self, phase: Phase, predictor: Predictor) -> LabelledImages:
         features = None
-        if self.budget.selection == "herding":
+        if self.budget.keeps and self.budget.selection == "herding":
             features = predictor.features(phase.train, "select_exemplars")
         count = self.budget.count(phase.num_classes)
         return self.budget.select(phase.train, features, count, self._generator(phase, "select_exemplars"))
@@ -163,11 +193,11 @@ class PhaseRunner:
         new = self.budget.storable(new)
         if old is None:
             return new
-        kept = self.budget.discard(old, phase.num_classes, self._generator(phase, "enforce_budget"))
+        kept = self.budget.shrink(old, phase.num_classes, self._generator(phase, "enforce_budget"))
         return self.budget.storable(kept).join(new)
 
     def _probe_exemplars(self, phase: Phase, model: Classifier, exemplars: LabelledImages) -> dict[str, float]:
-        if not self.probe.enabled:
+        if not (self.probe.enabled and self.budget.keeps):
             return {}
         return probe_exemplars(
             model,
@@ -179,17 +209,34 @@ class PhaseRunner:
             runtime.stage_seed(self.seed, phase.index, "probe_exemplars"),
         )
 
-    def _finetune_balanced(self, phase: Phase, model: Classifier, exemplars: LabelledImages) -> None:
-        if self.finetuning.applies_to(phase.index):
-            seed = runtime.stage_seed(self.seed, phase.index, "finetune_balanced")
-            finetune_balanced(model, self.budget.decoded(exemplars), self.finetuning, self.trainer, seed)
+    def _finetune_balanced(
+        self, phase: Phase, model: Classifier, memory: Memory | None, exemplars: LabelledImages
+    ) -> None:
+        if not self.finetuning.applies_to(phase.index, self.method.finetunes):
+            return
+        teacher = before = None
+        if memory is not None and self.method.distils_in_finetuning and self.model_level.distillation:
+            teacher = memory.model
+            with self.trainer.strategy.scope():
+                before = self.factory.copy(model)
+        if self.finetuning.trained == "head":
+            model.train_head()
+        finetune_balanced(
+            model,
+            method_losses_of(self.method, model, teacher, before, phase.groups),
+            self.budget.decoded(exemplars),
+            self.finetuning,
+            self.trainer,
+            runtime.stage_seed(self.seed, phase.index, "finetune_balanced"),
+        )
+        model.train_all()
 
     def _predict(self, phase: Phase, predictor: Predictor, exemplars: LabelledImages) -> classifiers.Predictions:
         test = self.stream.test_data(phase.num_classes)
         return classifiers.predict(predictor, test, self.budget.decoded(exemplars), self.stream.dataset.horizontal_flip)
 
     def _save(
-        self, phase: Phase, memory: Memory, predictions: classifiers.Predictions, probed: dict[str, float]
+        self, phase: Phase, memory: Memory, predictions: classifiers.Predictions, result: PhaseResult
     ) -> PhaseResult:
         tracker = self.trainer.tracker
         with self.directory.writing_phase(phase.index) as folder:
@@ -206,19 +253,24 @@ class PhaseRunner:
                     self.stream.pixel_range,
                     self.stream.class_order[: phase.num_classes].tolist(),
                     self.stream.class_names[: phase.num_classes],
+                    predictions.means if self.classifier == "nme" else None,
                 )
                 bar.update()
-            result = self._result(phase, memory, predictions, probed)
+            result = dataclasses.replace(result, seconds=dict(tracker.seconds))
             with open(os.path.join(folder, "metrics.json"), "w", encoding="utf-8") as file:
                 json.dump(dataclasses.asdict(result), file, indent=1)
         self._show_result(result, predictions)
         return result
 
     def _result(
-        self, phase: Phase, memory: Memory, predictions: classifiers.Predictions, probed: dict[str, float]
+        self,
+        phase: Phase,
+        exemplars: LabelledImages,
+        predictions: classifiers.Predictions,
+        probed: dict[str, float],
+        reused: bool,
     ) -> PhaseResult:
-        sizes = self.stream.phase_sizes[: phase.index + 1]
-        labels = predictions.labels
+        sizes, labels = phase.groups.sizes, predictions.labels
         groups = {
             name: metrics.group_accuracy(predicted, labels, sizes)
             for name, predicted in predictions.by_classifier.items()
@@ -231,9 +283,10 @@ class PhaseRunner:
             },
             initial_classes_accuracy={name: group[0] for name, group in groups.items()},
             group_accuracy=groups,
-            exemplars_per_class=int(np.bincount(memory.exemplars.labels).min()),
+            exemplars_per_class=int(np.bincount(exemplars.labels, minlength=phase.num_classes).min()),
             probe=probed,
-            seconds=dict(self.trainer.tracker.seconds),
+            seconds={},  # known once everything is saved
+            reused=reused,
         )
 
     def _show_exemplars(self, which: str, before: LabelledImages, after: LabelledImages) -> None:

@@ -19,6 +19,11 @@ def create_strategy() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(names)
 
 
+def device_kind(strategy: tf.distribute.Strategy) -> str:
+    """`GPU` or `CPU`: what the strategy's replicas run on."""
+    return tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
+
+
 def make_deterministic() -> None:
     """Makes TensorFlow's operations give the same bits in every run of this process's machine, for good."""
     tf.config.experimental.enable_op_determinism()

@@ -103,25 +103,67 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClassGroups:
+    """How many classes each phase so far has brought; class indices are dealt out in this order.
+
+    Attributes:
+      sizes: of phase 0, 1, ... and last of the present phase.
+    """
+
+    sizes: tuple[int, ...]
+
+    @property
+    def num_old_classes(self) -> int:
+        """K, the classes of all earlier phases: indices 0 to K-1."""
+        return sum(self.sizes[:-1])
+
+    @property
+    def num_new_classes(self) -> int:
+        """M: indices K to K+M-1."""
+        return self.sizes[-1]
+
+    @property
+    def num_classes(self) -> int:
+        """K + M."""
+        return sum(self.sizes)
+
+    @property
+    def old_ranges(self) -> list[tuple[int, int]]:
+        """First class index of each earlier phase, and the one after its last."""
+        ends = np.cumsum(self.sizes[:-1]).tolist()
+        return [(end - size, end) for end, size in zip(ends, self.sizes, strict=False)]
+
+
+@dataclasses.dataclass(frozen=True)
 class Phase:
     """What arrives in one phase.
 
     Attributes:
       index: 0 for the initial phase.
-      num_old_classes: K, the classes of all earlier phases: indices 0 to K-1.
-      num_new_classes: M: indices K to K+M-1.
+      groups: classes of the phases so far.
       train: training images of the new classes only.
+      old_train: training images of the old classes, for the upper bound that may see them again; otherwise None.
     """
 
     index: int
-    num_old_classes: int
-    num_new_classes: int
+    groups: ClassGroups
     train: LabelledImages
+    old_train: LabelledImages | None = None
+
+    @property
+    def num_old_classes(self) -> int:
+        """K."""
+        return self.groups.num_old_classes
+
+    @property
+    def num_new_classes(self) -> int:
+        """M."""
+        return self.groups.num_new_classes
 
     @property
     def num_classes(self) -> int:
         """Classes seen once the phase is over: K + M."""
-        return self.num_old_classes + self.num_new_classes
+        return self.groups.num_classes
 
     @property
     def new_classes(self) -> range:
@@ -131,7 +173,8 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class PhaseResult:
-    """What one phase reached. Percentages, a value per classifier (`cnn`: the head, `nme`: nearest mean of exemplars).
+    """What one phase reached. Percentages, a value per classifier (`cnn`: the head, `nme`: nearest mean of exemplars,
+    where there are any).
 
     Attributes:
       phase: index of the phase.
@@ -142,6 +185,7 @@ class PhaseResult:
       exemplars_per_class: how many exemplars are kept of a class (the smallest number, if they differ).
       probe: how good the exemplars of the new classes are, see `mnemonics_tf.evaluation.probe`; empty without it.
       seconds: duration of each stage.
+      reused: whether the network is that of an earlier run with the same initial phase.
     """
 
     phase: int
@@ -152,3 +196,4 @@ class PhaseResult:
     exemplars_per_class: int
     probe: dict[str, float]
     seconds: dict[str, float]
+    reused: bool = False

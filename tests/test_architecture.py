@@ -31,6 +31,7 @@ _ORDER = (
     "bilevel",
     "methods",
     "training",
+    "initial_phases",
     "evaluation",
     "checkpointing",
     "export",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import gin
 import numpy as np
@@ -14,16 +15,21 @@ from mnemonics_tf import checks
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How a data set's classes are dealt out to phases.
+    """How a data set's classes are dealt out to phases: evenly, in given numbers, or by name.
 
     Attributes:
       num_phases: N, the number of phases after the initial one.
       initial_share: share of the classes in phase 0; 0 deals all classes evenly to N + 1 phases (known as B0).
+      sizes: number of new classes of each phase, the initial one first, in the place of the two above; None for those.
+      classes: the names (or the data set's ids) of the new classes of each phase, in the place of all the above and of
+        the shuffled order; classes that are in no list are left out of the run. None for no lists.
       order_seed: seed of the class order, apart from the seed of training; None keeps the data set's own order.
     """
 
     num_phases: int = 5
     initial_share: float = 0.5
+    sizes: tuple[int, ...] | None = None
+    classes: tuple[tuple[str | int, ...], ...] | None = None
     order_seed: int | None = 1993
 
     def __post_init__(self):
@@ -32,20 +38,75 @@ class Protocol:
             checks.check_non_negative_integer(**{"Protocol.order_seed": self.order_seed})
             if self.order_seed >= 2**32:
                 raise checks.UsageError(f"Protocol.order_seed = {self.order_seed}: expected a number below 2^32.")
-        share = self.initial_share
-        if not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise checks.UsageError(f"Protocol.initial_share = {share!r}: expected a number from 0 to 1.")
+        checks.check_share(**{"Protocol.initial_share": self.initial_share})
+        if self.sizes is not None:
+            self._check_sizes()
+        if self.classes is not None:
+            self._check_classes()
 
-    def class_order(self, num_classes: int) -> np.ndarray:
-        """Class ids in the order of their arrival, `[num_classes]` int64."""
-        return class_order(num_classes, self.order_seed)
+    def _check_sizes(self) -> None:
+        if self.classes is not None:
+            raise checks.UsageError(
+                "Protocol.sizes and Protocol.classes are both set: the lists of classes say how many there are. Leave "
+                "sizes out."
+            )
+        if not isinstance(self.sizes, tuple | list) or not self.sizes:
+            raise checks.UsageError(f"Protocol.sizes = {self.sizes!r}: expected one number a phase, as (50, 30, 20).")
+        for index, size in enumerate(self.sizes):
+            checks.check_positive_integer(**{f"Protocol.sizes[{index}]": size})
+
+    def _check_classes(self) -> None:
+        lists = self.classes
+        if not isinstance(lists, tuple | list) or not lists or not all(isinstance(x, tuple | list) for x in lists):
+            raise checks.UsageError(
+                f"Protocol.classes = {lists!r}: expected a list of class names for each phase, as "
+                "(('cat', 'dog'), ('cow',))."
+            )
+        for index, names in enumerate(lists):
+            if not names:
+                raise checks.UsageError(f"Protocol.classes[{index}] is empty: expected at least one class a phase.")
+            for name in names:
+                if isinstance(name, bool) or not isinstance(name, str | int):
+                    raise checks.UsageError(f"Protocol.classes[{index}] has {name!r}: expected a class name or id.")
+
+    def class_order(self, class_names: Sequence[str]) -> np.ndarray:
+        """Class ids in the order of their arrival, `[num_classes]` int64.
+
+        Args:
+          class_names: the name of each class id.
+
+        Raises:
+          UsageError: a list names an unknown class, or a class twice.
+        """
+        if self.classes is None:
+            return class_order(len(class_names), self.order_seed)
+        phase_of: dict[int, int] = {}
+        for index, names in enumerate(self.classes):
+            for name in names:
+                class_id = _class_id(name, index, class_names)
+                if class_id in phase_of:
+                    raise checks.UsageError(
+                        f"Protocol.classes: class {class_names[class_id]!r} is in phase {phase_of[class_id]} and again "
+                        f"in phase {index}. A class arrives once: take one of them out."
+                    )
+                phase_of[class_id] = index
+        return np.array(list(phase_of), np.int64)
 
     def phase_sizes(self, num_classes: int) -> list[int]:
         """Number of new classes in each of the N + 1 phases.
 
         Raises:
-          UsageError: the classes cannot be dealt out evenly.
+          UsageError: the classes cannot be dealt out so.
         """
+        if self.classes is not None:
+            return [len(names) for names in self.classes]
+        if self.sizes is not None:
+            if sum(self.sizes) != num_classes:
+                raise checks.UsageError(
+                    f"Protocol.sizes = {self.sizes} are {sum(self.sizes)} classes, but the data set has {num_classes}. "
+                    "Make them add up (Protocol.classes can leave classes out)."
+                )
+            return list(self.sizes)
         if self.num_phases == 0:
             return [num_classes]
         if self.initial_share == 0:
@@ -58,6 +119,27 @@ class Protocol:
             )
         rest = num_classes - round(initial)
         return [round(initial), *_even(rest, self.num_phases, num_classes)]
+
+
+def _class_id(name: str | int, phase: int, class_names: Sequence[str]) -> int:
+    """The id of a class that a list gives by name or id."""
+    if isinstance(name, int):
+        if not 0 <= name < len(class_names):
+            raise checks.UsageError(
+                f"Protocol.classes[{phase}] has class id {name}: the data set has ids 0 to {len(class_names) - 1}."
+            )
+        return name
+    if name not in class_names:
+        hint = checks.nearest(name, class_names)
+        raise checks.UsageError(f"Protocol.classes[{phase}] has {name!r}, which the data set does not know.{hint}")
+    return list(class_names).index(name)
+
+
+def index_of_id(class_order: np.ndarray, num_ids: int) -> np.ndarray:
+    """The class index of each class id, `[num_ids]` int64; -1 for classes that are not in the order."""
+    indices = np.full(num_ids, -1, np.int64)
+    indices[class_order] = np.arange(len(class_order))
+    return indices
 
 
 def class_order(num_classes: int, seed: int | None) -> np.ndarray:

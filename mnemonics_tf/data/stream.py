@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mnemonics_tf import checks
-from mnemonics_tf.data.class_order import Protocol
-from mnemonics_tf.types import Dataset, LabelledImages, Phase, PixelRange
+from mnemonics_tf.data.class_order import Protocol, index_of_id
+from mnemonics_tf.types import ClassGroups, Dataset, LabelledImages, Phase, PixelRange
 
 
 class ClassStream:
@@ -17,7 +17,7 @@ class ClassStream:
       protocol: order and number of classes a phase.
 
     Attributes:
-      class_order: class ids by index, `[num_classes]`.
+      class_order: class ids by index, `[num_classes]`; classes that the protocol leaves out are not in it.
       phase_sizes: number of new classes in each phase.
       pixel_range: the data set's, or else the statistics of the training images of phase 0 (never of classes that
         are yet to come).
@@ -29,16 +29,16 @@ class ClassStream:
     def __init__(self, dataset: Dataset, protocol: Protocol):
         num_classes = len(dataset.class_names)
         self.dataset = dataset
-        self.class_order = protocol.class_order(num_classes)
+        self.class_order = protocol.class_order(dataset.class_names)
         self.phase_sizes = protocol.phase_sizes(num_classes)
         for split, part in (("training", dataset.train), ("test", dataset.test)):
-            missing = np.setdiff1d(np.arange(num_classes), part.labels)
+            missing = np.setdiff1d(self.class_order, part.labels)
             if len(missing):
                 names = ", ".join(dataset.class_names[class_id] for class_id in missing[:5])
                 raise checks.UsageError(f"Data set {dataset.name!r}: no {split} image of {names}.")
-        index_of_id = np.argsort(self.class_order)
-        self._train = LabelledImages(dataset.train.images, index_of_id[dataset.train.labels])
-        self._test = LabelledImages(dataset.test.images, index_of_id[dataset.test.labels])
+        indices = index_of_id(self.class_order, num_classes)
+        self._train = LabelledImages(dataset.train.images, indices[dataset.train.labels])
+        self._test = LabelledImages(dataset.test.images, indices[dataset.test.labels])
         self.pixel_range = dataset.pixel_range or pixel_statistics(self.phase(0).train.images)
 
     @property
@@ -49,18 +49,20 @@ class ClassStream:
     @property
     def smallest_class(self) -> int:
         """Number of training images of the class that has fewest."""
-        return int(np.bincount(self._train.labels).min())
+        return int(np.bincount(self._train.labels[self._train.labels >= 0]).min())
 
     @property
     def class_names(self) -> list[str]:
         """Names by index."""
         return [self.dataset.class_names[class_id] for class_id in self.class_order]
 
-    def phase(self, index: int) -> Phase:
-        """What arrives in phase `index`."""
-        old = sum(self.phase_sizes[:index])
-        new = self.phase_sizes[index]
-        return Phase(index, old, new, self._train.of_classes(range(old, old + new)))
+    def phase(self, index: int, with_old_data: bool = False) -> Phase:
+        """What arrives in phase `index`; with the training images of old classes if they are asked for."""
+        groups = ClassGroups(tuple(self.phase_sizes[: index + 1]))
+        old = range(groups.num_old_classes)
+        new = range(groups.num_old_classes, groups.num_classes)
+        old_train = self._train.of_classes(old) if with_old_data else None
+        return Phase(index, groups, self._train.of_classes(new), old_train)
 
     def test_data(self, num_classes: int) -> LabelledImages:
         """Test images of the first `num_classes` classes, sorted by class so that groups are contiguous."""

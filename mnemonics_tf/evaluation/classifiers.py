@@ -19,11 +19,13 @@ class Predictions:
 
     Attributes:
       labels: true class indices, `[n]`.
-      by_classifier: `cnn` and `nme` to `[n]` class indices.
+      by_classifier: `cnn` and, where there are exemplars, `nme` to `[n]` class indices.
+      means: what `nme` predicted by: `[num_classes, d]` of length 1, or None.
     """
 
     labels: np.ndarray
     by_classifier: dict[str, np.ndarray]
+    means: np.ndarray | None
 
 
 def nme_means(features: np.ndarray, mirrored_features: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
@@ -66,13 +68,16 @@ def predict(
     Args:
       predictor: of the network.
       test: test images.
-      exemplars: of every class.
+      exemplars: of every class, or none at all.
       horizontal_flip: whether mirror images count in the means of exemplars.
     """
     test_features, test_logits = predictor(test, "evaluate")
+    by_classifier = {"cnn": np.argmax(test_logits, axis=1)}
+    if not len(exemplars):
+        return Predictions(test.labels, by_classifier, None)
     mirrored = None
     if horizontal_flip:
         mirrored = predictor.features(LabelledImages(exemplars.images[:, :, ::-1], exemplars.labels), "evaluate")
     means = nme_means(predictor.features(exemplars, "evaluate"), mirrored, exemplars.labels)
-    by_classifier = {"cnn": np.argmax(test_logits, axis=1), "nme": nme_predict(test_features, means)}
-    return Predictions(test.labels, by_classifier)
+    by_classifier["nme"] = nme_predict(test_features, means)
+    return Predictions(test.labels, by_classifier, means)

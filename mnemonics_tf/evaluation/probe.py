@@ -20,7 +20,7 @@ from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
-from mnemonics_tf.training.balanced_finetune import finetune_balanced
+from mnemonics_tf.training.balanced_finetune import cross_entropy_of, finetune_balanced
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.sgd import SGDSettings
 from mnemonics_tf.types import LabelledImages
@@ -108,7 +108,8 @@ def probe_exemplars(
     def finetuned(repeat: int) -> tuple[float, float]:
         copy.set_weights(model.get_weights())
         stage = f"probe_finetuned{repeat + 1}"
-        finetune_balanced(copy, exemplars, settings.finetuning, plain, runtime.stage_seed(seed, stage), stage)
+        batch_seed = runtime.stage_seed(seed, stage)
+        finetune_balanced(copy, cross_entropy_of(copy), exemplars, settings.finetuning, plain, batch_seed, stage)
         return _score(predictor, held_out, stage)
 
     copy.set_weights(model.get_weights())

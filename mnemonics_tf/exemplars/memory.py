@@ -9,6 +9,7 @@ import gin
 import numpy as np
 
 from mnemonics_tf import checks
+from mnemonics_tf.data.class_order import index_of_id
 from mnemonics_tf.data.pixels import to_uint8
 from mnemonics_tf.exemplars.encoding import decode_exemplars, encode
 from mnemonics_tf.exemplars.selection import select_herding, select_random
@@ -26,8 +27,10 @@ class ExemplarMemory:
     Attributes:
       strategy: `mnemonics` starts from real images and learns them; `herding` and `random` keep real images.
       initial: what `mnemonics` starts from: `random` (as in the paper) or `herding`.
-      per_class: exemplars of each class (the paper's main setting); ignored where `total` is set.
+      per_class: exemplars of each class (the paper's main setting), 0 for none at all; ignored where `total` is set.
       total: budget for all classes together, dealt out evenly and rounded down (supplement A); None for no such limit.
+      discard: which exemplars of old classes go when a total budget shrinks: a `random` choice (supplement A), or those
+        that `herding` chose last.
       adjust: adjust the exemplars of old classes in every phase (Eq. 10), whatever the strategy.
       store_floats: keep learned exemplars as float32 rather than rounding them to uint8, at four times the space.
       low_resolution: f; each exemplar is a mosaic of f * f images of its class at 1/f of the resolution, which are
@@ -38,6 +41,7 @@ class ExemplarMemory:
     initial: str = "random"
     per_class: int = 20
     total: int | None = None
+    discard: str = "random"
     adjust: bool = True
     store_floats: bool = False
     low_resolution: int = 1
@@ -45,12 +49,32 @@ class ExemplarMemory:
     def __post_init__(self):
         checks.check_choice("ExemplarMemory.strategy", self.strategy, STRATEGIES)
         checks.check_choice("ExemplarMemory.initial", self.initial, SELECTIONS)
-        checks.check_positive_integer(
-            **{"ExemplarMemory.per_class": self.per_class, "ExemplarMemory.low_resolution": self.low_resolution}
-        )
+        checks.check_choice("ExemplarMemory.discard", self.discard, SELECTIONS)
+        checks.check_non_negative_integer(**{"ExemplarMemory.per_class": self.per_class})
+        checks.check_positive_integer(**{"ExemplarMemory.low_resolution": self.low_resolution})
         checks.check_bool(**{"ExemplarMemory.adjust": self.adjust, "ExemplarMemory.store_floats": self.store_floats})
         if self.total is not None:
             checks.check_positive_integer(**{"ExemplarMemory.total": self.total})
+        elif self.discard == "herding":
+            raise checks.UsageError(
+                "ExemplarMemory.discard = 'herding': a budget a class discards nothing. Set ExemplarMemory.total, or "
+                "leave it out."
+            )
+        if self.discard == "herding" and self.selection != "herding":
+            raise checks.UsageError(
+                "ExemplarMemory.discard = 'herding': exemplars that were chosen at random have no such order. Set "
+                f"ExemplarMemory.{'initial' if self.strategy == 'mnemonics' else 'strategy'} = 'herding'."
+            )
+        if not self.keeps and (self.learns or self.adjust):
+            raise checks.UsageError(
+                "ExemplarMemory.per_class = 0: there is nothing to learn or adjust. Raise it, or set "
+                "ExemplarMemory.strategy = 'herding' and ExemplarMemory.adjust = False."
+            )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether any exemplars are kept."""
+        return self.total is not None or self.per_class > 0
 
     @property
     def learns(self) -> bool:
@@ -64,7 +88,9 @@ class ExemplarMemory:
 
     @property
     def mode(self) -> str:
-        """The kind of budget, as reported in results: `per_class_20` or `total_2000`."""
+        """The kind of budget, as reported in results: `per_class_20`, `total_2000` or `none`."""
+        if not self.keeps:
+            return "none"
         return f"per_class_{self.per_class}" if self.total is None else f"total_{self.total}"
 
     def count(self, num_classes: int) -> int:
@@ -82,6 +108,8 @@ class ExemplarMemory:
         Raises:
           UsageError: a class has too few images, or the budget leaves a class too few exemplars.
         """
+        if not self.keeps:
+            return
         binding = f"ExemplarMemory.per_class = {self.per_class}"
         if self.total is not None:
             binding = f"ExemplarMemory.total = {self.total}"
@@ -93,7 +121,10 @@ class ExemplarMemory:
                 f"{smallest_class} training images. Lower it{' or low_resolution' if self.low_resolution > 1 else ''}."
             )
         if least < 1:
-            raise checks.UsageError(f"{binding} leaves no exemplar for some of {sum(phase_sizes)} classes. Raise it.")
+            raise checks.UsageError(
+                f"{binding} leaves no exemplar for some of {sum(phase_sizes)} classes. Raise it to "
+                f"{sum(phase_sizes)} or more."
+            )
         if self.adjust and len(phase_sizes) > 1 and least < num_parts:
             raise checks.UsageError(
                 f"{binding} leaves {least} exemplars of a class, but adjusting splits each class in {num_parts} parts. "
@@ -141,13 +172,16 @@ class ExemplarMemory:
         """What networks are trained on: the exemplars themselves, or the images of their mosaics."""
         return decode_exemplars(exemplars, self.low_resolution)
 
-    def discard(self, exemplars: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:
-        """Cuts every class down to the budget for `num_classes`, at random (line 17; supplement A)."""
+    def shrink(self, exemplars: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:
+        """Cuts every class down to the budget for `num_classes` (line 17; supplement A)."""
         limit = self.count(num_classes)
-        kept = []
+        kept = [np.zeros(0, np.int64)]
         for label in np.unique(exemplars.labels):
             members = np.flatnonzero(exemplars.labels == label)
-            if len(members) > limit:
+            if self.discard == "herding":
+                # They stand in the order in which herding chose them.
+                members = members[:limit]
+            elif len(members) > limit:
                 members = np.sort(members[select_random(len(members), limit, generator)])
             kept.append(members)
         return exemplars.take(np.concatenate(kept))
@@ -182,4 +216,4 @@ def load_exemplars(path: str, class_order: np.ndarray) -> LabelledImages:
         labels = arrays["labels"]
         # Columns are in the order of class indices, as they were in memory.
         soft_labels = arrays.get("soft_labels")
-    return LabelledImages(images, np.argsort(class_order)[labels], soft_labels)
+    return LabelledImages(images, index_of_id(class_order, int(class_order.max()) + 1)[labels], soft_labels)

@@ -10,19 +10,22 @@ import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf.types import ClassGroups
 
 
 @gin.configurable("lucir")
 @dataclasses.dataclass(frozen=True)
-class LUCIR:
+class LUCIR(Method):
     """Cross-entropy, less-forget constraint and margin ranking on a cosine head.
 
     In a phase with K old and M new classes the loss is
 
         CE + less_forget_weight * sqrt(K / M) * (1 - cos(f, f*)) + margin_weight * ranking
 
-    The head's weights of old classes stay fixed, those of new classes start from imprinting.
+    The head's weights of old classes stay fixed, those of new classes start from imprinting. Without distillation the
+    less-forget term goes and the ranking stays. With a linear head, scores are the cosines of features and weights.
 
     Attributes:
       less_forget_weight: 5 for CIFAR-100, 10 for ImageNet; 0 leaves the term out.
@@ -39,7 +42,6 @@ class LUCIR:
     imprint_weights: bool = True
 
     name: ClassVar[str] = "lucir"
-    primary_classifier: ClassVar[str] = "cnn"
     trains_old_head: ClassVar[bool] = False
 
     def __post_init__(self):
@@ -53,29 +55,18 @@ class LUCIR:
         checks.check_positive_integer(**{"lucir.num_negatives": self.num_negatives})
         checks.check_bool(**{"lucir.imprint_weights": self.imprint_weights})
 
-    def losses(
-        self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, num_old_classes: int
-    ) -> dict[str, tf.Tensor]:
-        """The terms of a batch, weighted: their sum is the loss.
+    @property
+    def imprints(self) -> bool:
+        return self.imprint_weights
 
-        Args:
-          outputs: of the network in training.
-          teacher: of the network before this phase; None in phase 0.
-          labels: class indices, `[B]`.
-          num_old_classes: K.
-
-        Returns:
-          Scalars by name, each this replica's share of the mean over the global batch.
-        """
+    def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
         terms = {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.logits, labels))}
-        if teacher is None:
-            return terms
-        if self.less_forget_weight:
-            num_new_classes = outputs.logits.shape[1] - num_old_classes
-            weight = self.less_forget_weight * math.sqrt(num_old_classes / num_new_classes)
+        num_old_classes = groups.num_old_classes
+        if self.less_forget_weight and teacher is not None:
+            weight = self.less_forget_weight * math.sqrt(num_old_classes / groups.num_new_classes)
             turned = losses.less_forget(outputs.features, teacher.features)
             terms["less_forget"] = weight * runtime.global_mean(turned)
-        if self.margin_weight:
+        if self.margin_weight and num_old_classes:
             ranking = losses.margin_ranking(outputs.scores, labels, num_old_classes, self.margin, self.num_negatives)
             terms["margin_ranking"] = self.margin_weight * runtime.global_mean(ranking, labels < num_old_classes)
         return terms

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf.models.layers import CosineHead, ScaleShiftLayer
+from mnemonics_tf.models.heads import HEADS
+from mnemonics_tf.models.layers import ScaleShiftLayer
 from mnemonics_tf.models.resnet import ResNet
 
 
@@ -19,40 +21,65 @@ class Outputs(NamedTuple):
     Attributes:
       features: embeddings, `[B, d]`.
       scores: cosines with the class weights, `[B, K + M]`, in -1..1.
-      logits: scores times eta, `[B, K + M]`.
+      logits: what the softmax is taken of, `[B, K + M]`.
+      eta: what scores are multiplied by to be logits; 1 with a linear head.
+      maps: what each stage of the backbone puts out, `[B, h, w, c]` each, where the classifier was built to tell them.
     """
 
     features: tf.Tensor
     scores: tf.Tensor
     logits: tf.Tensor
+    eta: tf.Tensor | float = 1.0
+    maps: tuple[tf.Tensor, ...] = ()
 
 
 class Classifier(keras.Model):
-    """Backbone and cosine head: normalised images `[B, H, W, C]` to `Outputs`.
+    """Backbone and head: normalised images `[B, H, W, C]` to `Outputs`.
 
     Args:
       backbone: maps images to embeddings `[B, d]`.
       num_old_classes: K.
       num_new_classes: M.
+      head: `cosine`, `linear` or `proxies`.
+      corrected: whether the head corrects biased logits.
+      map_layers: layers of the backbone whose outputs are told as `Outputs.maps`.
     """
 
-    def __init__(self, backbone: keras.Model, num_old_classes: int, num_new_classes: int, **kwargs):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        num_old_classes: int,
+        num_new_classes: int,
+        head: str = "cosine",
+        corrected: bool = False,
+        map_layers: Sequence[str] = (),
+        **kwargs,
+    ):
         # Keras casts what a model is called with to the model's own dtype, which is not that of its layers by itself.
         super().__init__(dtype=backbone.output.dtype, **kwargs)
         self.backbone = backbone
-        self.head = CosineHead(num_old_classes, num_new_classes, dtype=backbone.output.dtype, name="head")
+        # The same layers with more outputs.
+        self._with_maps = None
+        if map_layers:
+            outputs = [backbone.get_layer(name).output for name in map_layers]
+            self._with_maps = keras.Model(backbone.input, [*outputs, backbone.output])
+        make_head = HEADS[head]
+        self.head = make_head(num_old_classes, num_new_classes, corrected, dtype=backbone.output.dtype, name="head")
         self.head.build(backbone.output_shape)
         self.built = True
 
     @property
     def num_classes(self) -> int:
         """K + M."""
-        return self.head.num_old_classes + self.head.num_new_classes
+        return self.head.num_classes
 
     def call(self, images: tf.Tensor, training: bool = False) -> Outputs:
-        features = self.backbone(images, training=training)
+        if self._with_maps is None:
+            maps, features = [], self.backbone(images, training=training)
+        else:
+            *maps, features = self._with_maps(images, training=training)
         scores, logits = self.head(features)
-        return Outputs(features, scores, logits)
+        return Outputs(features, scores, logits, self.head.eta, tuple(maps))
 
     @property
     def scale_shift_layers(self) -> list[ScaleShiftLayer]:
@@ -72,7 +99,27 @@ class Classifier(keras.Model):
         """
         for layer in self.scale_shift_layers:
             layer.set_transferring(transferring)
-        self.head.train_old_kernel(old_head)
+        self.head.train_old_classes(old_head)
+
+    def train_head(self) -> None:
+        """Trains the head's weights alone, those of old classes included."""
+        self.train_all()
+        for weight in self.backbone.trainable_weights:
+            weight.trainable = False
+
+    def initial_weights(self) -> dict[str, keras.Variable]:
+        """The variables that a phase 0 trains, by names that any classifier of the same network and head has.
+
+        Scale, shift and bias of weight transfer, and the correction of logits, are not among them: until a later phase
+        trains them, they change nothing.
+        """
+        unused = {id(weight) for layer in self.scale_shift_layers for weight in layer.transfer_weights}
+        named = {}
+        for layer in [*self.backbone.layers, self.head]:
+            for weight in layer.weights:
+                if id(weight) not in unused and weight.name not in self.head.correction_names:
+                    named[f"{layer.name}/{weight.name}"] = weight
+        return named
 
     def fold(self) -> None:
         """Folds scale and shift into the weights (Eq. 14). Outputs do not change."""
@@ -88,16 +135,24 @@ class ClassifierFactory:
       network: the backbone's configuration.
       image_shape: `(H, W, C)`.
       scale_form: None, `per_neuron` or `per_kernel`.
+      head: `cosine`, `linear` or `proxies`.
+      corrected: whether the head corrects biased logits.
+      tells_maps: whether `Outputs.maps` are wanted.
     """
 
     network: ResNet
     image_shape: tuple[int, int, int]
     scale_form: str | None = None
+    head: str = "cosine"
+    corrected: bool = False
+    tells_maps: bool = False
 
     def build(self, num_old_classes: int, num_new_classes: int) -> Classifier:
         """A classifier with random weights."""
-        backbone = self.network.build(self.image_shape, self.scale_form)
-        return Classifier(backbone, num_old_classes, num_new_classes)
+        signed = HEADS[self.head].wants_signed_features
+        backbone = self.network.build(self.image_shape, self.scale_form, signed_features=signed)
+        map_layers = self.network.stage_outputs if self.tells_maps else ()
+        return Classifier(backbone, num_old_classes, num_new_classes, self.head, self.corrected, map_layers)
 
     def grow(self, previous: Classifier, num_new_classes: int) -> Classifier:
         """A copy of `previous` with `num_new_classes` more outputs, whose weights are random; eta is carried on.
@@ -106,36 +161,17 @@ class ClassifierFactory:
         """
         grown = self.build(previous.num_classes, num_new_classes)
         grown.backbone.set_weights(previous.backbone.get_weights())
-        grown.head.continue_from(previous.head)
+        grown.head.take_from(previous.head)
         return grown
+
+    def copy(self, model: Classifier) -> Classifier:
+        """A copy whose classes all count as new ones."""
+        copy = self.build(0, model.num_classes)
+        copy.backbone.set_weights(model.backbone.get_weights())
+        copy.head.take_from(model.head)
+        return copy
 
 
 def directions(features: np.ndarray) -> np.ndarray:
     """Embeddings `[n, d]` scaled to length 1, which is how cosine heads, herding and nearest means see them."""
     return features / np.linalg.norm(features, axis=1, keepdims=True)
-
-
-def imprint(head: CosineHead, features: np.ndarray, labels: np.ndarray) -> None:
-    """Sets the weights of new classes from their images' features (LUCIR's weight imprinting).
-
-    A class's weight is the direction of its mean normalised feature, at the mean norm of the old classes' weights.
-
-    Args:
-      head: a head with old classes.
-      features: embeddings of training images of all new classes, `[n, d]`.
-      labels: their class indices, `[n]`.
-
-    Raises:
-      ValueError: the head has no old classes, or a new class has no feature.
-    """
-    if head.old_kernel is None:
-        raise ValueError("Imprinting needs the weights of old classes for their norm; this head has none.")
-    old = keras.ops.convert_to_numpy(head.old_kernel)
-    columns = []
-    for index in range(head.num_old_classes, head.num_old_classes + head.num_new_classes):
-        members = features[labels == index]
-        if not len(members):
-            raise ValueError(f"Class index {index} has no features to imprint its weights from.")
-        mean = np.mean(directions(members), axis=0)
-        columns.append(mean / np.linalg.norm(mean))
-    head.new_kernel.assign(np.stack(columns, axis=1) * np.mean(np.linalg.norm(old, axis=0)))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import math
 from collections.abc import Iterator
 
 import keras
@@ -53,6 +52,11 @@ class ScaleShiftLayer(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros", trainable=False)
         self.scale = self.add_weight(name="scale", shape=scale_shape, initializer="ones", trainable=False)
         self.shift = self.add_weight(name="shift", shape=(self.units,), initializer="zeros", trainable=False)
+
+    @property
+    def transfer_weights(self) -> list[keras.Variable]:
+        """What weight transfer adds to the weights: bias, scale and shift; nothing without it."""
+        return [] if self.scale_form is None else [self.bias, self.scale, self.shift]
 
     def set_transferring(self, transferring: bool) -> None:
         """Trains scale and shift on frozen weights (True), or the weights themselves (False).
@@ -232,61 +236,3 @@ class ConvNorm(ScaleShiftConv2D):
             offset += gain * bias
         # Not bias_add: fusing that makes TensorFlow find cycles in graphs of several nested steps.
         return self._convolve(inputs, kernel * gain) + offset
-
-
-class CosineHead(keras.layers.Layer):
-    """Classifier by cosine similarity (LUCIR): logits = eta * cos(f, w_k).
-
-    The weights are two variables, those of old and of new classes, because LUCIR holds the old ones fixed while it
-    trains the new ones.
-
-    Args:
-      num_old_classes: K, 0 in the initial phase.
-      num_new_classes: M, at least 1.
-    """
-
-    def __init__(self, num_old_classes: int, num_new_classes: int, **kwargs):
-        super().__init__(**kwargs)
-        checks.check_non_negative(num_old_classes=num_old_classes)
-        checks.check_positive_integer(num_new_classes=num_new_classes)
-        self.num_old_classes = num_old_classes
-        self.num_new_classes = num_new_classes
-
-    def build(self, input_shape: tuple[int, ...]) -> None:
-        width = input_shape[-1]
-        limit = 1.0 / math.sqrt(width)
-
-        def kernel(name: str, count: int) -> keras.Variable:
-            initializer = keras.initializers.RandomUniform(-limit, limit)
-            return self.add_weight(name=name, shape=(width, count), initializer=initializer)
-
-        self.old_kernel = kernel("old_kernel", self.num_old_classes) if self.num_old_classes else None
-        self.new_kernel = kernel("new_kernel", self.num_new_classes)
-        self.eta = self.add_weight(name="eta", shape=(), initializer="ones")
-
-    @property
-    def kernel(self) -> tf.Tensor:
-        """`[d, K + M]`: the class weights in the order of the outputs."""
-        new = tf.convert_to_tensor(self.new_kernel)
-        return new if self.old_kernel is None else tf.concat([tf.convert_to_tensor(self.old_kernel), new], axis=1)
-
-    def continue_from(self, previous: CosineHead) -> None:
-        """Takes the weights of old classes, and eta, from the head of the phase before."""
-        if self.old_kernel is None:
-            raise ValueError("This head has no old classes: build it with num_old_classes = K of the phase before.")
-        self.old_kernel.assign(previous.kernel)
-        self.eta.assign(previous.eta)
-
-    def train_old_kernel(self, trained: bool) -> None:
-        """Whether the weights of old classes are trained."""
-        if self.old_kernel is not None:
-            self.old_kernel.trainable = trained
-
-    def call(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Features `[B, d]` to `(scores, logits)`, each `[B, K + M]`: cosines, and cosines times eta."""
-        scores = tf.matmul(tf.math.l2_normalize(features, axis=1), tf.math.l2_normalize(self.kernel, axis=0))
-        return scores, self.eta * scores
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[tuple[int | None, ...], ...]:
-        shape = (input_shape[0], self.num_old_classes + self.num_new_classes)
-        return shape, shape

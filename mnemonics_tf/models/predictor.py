@@ -23,6 +23,7 @@ class Predictor:
     """
 
     def __init__(self, model: Classifier, pixel_range: PixelRange, tracker: Tracker):
+        self.model = model
         self.pixel_range = pixel_range
         self._tracker = tracker
         shape = model.backbone.input_shape[1:]

@@ -18,19 +18,20 @@ STEMS = ("3x3", "7x7")
 class ResNet:
     """Which residual network to build. It maps images `[B, H, W, C]` to embeddings `[B, d]`.
 
-    The last block has no ReLU: the cosine head needs embeddings with both signs.
-
     Attributes:
       blocks: basic blocks in each stage: (5, 5, 5) is ResNet-32, (3, 3, 3) ResNet-20, (2, 2, 2, 2) ResNet-18.
       widths: channels of each stage; the first block of every later stage halves the resolution.
       stem: `3x3` (small images) or `7x7` (stride 2 and a max pool, for ImageNet).
       embedding_dim: width d of a dense layer after the pooling, or None for none: d is then the last width.
+      last_relu: whether the last block ends in a ReLU; None for what the head wants: cosine heads need embeddings with
+        both signs.
     """
 
     blocks: tuple[int, ...] = (5, 5, 5)
     widths: tuple[int, ...] = (16, 32, 64)
     stem: str = "3x3"
     embedding_dim: int | None = None
+    last_relu: bool | None = None
 
     def __post_init__(self):
         is_sequence = isinstance(self.blocks, tuple | list) and isinstance(self.widths, tuple | list)
@@ -44,6 +45,13 @@ class ResNet:
         checks.check_choice("ResNet.stem", self.stem, STEMS)
         if self.embedding_dim is not None:
             checks.check_positive_integer(**{"ResNet.embedding_dim": self.embedding_dim})
+        if self.last_relu is not None:
+            checks.check_bool(**{"ResNet.last_relu": self.last_relu})
+
+    @property
+    def stage_outputs(self) -> tuple[str, ...]:
+        """Names of the layers that each stage ends with, before their ReLU."""
+        return tuple(f"stage{stage}_block{blocks - 1}_add" for stage, blocks in enumerate(self.blocks))
 
     def check_image_shape(self, image_shape: tuple[int, int, int]) -> None:
         """Raises UsageError if images `(H, W, C)` are too small for the stages."""
@@ -55,7 +63,11 @@ class ResNet:
             )
 
     def build(
-        self, image_shape: tuple[int, int, int], scale_form: str | None = None, dtype: str | None = None
+        self,
+        image_shape: tuple[int, int, int],
+        scale_form: str | None = None,
+        dtype: str | None = None,
+        signed_features: bool = True,
     ) -> keras.Model:
         """A new network with random weights.
 
@@ -63,12 +75,14 @@ class ResNet:
           image_shape: `(H, W, C)`.
           scale_form: None, `per_neuron` or `per_kernel`: the scale and shift of weight transfer (Eq. 11).
           dtype: as Keras has it; None for Keras's default, float32.
+          signed_features: whether the head wants embeddings with both signs; `last_relu` overrules it.
 
         Raises:
           UsageError: the image is too small for the stages.
         """
         self.check_image_shape(image_shape)
         make = _Maker(scale_form, dtype)
+        last_relu = not signed_features if self.last_relu is None else self.last_relu
         inputs = keras.Input(image_shape, dtype=dtype)
         if self.stem == "3x3":
             x = make.conv_norm(inputs, self.widths[0], 3, 1, "stem")
@@ -80,9 +94,9 @@ class ResNet:
             x = keras.layers.MaxPooling2D(3, 2, dtype=dtype, name="stem_pool")(x)
         for stage, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True)):
             for block in range(blocks):
-                is_last = stage == len(self.blocks) - 1 and block == blocks - 1
+                relu = last_relu or stage < len(self.blocks) - 1 or block < blocks - 1
                 strides = 2 if stage > 0 and block == 0 else 1
-                x = make.basic_block(x, width, strides, f"stage{stage}_block{block}", last_relu=not is_last)
+                x = make.basic_block(x, width, strides, f"stage{stage}_block{block}", relu)
         x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="pool")(x)
         if self.embedding_dim is not None:
             x = ScaleShiftDense(self.embedding_dim, scale_form, dtype=dtype, name="embedding")(x)
@@ -99,7 +113,7 @@ class _Maker:
     def conv_norm(self, x: keras.KerasTensor, width: int, kernel_size: int, strides: int, name: str):
         return ConvNorm(width, kernel_size, strides, self.scale_form, dtype=self.dtype, name=name)(x)
 
-    def basic_block(self, x: keras.KerasTensor, width: int, strides: int, name: str, last_relu: bool):
+    def basic_block(self, x: keras.KerasTensor, width: int, strides: int, name: str, relu: bool):
         shortcut = x
         if strides != 1 or x.shape[-1] != width:
             shortcut = self.conv_norm(x, width, 1, strides, f"{name}_shortcut")
@@ -107,4 +121,4 @@ class _Maker:
         x = keras.layers.ReLU(dtype=self.dtype, name=f"{name}_a_relu")(x)
         x = self.conv_norm(x, width, 3, 1, f"{name}_b")
         x = keras.layers.Add(dtype=self.dtype, name=f"{name}_add")([x, shortcut])
-        return keras.layers.ReLU(dtype=self.dtype, name=f"{name}_relu")(x) if last_relu else x
+        return keras.layers.ReLU(dtype=self.dtype, name=f"{name}_relu")(x) if relu else x

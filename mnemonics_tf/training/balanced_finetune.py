@@ -8,10 +8,13 @@ import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier
-from mnemonics_tf.training.loop import Trainer
+from mnemonics_tf.training.loop import BatchLosses, Trainer
 from mnemonics_tf.training.sgd import SGDSettings
-from mnemonics_tf.types import LabelledImages
+from mnemonics_tf.types import ClassGroups, LabelledImages
+
+TRAINED = ("all", "head")
 
 
 @gin.configurable
@@ -20,11 +23,15 @@ class BalancedFinetune(SGDSettings):
     """The paper gives it the rates of the temporary model: 50 epochs of gradient descent at 0.01.
 
     Attributes:
-      enabled: whether to fine-tune at all.
-      initial_phase: whether to do so in phase 0 too, as Algorithm 1 has it, though nothing is out of balance there.
+      enabled: whether to fine-tune; None for what the base method does by itself (EEIL and PODNet do, after each later
+        phase).
+      trained: `all` weights, or the `head` alone.
+      initial_phase: where it is enabled, whether phase 0 is fine-tuned too, as Algorithm 1 has it, though nothing is
+        out of balance there.
     """
 
-    enabled: bool = True
+    enabled: bool | None = True
+    trained: str = "all"
     initial_phase: bool = True
     epochs: int = 50
     batch_size: int = 128
@@ -36,38 +43,66 @@ class BalancedFinetune(SGDSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        checks.check_bool(
-            **{"BalancedFinetune.enabled": self.enabled, "BalancedFinetune.initial_phase": self.initial_phase}
-        )
+        if self.enabled is not None:
+            checks.check_bool(**{"BalancedFinetune.enabled": self.enabled})
+        checks.check_bool(**{"BalancedFinetune.initial_phase": self.initial_phase})
+        checks.check_choice("BalancedFinetune.trained", self.trained, TRAINED)
 
-    def applies_to(self, phase: int) -> bool:
-        """Whether phase number `phase` is fine-tuned."""
+    def applies_to(self, phase: int, by_method: bool) -> bool:
+        """Whether phase number `phase` is fine-tuned; `by_method` tells whether the base method does so by itself."""
+        if self.enabled is None:
+            return by_method and phase > 0
         return self.enabled and (phase > 0 or self.initial_phase)
+
+
+def cross_entropy_of(model: Classifier) -> BatchLosses:
+    """Cross-entropy alone, with frozen batch norm, as in the temporary model."""
+
+    def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = model(images, training=False).logits
+        return {"cross_entropy": runtime.global_mean(losses.cross_entropy(logits, labels))}
+
+    return batch_losses
+
+
+def method_losses_of(
+    method: Method, model: Classifier, teacher: Classifier | None, before: Classifier | None, groups: ClassGroups
+) -> BatchLosses:
+    """What the base method fine-tunes by, with frozen batch norm.
+
+    Args:
+      method: its losses.
+      model: Θ_i.
+      teacher: Θ_{i-1}, where the method looks at it.
+      before: Θ_i as it is before fine-tuning, likewise.
+      groups: classes of the phases so far.
+    """
+
+    def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        old, present = (None if other is None else other(images, training=False) for other in (teacher, before))
+        return method.finetuning_losses(model(images, training=False), old, present, labels, groups)
+
+    return batch_losses
 
 
 def finetune_balanced(
     model: Classifier,
+    batch_losses: BatchLosses,
     exemplars: LabelledImages,
     settings: SGDSettings,
     trainer: Trainer,
     seed: int,
     stage: str = "finetune_balanced",
 ) -> None:
-    """Fine-tunes Θ_i in place by cross-entropy on E_i and the adjusted E_{0:i-1}, or on some of them to probe them.
-
-    Batch norm keeps its statistics, as in the temporary model that the exemplars were optimised for.
+    """Fine-tunes Θ_i in place on E_i and the adjusted E_{0:i-1}, or on some of them to probe them.
 
     Args:
-      model: Θ_i, all of whose weights are trained.
+      model: Θ_i, all of whose weights are trained, or those of the head.
+      batch_losses: of `model`; batch norm keeps its statistics in them.
       exemplars: of all classes seen so far.
       settings: length and rates.
       trainer: trains it.
       seed: of this stage.
       stage: name in progress bars and TensorBoard.
     """
-
-    def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = model(images, training=False).logits
-        return {"cross_entropy": runtime.global_mean(losses.cross_entropy(logits, labels))}
-
     trainer.fit(model, batch_losses, exemplars, settings, stage, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from mnemonics_tf import checks, runtime
 from mnemonics_tf.data import pipeline, pixels
+from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.tracking import Tracker
 from mnemonics_tf.training.sgd import SGDSettings
@@ -44,6 +46,7 @@ class Trainer:
         settings: SGDSettings,
         stage: str,
         seed: int,
+        noise: GradientNoise | None = None,
     ) -> None:
         """Trains the model's trainable variables in place by SGD. The step is traced once.
 
@@ -53,7 +56,8 @@ class Trainer:
           data: training images with class indices, or soft labels where they have them.
           settings: length and rates.
           stage: name in progress bars and TensorBoard.
-          seed: of order and augmentation.
+          seed: of order, augmentation and noise.
+          noise: added to the gradients.
 
         Raises:
           DivergedError: a loss is NaN or infinite.
@@ -65,7 +69,8 @@ class Trainer:
         with self.strategy.scope():
             optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
             optimizer.build(model.trainable_variables)
-        replica_step = _replica_step(model, batch_losses, optimizer, settings.weight_decay, self.pixel_range)
+        add_noise = functools.partial(noise.add, step=optimizer.iterations, seed=seed) if noise else list
+        replica_step = _replica_step(model, batch_losses, optimizer, settings.weight_decay, self.pixel_range, add_noise)
 
         @tf.function(input_signature=[batches.element_spec])
         def step(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -98,6 +103,7 @@ def _replica_step(
     optimizer: keras.optimizers.Optimizer,
     weight_decay: float,
     pixel_range: PixelRange,
+    add_noise: Callable[[list[tf.Tensor]], list[tf.Tensor]],
 ) -> BatchLosses:
     variables = model.trainable_variables
     undecayed = {
@@ -124,7 +130,7 @@ def _replica_step(
             gradient if id(variable) in undecayed or not decay else gradient + decay * variable
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
-        optimizer.apply(decayed, variables)
+        optimizer.apply(add_noise(decayed), variables)
         return losses
 
     return replica_step

@@ -7,9 +7,10 @@ import dataclasses
 import gin
 import tensorflow as tf
 
-from mnemonics_tf import checks
-from mnemonics_tf.methods.lucir import LUCIR
-from mnemonics_tf.models.classifier import Classifier, ClassifierFactory, imprint
+from mnemonics_tf import checks, runtime
+from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
+from mnemonics_tf.models.imprinting import imprint
 from mnemonics_tf.models.layers import SCALE_FORMS
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.training.loop import Trainer
@@ -27,6 +28,7 @@ class ModelLevel(SGDSettings):
     Attributes:
       weight_transfer: what phases after the first train: `none` trains every weight; `per_neuron` (Eq. 11) and
         `per_kernel` train scale and shift of frozen weights, batch norm and the head.
+      distillation: whether the base method's losses look at the teacher (Table S1 of the paper).
     """
 
     epochs: int = 160
@@ -37,10 +39,12 @@ class ModelLevel(SGDSettings):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     weight_transfer: str = "per_neuron"
+    distillation: bool = True
 
     def __post_init__(self):
         super().__post_init__()
         checks.check_choice("ModelLevel.weight_transfer", self.weight_transfer, WEIGHT_TRANSFERS)
+        checks.check_bool(**{"ModelLevel.distillation": self.distillation})
 
     @property
     def scale_form(self) -> str | None:
@@ -49,21 +53,21 @@ class ModelLevel(SGDSettings):
 
 
 def train_model(
-    previous: Classifier | None,
+    previous: Predictor | None,
     phase: Phase,
     exemplars: LabelledImages | None,
     factory: ClassifierFactory,
-    method: LUCIR,
+    method: Method,
     settings: ModelLevel,
     trainer: Trainer,
     seed: int,
-) -> Classifier:
+) -> tuple[Classifier, Predictor]:
     """Trains the network of a phase, Θ_i, from Θ_{i-1} on D_i and E_{0:i-1} (line 4 or 8 of Algorithm 1).
 
     Args:
-      previous: Θ_{i-1}, which becomes the teacher and is not changed; None in phase 0.
+      previous: runs Θ_{i-1}, which becomes the teacher and is not changed; None in phase 0.
       phase: the new classes and their images, D_i.
-      exemplars: E_{0:i-1}; None in phase 0.
+      exemplars: E_{0:i-1}; None if there are none.
       factory: builds the network.
       method: its losses.
       settings: length and rates.
@@ -71,25 +75,29 @@ def train_model(
       seed: of this stage.
 
     Returns:
-      Θ_i, folded (Eq. 14) and with every weight trainable again.
+      Θ_i, folded (Eq. 14) and with every weight trainable again, and what runs it.
     """
     with trainer.strategy.scope():
         if previous is None:
             model = factory.build(0, phase.num_new_classes)
         else:
-            model = factory.grow(previous, phase.num_new_classes)
-    if previous is not None and method.imprint_weights:
-        predictor = Predictor(previous, trainer.pixel_range, trainer.tracker)
-        imprint(model.head, predictor.features(phase.train, "imprint_weights"), phase.train.labels)
+            model = factory.grow(previous.model, phase.num_new_classes)
+    if previous is not None and method.imprints:
+        imprint(model.head, previous.features(phase.train, "imprint_weights"), phase.train.labels)
     transferring = previous is not None and settings.scale_form is not None
     model.train_phase(transferring, old_head=method.trains_old_head)
+    teacher = previous.model if previous is not None and settings.distillation and method.distils else None
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        teacher_outputs = None if previous is None else previous(images, training=False)
-        return method.losses(model(images, training=True), teacher_outputs, labels, phase.num_old_classes)
+        # Called inside the traced step: the teacher is traced with it, once.
+        teacher_outputs = None if teacher is None else teacher(images, training=False)
+        return method.losses(model(images, training=True), teacher_outputs, labels, phase.groups)
 
-    data = phase.train if exemplars is None else phase.train.join(exemplars)
-    trainer.fit(model, batch_losses, data, settings, "train_model", seed)
+    data, held_out = method.training_data(phase, exemplars, runtime.generator(seed, "training_data"))
+    trainer.fit(model, batch_losses, data, settings, "train_model", seed, method.gradient_noise)
     model.fold()
     model.train_all()
-    return model
+    predictor = Predictor(model, trainer.pixel_range, trainer.tracker)
+    if previous is not None:
+        method.complete(model, predictor, held_out, phase.groups)
+    return model, predictor

@@ -1,0 +1,119 @@
+"""BiC: "Large Scale Incremental Learning" by bias correction (Wu et al., CVPR 2019)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import gin
+import numpy as np
+import tensorflow as tf
+from scipy import optimize, special
+
+from mnemonics_tf import checks
+from mnemonics_tf.methods.base import Losses, Method
+from mnemonics_tf.methods.distilling import classify_and_distil, share_of_old_classes
+from mnemonics_tf.models.classifier import Classifier, Outputs
+from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.types import ClassGroups, LabelledImages, Phase
+
+
+@gin.configurable("bic")
+@dataclasses.dataclass(frozen=True)
+class BiC(Method):
+    """Two stages: distillation, and then a gain and an offset for the logits of new classes.
+
+    Stage 1 weights distillation by K / (K + M), with the logits of earlier phases corrected as they found it right.
+    Stage 2 fits alpha and beta of this phase's logits, `alpha * z + beta`, on exemplars and as many new images that
+    stage 1 has not seen, with the network frozen. Earlier phases' corrections stay.
+
+    Attributes:
+      temperature: tau of the distillation.
+      held_out_share: share of every old class's exemplars that is held out, at least one.
+      offset_penalty: weight of beta^2 / 2 in stage 2.
+    """
+
+    temperature: float = 2.0
+    held_out_share: float = 0.1
+    offset_penalty: float = 0.1
+
+    name: ClassVar[str] = "bic"
+    corrects_bias: ClassVar[bool] = True
+
+    def __post_init__(self):
+        checks.check_positive(**{"bic.temperature": self.temperature, "bic.held_out_share": self.held_out_share})
+        checks.check_fraction(**{"bic.held_out_share": self.held_out_share})
+        checks.check_non_negative(**{"bic.offset_penalty": self.offset_penalty})
+
+    def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
+        return classify_and_distil(outputs, teacher, labels, share_of_old_classes(groups), self.temperature)
+
+    def check(self, exemplars_per_class: int, head: str) -> None:
+        super().check(exemplars_per_class, head)
+        if exemplars_per_class < 2:
+            raise checks.UsageError(
+                f"Method 'bic' holds out at least one exemplar of a class and trains on another, but the budget leaves "
+                f"{exemplars_per_class}. Raise ExemplarMemory.per_class (or total)."
+            )
+
+    def training_data(
+        self, phase: Phase, exemplars: LabelledImages | None, generator: np.random.Generator
+    ) -> tuple[LabelledImages, LabelledImages | None]:
+        """Holds out the same number of exemplars of every old class and of images of every new one."""
+        if exemplars is None:
+            return super().training_data(phase, exemplars, generator)
+        smallest = np.bincount(exemplars.labels).min()
+        count = max(1, int(smallest * self.held_out_share))
+        old, held_out_old = _hold_out(exemplars, count, generator)
+        new, held_out_new = _hold_out(phase.train, count, generator)
+        return new.join(old), held_out_new.join(held_out_old)
+
+    def complete(
+        self, model: Classifier, predictor: Predictor, held_out: LabelledImages | None, groups: ClassGroups
+    ) -> None:
+        """Stage 2."""
+        if held_out is None:
+            return
+        _, logits = predictor(held_out, "correct_bias")
+        gain, offset = fit_correction(logits, held_out.labels, groups.num_old_classes, self.offset_penalty)
+        model.head.new_gain.assign(np.full(groups.num_new_classes, gain))
+        model.head.new_offset.assign(np.full(groups.num_new_classes, offset))
+
+
+def fit_correction(logits: np.ndarray, labels: np.ndarray, num_old_classes: int, penalty: float) -> tuple[float, float]:
+    """Alpha and beta that minimise the mean cross-entropy plus `penalty * beta^2 / 2`, to convergence.
+
+    The problem is convex in its two unknowns, so a quasi-Newton method finds what the original's gradient descent
+    walks towards.
+
+    Args:
+      logits: of held-out images, `[n, K + M]`, not corrected for the M new classes.
+      labels: class indices, `[n]`.
+      num_old_classes: K.
+      penalty: on the offset.
+    """
+    logits = logits.astype(np.float64)
+    rows = np.arange(len(labels))
+    is_true = np.zeros_like(logits)
+    is_true[rows, labels] = 1.0
+    is_new = np.arange(logits.shape[1]) >= num_old_classes
+
+    def objective(correction: np.ndarray) -> tuple[float, np.ndarray]:
+        gain, offset = correction
+        corrected = np.where(is_new, gain * logits + offset, logits)
+        loss = np.mean(special.logsumexp(corrected, axis=1) - corrected[rows, labels]) + penalty * offset**2 / 2
+        by_logit = is_new * (special.softmax(corrected, axis=1) - is_true) / len(labels)
+        return loss, np.array([np.sum(by_logit * logits), np.sum(by_logit) + penalty * offset])
+
+    gain, offset = optimize.minimize(objective, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+    return float(gain), float(offset)
+
+
+def _hold_out(
+    data: LabelledImages, count: int, generator: np.random.Generator
+) -> tuple[LabelledImages, LabelledImages]:
+    """Splits `count` random images of each class off: the rest, and those."""
+    held_out = np.zeros(len(data), bool)
+    for label in np.unique(data.labels):
+        held_out[generator.permutation(np.flatnonzero(data.labels == label))[:count]] = True
+    return data.take(~held_out), data.take(held_out)

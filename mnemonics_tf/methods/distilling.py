@@ -1,0 +1,35 @@
+"""Cross-entropy beside knowledge distillation, which several methods share."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from mnemonics_tf import losses, runtime
+from mnemonics_tf.methods.base import Losses
+from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf.types import ClassGroups
+
+
+def classify_and_distil(
+    outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, share: float, temperature: float
+) -> Losses:
+    """`(1 - share) * CE + share * KD` on the classes that the teacher knows; cross-entropy alone without a teacher.
+
+    Args:
+      outputs: of the network in training.
+      teacher: of the network before this phase, or None.
+      labels: class indices, `[B]`.
+      share: weight of distillation, 0..1.
+      temperature: tau.
+    """
+    cross_entropy = runtime.global_mean(losses.cross_entropy(outputs.logits, labels))
+    if teacher is None:
+        return {"cross_entropy": cross_entropy}
+    old_logits = outputs.logits[:, : teacher.logits.shape[1]]
+    distillation = runtime.global_mean(losses.distillation(old_logits, teacher.logits, temperature))
+    return {"cross_entropy": (1 - share) * cross_entropy, "distillation": share * distillation}
+
+
+def share_of_old_classes(groups: ClassGroups) -> float:
+    """K / (K + M): the more is known, the more there is to keep (BiC, WA)."""
+    return groups.num_old_classes / groups.num_classes

@@ -1,0 +1,77 @@
+"""EEIL: "End-to-End Incremental Learning" (Castro et al., ECCV 2018)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import gin
+import tensorflow as tf
+
+from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf.methods.base import Losses, Method
+from mnemonics_tf.methods.gradient_noise import GradientNoise
+from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf.types import ClassGroups
+
+
+@gin.configurable("eeil")
+@dataclasses.dataclass(frozen=True)
+class EEIL(Method):
+    """Cross-entropy, and distillation for the classes of each earlier phase by themselves; then balanced fine-tuning.
+
+    The fine-tuning distils the classes of this phase, too, from the network as it was before it.
+
+    Attributes:
+      temperature: tau of the distillation.
+      noise_scale: eta of the gradient noise at the model level (0.3 in the paper); 0 for none.
+      noise_decay: gamma of it.
+    """
+
+    temperature: float = 2.0
+    noise_scale: float = 0.0
+    noise_decay: float = 0.55
+
+    name: ClassVar[str] = "eeil"
+    finetunes: ClassVar[bool] = True
+    distils_in_finetuning: ClassVar[bool] = True
+
+    def __post_init__(self):
+        checks.check_positive(**{"eeil.temperature": self.temperature})
+        checks.check_non_negative(**{"eeil.noise_scale": self.noise_scale, "eeil.noise_decay": self.noise_decay})
+
+    @property
+    def initial_training(self) -> str:
+        noise = self.gradient_noise
+        return "cross_entropy" if noise is None else f"cross_entropy with {noise}"
+
+    @property
+    def gradient_noise(self) -> GradientNoise | None:
+        return GradientNoise(self.noise_scale, self.noise_decay) if self.noise_scale else None
+
+    def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
+        terms = {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.logits, labels))}
+        if teacher is not None:
+            terms["distillation"] = self._distillation(outputs, teacher, groups.old_ranges)
+        return terms
+
+    def finetuning_losses(
+        self,
+        outputs: Outputs,
+        teacher: Outputs | None,
+        before: Outputs | None,
+        labels: tf.Tensor,
+        groups: ClassGroups,
+    ) -> Losses:
+        terms = self.losses(outputs, teacher, labels, groups)
+        if before is not None:
+            new = [(groups.num_old_classes, groups.num_classes)]
+            terms["distillation_of_new"] = self._distillation(outputs, before, new)
+        return terms
+
+    def _distillation(self, outputs: Outputs, teacher: Outputs, ranges: list[tuple[int, int]]) -> tf.Tensor:
+        values = [
+            losses.distillation(outputs.logits[:, start:end], teacher.logits[:, start:end], self.temperature)
+            for start, end in ranges
+        ]
+        return runtime.global_mean(tf.add_n(values))

@@ -1,0 +1,35 @@
+"""Noise on gradients, which EEIL may train with."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from mnemonics_tf import runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientNoise:
+    """Normal noise on gradients (Neelakantan et al.): its variance in step t = 0, 1, ... is scale / (1 + t)^decay.
+
+    Attributes:
+      scale: eta.
+      decay: gamma.
+    """
+
+    scale: float
+    decay: float
+
+    def add(self, gradients: list[tf.Tensor], step: tf.Tensor, seed: int) -> list[tf.Tensor]:
+        """The gradients with the noise of a step; the same seed gives the same noise, on every replica.
+
+        Gradients of replicas are added up, so each replica adds its share.
+        """
+        share = 1.0 / runtime.num_replicas()
+        deviation = tf.sqrt(self.scale / (1.0 + tf.cast(step, tf.float32)) ** self.decay)
+        noisy = []
+        for index, gradient in enumerate(gradients):
+            draw = tf.stack([tf.cast(step, tf.int64) * len(gradients) + index, tf.constant(seed, tf.int64)])
+            noisy.append(gradient + share * deviation * tf.random.stateless_normal(gradient.shape, draw))
+        return noisy

@@ -1,0 +1,51 @@
+"""iCaRL: "Incremental Classifier and Representation Learning" (Rebuffi et al., CVPR 2017)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import gin
+import tensorflow as tf
+
+from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf.methods.base import Losses
+from mnemonics_tf.methods.lwf import LwF
+from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf.types import ClassGroups
+
+TARGETS = ("softmax", "sigmoid")
+
+
+@gin.configurable("icarl")
+@dataclasses.dataclass(frozen=True)
+class ICaRL(LwF):
+    """Learns as LwF does, with exemplars, and predicts by the nearest mean of exemplars.
+
+    Attributes:
+      targets: `softmax` for Eq. 5; `sigmoid` for the original's loss, a binary cross-entropy for each class: the
+        teacher's answers are the targets of old classes, the labels those of new ones.
+    """
+
+    targets: str = "softmax"
+
+    name: ClassVar[str] = "icarl"
+    primary_classifier: ClassVar[str] = "nme"
+    needs_exemplars: ClassVar[bool] = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.check_choice("icarl.targets", self.targets, TARGETS)
+
+    @property
+    def initial_training(self) -> str:
+        return "cross_entropy" if self.targets == "softmax" else "binary_cross_entropy"
+
+    def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
+        if self.targets == "softmax":
+            return super().losses(outputs, teacher, labels, groups)
+        targets = tf.one_hot(labels, groups.num_classes, dtype=outputs.logits.dtype)
+        if teacher is not None:
+            targets = tf.concat([tf.sigmoid(teacher.logits), targets[:, groups.num_old_classes :]], axis=1)
+        values = losses.binary_cross_entropy(outputs.logits, targets)
+        return {"binary_cross_entropy": runtime.global_mean(values)}

@@ -1,0 +1,39 @@
+"""LwF: "Learning without Forgetting" (Li and Hoiem), with exemplars as in the paper's tables, or without."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import gin
+import tensorflow as tf
+
+from mnemonics_tf import checks
+from mnemonics_tf.methods.base import Losses, Method
+from mnemonics_tf.methods.distilling import classify_and_distil
+from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf.types import ClassGroups
+
+
+@gin.configurable("lwf")
+@dataclasses.dataclass(frozen=True)
+class LwF(Method):
+    """Eq. 5: lambda * cross-entropy + (1 - lambda) * distillation on the K old logits.
+
+    Attributes:
+      classification_weight: lambda, 0..1.
+      temperature: tau of the distillation.
+    """
+
+    classification_weight: float = 0.5
+    temperature: float = 2.0
+
+    name: ClassVar[str] = "lwf"
+    needs_exemplars: ClassVar[bool] = False
+
+    def __post_init__(self):
+        checks.check_share(**{f"{self.name}.classification_weight": self.classification_weight})
+        checks.check_positive(**{f"{self.name}.temperature": self.temperature})
+
+    def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
+        return classify_and_distil(outputs, teacher, labels, 1 - self.classification_weight, self.temperature)

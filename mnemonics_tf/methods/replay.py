@@ -1,0 +1,26 @@
+"""Replay: plain fine-tuning on the new data and the exemplars."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import gin
+import tensorflow as tf
+
+from mnemonics_tf import losses, runtime
+from mnemonics_tf.methods.base import Losses, Method
+from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf.types import ClassGroups
+
+
+@gin.configurable("replay")
+@dataclasses.dataclass(frozen=True)
+class Replay(Method):
+    """Cross-entropy and nothing else: what exemplars do by themselves."""
+
+    name: ClassVar[str] = "replay"
+    distils: ClassVar[bool] = False
+
+    def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
+        return {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.logits, labels))}

@@ -1,0 +1,51 @@
+"""WA: "Maintaining Discrimination and Fairness in Class Incremental Learning" (Zhao et al., CVPR 2020)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import gin
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import checks
+from mnemonics_tf.methods.base import Losses, Method
+from mnemonics_tf.methods.distilling import classify_and_distil, share_of_old_classes
+from mnemonics_tf.models.classifier import Classifier, Outputs
+from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.types import ClassGroups, LabelledImages
+
+
+@gin.configurable("wa")
+@dataclasses.dataclass(frozen=True)
+class WA(Method):
+    """Distillation weighted by K / (K + M), and then weight aligning of a linear head.
+
+    Aligning scales the weights of the new classes so that their mean norm is that of the old classes' weights. A head
+    by cosines knows no norms, and cannot be aligned.
+
+    Attributes:
+      temperature: tau of the distillation.
+    """
+
+    temperature: float = 2.0
+
+    name: ClassVar[str] = "wa"
+    head: ClassVar[str] = "linear"
+    heads: ClassVar[tuple[str, ...]] = ("linear",)
+
+    def __post_init__(self):
+        checks.check_positive(**{"wa.temperature": self.temperature})
+
+    def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
+        return classify_and_distil(outputs, teacher, labels, share_of_old_classes(groups), self.temperature)
+
+    def complete(
+        self, model: Classifier, predictor: Predictor, held_out: LabelledImages | None, groups: ClassGroups
+    ) -> None:
+        """Weight aligning."""
+        old, new = (keras.ops.convert_to_numpy(weight) for weight in (model.head.old_kernel, model.head.new_kernel))
+        gamma = np.linalg.norm(old, axis=0).mean() / np.linalg.norm(new, axis=0).mean()
+        model.head.new_kernel.assign(gamma * new)

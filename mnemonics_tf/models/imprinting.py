@@ -1,0 +1,52 @@
+"""Weight imprinting: the weights of new classes start from their images' embeddings (Qi et al., LUCIR, PODNet)."""
+
+from __future__ import annotations
+
+import warnings
+
+import keras
+import numpy as np
+
+from mnemonics_tf.models.classifier import directions
+from mnemonics_tf.models.heads import Head
+
+
+def imprint(head: Head, features: np.ndarray, labels: np.ndarray) -> None:
+    """Sets the weights of new classes from their images' features.
+
+    A class's weight is the direction of its mean normalised feature, at the mean norm of the old classes' weights.
+    Where a class has several proxies, they are the directions of the centres that k-means finds.
+
+    Args:
+      head: a head with old classes.
+      features: embeddings of training images of all new classes, `[n, d]`.
+      labels: their class indices, `[n]`.
+
+    Raises:
+      ValueError: the head has no old classes, or a new class has no feature.
+    """
+    if head.old_kernel is None:
+        raise ValueError("Imprinting needs the weights of old classes for their norm; this head has none.")
+    old = keras.ops.convert_to_numpy(head.old_kernel)
+    num_proxies = head.new_kernel.shape[-1] // head.num_new_classes
+    rows = []
+    for index in range(head.num_old_classes, head.num_classes):
+        members = features[labels == index]
+        if not len(members):
+            raise ValueError(f"Class index {index} has no features to imprint its weights from.")
+        rows.append(directions(_centres(directions(members), num_proxies)))
+    head.new_kernel.assign(np.concatenate(rows).T * np.mean(np.linalg.norm(old, axis=0)))
+
+
+def _centres(units: np.ndarray, count: int) -> np.ndarray:
+    """The mean of `[n, d]` for a count of 1, otherwise the centres of as many clusters: `[count, d]`."""
+    if count == 1:
+        return units.mean(axis=0, keepdims=True)
+    if len(units) < count:
+        return units[np.arange(count) % len(units)]
+    from sklearn import cluster, exceptions  # a second of import that single centres need not pay
+
+    with warnings.catch_warnings():
+        # Fewer distinct embeddings than clusters: some proxies are then alike.
+        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+        return cluster.KMeans(count, n_init=1, random_state=0).fit(units).cluster_centers_
