@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gin
 import pytest
-from conftest import ROOT
 
 from mnemonics_tf import config
 from mnemonics_tf.checks import UsageError
@@ -195,20 +194,3 @@ def test_binding_that_nothing_would_read_is_refused(binding, message):
 def test_macro_that_is_used_is_accepted():
     config.parse([], ["length = 7", "ModelLevel.epochs = %length"])
     assert config.CONFIGURABLES["ModelLevel"]().epochs == 7
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("lucir_*.gin")), ids=lambda path: path.stem)
-def test_every_ready_configuration_parses_and_builds(path):
-    config.parse([str(path)], [])
-    for name, made in config.CONFIGURABLES.items():
-        if name not in ("digits", "tfds"):  # these would load data
-            made()
-
-
-def test_base_method_takes_the_mnemonics_out():
-    config.parse([str(ROOT / "configs/lucir_cifar100.gin"), str(ROOT / "configs/base_method.gin")], [])
-    made = {name: config.CONFIGURABLES[name]() for name in ("ExemplarMemory", "ModelLevel", "BalancedFinetune")}
-    assert not made["ExemplarMemory"].learns
-    assert not made["ExemplarMemory"].adjust
-    assert made["ModelLevel"].scale_form is None
-    assert not made["BalancedFinetune"].enabled

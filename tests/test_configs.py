@@ -1,0 +1,143 @@
+"""Every configuration that is shipped, and every combination of its parts: parsed and built, without any data."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from pathlib import Path
+
+import gin
+import pytest
+from conftest import ROOT
+
+from mnemonics_tf import config, methods
+from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.exemplars.memory import ExemplarMemory
+from mnemonics_tf.experiment import Experiment
+from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.training.balanced_finetune import BalancedFinetune
+from mnemonics_tf.training.model_level import ModelLevel
+
+_CONFIGS = ROOT / "configs"
+_LEAVES = sorted(path for path in _CONFIGS.glob("*.gin") if path.name != "base_method.gin")
+_METHODS, _DATASETS, _SCHEDULES = (
+    sorted((_CONFIGS / part).glob("*.gin")) for part in ("methods", "datasets", "schedules")
+)
+_SOURCES = ("digits", "tfds", "folder")  # calling them loads data
+
+# Image shape and number of classes by the file of the data set.
+_DATA = {
+    "digits": ((8, 8, 1), 10),
+    "cifar100": ((32, 32, 3), 100),
+    "imagenet_subset": ((224, 224, 3), 100),
+    "imagenet": ((224, 224, 3), 1000),
+    "folder": ((64, 64, 3), 20),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_bindings_left():
+    yield
+    gin.clear_config()
+
+
+@functools.cache
+def _network(network: ResNet, image_shape: tuple[int, int, int], head: str) -> Classifier:
+    return ClassifierFactory(network, image_shape, None, head).build(2, 2)
+
+
+def _build(files: list[Path], dataset: str) -> None:
+    """Parses the files and makes everything that a run makes before it looks at its data."""
+    # The one thing that users must say themselves.
+    config.parse([str(path) for path in files], ['folder.path = "somewhere"'])
+    for name, made in config.CONFIGURABLES.items():
+        if name not in _SOURCES:
+            made()
+    experiment, budget = Experiment(), ExemplarMemory()
+    method = experiment.build_method()
+    image_shape, num_classes = _DATA[dataset]
+    sizes = Protocol().phase_sizes(num_classes)
+    assert sum(sizes) == num_classes
+    budget.check_fits(sizes, smallest_class=130, num_parts=2)
+    head = experiment.head or method.head
+    method.check(budget.count(num_classes) if budget.keeps else 0, head)
+    network = ResNet()
+    network.check_image_shape(image_shape)
+    hashable = ResNet(tuple(network.blocks), tuple(network.widths), network.stem, network.embedding_dim)
+    assert _network(hashable, image_shape, head).num_classes == 4
+
+
+def _dataset_of(leaf: Path) -> str:
+    return next(name for name in sorted(_DATA, key=len, reverse=True) if f"_{name}" in leaf.stem)
+
+
+@pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)
+def test_every_leaf_parses_and_builds(leaf):
+    _build([leaf], _dataset_of(leaf))
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset"), list(itertools.product(_METHODS, _DATASETS)), ids=lambda path: path.stem
+)
+def test_every_method_goes_with_every_data_set_on_every_schedule(method, dataset):
+    for schedule in (None, *_SCHEDULES):
+        _build([method, dataset] if schedule is None else [method, dataset, schedule], dataset.stem)
+
+
+@pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)
+def test_every_leaf_goes_without_the_mnemonics(leaf):
+    _build([leaf, _CONFIGS / "base_method.gin"], _dataset_of(leaf))
+    assert not ExemplarMemory().learns
+    assert not ExemplarMemory().adjust
+    assert ModelLevel().scale_form is None
+    assert BalancedFinetune().enabled is None
+
+
+def test_leaves_that_users_type_are_there():
+    expected = {
+        f"{method}_{dataset}"
+        for method, dataset in itertools.product(
+            ("lwf", "icarl", "bic", "lucir"), ("digits", "cifar100", "imagenet_subset", "imagenet")
+        )
+    }
+    assert {path.stem for path in _LEAVES} >= expected | {"lucir_folder", "lucir_cifar100_short"}
+
+
+def test_every_method_has_a_configuration_that_selects_it():
+    selected = set()
+    for path in _METHODS:
+        config.parse([str(path)], ["Experiment.dataset = @digits"])
+        method = Experiment().build_method()
+        assert path.stem.startswith(method.name)
+        selected.add(method.name)
+    assert selected == set(methods.available())
+
+
+@pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)
+def test_header_of_a_leaf_says_how_to_run_it(leaf):
+    header = "".join(
+        itertools.takewhile(lambda line: line.startswith("#"), leaf.read_text(encoding="utf-8").splitlines(True))
+    )
+    assert f"--gin_file=configs/{leaf.name}" in header
+    for title in ("Command:", "Needs:", "Time:"):
+        assert title in header
+    # At most two includes deep, a few lines long.
+    bindings = [line for line in leaf.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    assert len(bindings) <= 6
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "value"),
+    [("lucir", "cifar100", 5.0), ("lucir", "imagenet", 10.0), ("lucir", "imagenet_subset", 10.0)],
+)
+def test_weights_of_the_losses_follow_the_data_set(method, dataset, value):
+    config.parse([str(_CONFIGS / f"{method}_{dataset}.gin")], [])
+    assert config.CONFIGURABLES[method]().less_forget_weight == value
+
+
+@pytest.mark.parametrize("path", [*_LEAVES, *_METHODS, *_DATASETS, *_SCHEDULES], ids=lambda path: path.stem)
+def test_files_that_a_header_names_exist(path):
+    for name in re.findall(r"configs/[\w/]+\.gin", path.read_text(encoding="utf-8")):
+        assert (ROOT / name).is_file(), name
