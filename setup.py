@@ -16,6 +16,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["mnemonics_tf", "mnemonics_tf.*"]),
+    package_data={"mnemonics_tf.report": ["paper_results.csv"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.5",

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+_CLASSIFIERS = ("cnn", "nme")
+
 
 def summary(results: dict[str, Any]) -> str:
-    """A table of the phases, average accuracy and forgetting, as text.
+    """A table of the phases, average accuracy and forgetting, as text. A star marks the classifier that is reported.
 
     Args:
-      results: the content of `results.json`.
+      results: the content of `results.json`; without exemplars it has no figures of `nme`, and a dash stands there.
     """
     lines = ["phase  classes  CNN (%)  NME (%)  seconds"]
     for phase in results["phases"]:
-        accuracy, seconds = phase["accuracy"], sum(phase["seconds"].values())
+        figures = "  ".join(_figure(phase["accuracy"], name) for name in _CLASSIFIERS)
         lines.append(
-            f"{phase['phase']:5d}  {phase['num_classes']:7d}  {accuracy['cnn']:7.2f}  {accuracy['nme']:7.2f}  "
-            f"{seconds:7.0f}"
+            f"{phase['phase']:5d}  {phase['num_classes']:7d}  {figures}  {sum(phase['seconds'].values()):7.0f}"
         )
     for title, key in (("average", "average_accuracy"), ("forgetting", "forgetting")):
-        lines.append(f"{title:14s}  {results[key]['cnn']:7.2f}  {results[key]['nme']:7.2f}")
-    return "\n".join(lines)
+        marks = ["*" if name == results["primary_classifier"] else " " for name in _CLASSIFIERS]
+        figures = " ".join(_figure(results[key], name) + mark for name, mark in zip(_CLASSIFIERS, marks, strict=True))
+        lines.append(f"{title:14s}  {figures}".rstrip())
+    return "\n".join([*lines, "* the classifier that is reported"])
+
+
+def _figure(percentages: dict[str, float], classifier: str) -> str:
+    return f"{percentages[classifier]:7.2f}" if classifier in percentages else f"{'-':>7}"

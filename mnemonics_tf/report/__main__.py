@@ -1,0 +1,76 @@
+"""Tables of runs, over seeds, beside the paper's: `python -m mnemonics_tf.report RUN_DIR...`.
+
+A RUN_DIR is the folder of a run, or one with runs anywhere below it.
+"""
+
+import sys
+
+from absl import app, flags
+
+# SciPy takes a second to import, and --help needs none of it: what uses it is imported once the flags are known.
+
+_ALL = "all"
+
+_TABLES = flags.DEFINE_list(
+    "tables", None, "Tables of the paper to show: 1, 2, S1, S2 or all. Default: those in which a run has a place."
+)
+
+USAGE_ERROR = 2
+
+
+def main(argv: list[str]) -> int:
+    """Prints the tables. Returns the exit code."""
+    from mnemonics_tf.checks import UsageError
+
+    try:
+        print(report(argv[1:], _TABLES.value))
+    except UsageError as error:
+        if flags.FLAGS["verbosity"].present:
+            raise
+        print(f"mnemonics_tf: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    return 0
+
+
+def report(folders: list[str], chosen: list[str] | None) -> str:
+    """All tables as text.
+
+    Args:
+      folders: of runs, or with runs below.
+      chosen: names of the paper's tables, or `all`; None for those in which a run has a place.
+
+    Raises:
+      UsageError: there is nothing to show, no such table, or a run cannot be read.
+    """
+    from mnemonics_tf import checks
+    from mnemonics_tf.report import groups, labels, paper, runs, tables
+
+    known = paper.tables()
+    for name in chosen or []:
+        checks.check_choice("--tables", name, [*known, _ALL])
+    if not folders and not chosen:
+        raise checks.UsageError("No RUN_DIR was given. Try runs, or --tables=all for the paper's figures alone.")
+    finished, unfinished = runs.read_runs(runs.find_runs(folders))
+    found = groups.group_seeds(finished)
+    variations = labels.variations(found)
+    parts = [tables.general_table(found, variations)] if found else []
+    if unfinished:
+        parts.append(f"Left out, for they are not finished: {', '.join(unfinished)}.")
+    for name, table in known.items():
+        shown = any(table.cell(group.setup) for group in found) if chosen is None else {name, _ALL} & set(chosen)
+        if shown:
+            parts.append(tables.paper_table(table, found, variations))
+    return "\n\n".join(parts)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; a mistake in it is one line and exit code 2. Returns what is not a flag."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"mnemonics_tf: {error} (see --help)", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,69 @@
+"""Groups: runs of the same experiment with different seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+
+from mnemonics_tf import checks
+from mnemonics_tf.report.runs import Run, Setup
+
+_NOT_SET = "(not set)"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+      setup: what they have in common.
+      runs: one a seed, in the order of seeds.
+    """
+
+    setup: Setup
+    runs: tuple[Run, ...]
+
+
+def group_seeds(runs: Iterable[Run]) -> list[Group]:
+    """Puts runs together that differ in nothing but their seed.
+
+    Raises:
+      UsageError: two of them have the same seed too, or have the same settings and something else that differs.
+    """
+    by_settings: dict[frozenset[tuple[str, str]], list[Run]] = {}
+    for run in runs:
+        by_settings.setdefault(frozenset(run.setup.settings.items()), []).append(run)
+    for members in by_settings.values():
+        members.sort(key=lambda run: (run.seed, run.folder))
+        for first, second in itertools.pairwise(members):
+            if first.seed == second.seed:
+                raise checks.UsageError(
+                    f"{first.folder} and {second.folder} are the same experiment with the same seed, {first.seed}: "
+                    "expected one run a seed. Leave one of them out."
+                )
+            _check_alike(first, second)
+    groups = [Group(members[0].setup, tuple(members)) for members in by_settings.values()]
+    return sorted(groups, key=lambda group: group.runs[0].folder)
+
+
+def differing_settings(groups: Sequence[Group]) -> list[str]:
+    """Names of the settings that are not the same in all of `groups`, in alphabetical order."""
+    names = sorted(set().union(*(group.setup.settings for group in groups)))
+    return [name for name in names if len({setting(group, name) for group in groups}) > 1]
+
+
+def setting(group: Group, name: str) -> str:
+    """The value of a setting as config.gin has it, `(not set)` if it does not."""
+    return group.setup.settings.get(name, _NOT_SET)
+
+
+def _check_alike(first: Run, second: Run) -> None:
+    """Raises UsageError unless the runs' setups are equal: data or package may have changed between them."""
+    for field in dataclasses.fields(Setup):
+        values = [getattr(run.setup, field.name) for run in (first, second)]
+        if values[0] != values[1]:
+            raise checks.UsageError(
+                f"{first.folder} and {second.folder} have the same settings, but their {field.name} differ: "
+                f"{values[0]!r} and {values[1]!r}. They are not seeds of one experiment; leave one of them out."
+            )

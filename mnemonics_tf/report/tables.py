@@ -1,0 +1,141 @@
+"""Tables as plain text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from mnemonics_tf.report.aggregate import Figure, figure
+from mnemonics_tf.report.groups import Group
+from mnemonics_tf.report.labels import WITH_OURS, WITHOUT_OURS, Variation, row_key
+from mnemonics_tf.report.paper import Column, Row, Table
+
+_GAP = "  "
+_NONE = f"{'-':>6}"
+_LEGEND_WIDTH = 120
+
+_MEASURES = {"average_accuracy": "average accuracy", "last_accuracy": "last phase", "forgetting": "forgetting"}
+_CLASSIFIERS = {"cnn": "CNN", "nme": "NME"}
+
+_METHODS = {"lwf": "LwF", "icarl": "iCaRL", "bic": "BiC", "lucir": "LUCIR"}
+_DATASETS = {"cifar100": "CIFAR-100", "imagenet_subset": "ImageNet-Subset", "imagenet": "ImageNet"}
+_TITLES = {
+    "1": "Table 1 of the paper: base methods without and with ours, 20 exemplars a class",
+    "2": "Table 2 of the paper: exemplars of LUCIR, adjusted or not, 20 a class",
+    "S1": "Table S1 of the paper: LUCIR w/ ours without and with distillation, 20 exemplars a class",
+    "S2": "Table S2 of the paper: base methods without and with ours, 2000 exemplars in all",
+}
+
+
+def general_table(groups: Sequence[Group], variations: Mapping[Group, Variation]) -> str:
+    """All groups with all of their figures, and notes on how to read them."""
+    rows = [["dataset", "method", "exemplars", "budget", " N", "seeds", *[f"{'CNN':>6}", f"{'NME':>6}"] * 3]]
+    by_row = sorted(groups, key=lambda each: (*row_key(each.setup), each.setup.num_phases, _number(each, variations)))
+    for group in by_row:
+        dataset, method, exemplars, budget = row_key(group.setup)
+        exemplars += _suffix(_number(group, variations))
+        figures = [
+            _marked(figure(group, measure, classifier), classifier == group.setup.primary_classifier)
+            for measure in _MEASURES
+            for classifier in _CLASSIFIERS
+        ]
+        numbers = [f"{group.setup.num_phases:2d}", f"{len(group.runs):5d}"]
+        rows.append([dataset, method, exemplars, budget, *numbers, *figures])
+    lines = _aligned([("", 6), *((title, 2) for title in _MEASURES.values())], rows)
+    lines += ["", "Percentages: mean ± half of the 95 % interval over seeds. * the classifier that is reported."]
+    if variations:
+        lines += ["What else differs between runs of the same data:", *_legend(variations)]
+    return "\n".join(lines)
+
+
+def paper_table(table: Table, groups: Sequence[Group], variations: Mapping[Group, Variation]) -> str:
+    """A table of the paper with what we measured below each of its rows; without groups, the paper's figures alone.
+
+    Args:
+      table: of the paper.
+      groups: with those that have no place in it; each is shown by the classifier that it reports.
+      variations: of the groups; each has a line of its own.
+    """
+    # By row, then by number of the variation.
+    measured: dict[Row, dict[int, dict[Column, Group]]] = {}
+    for group in groups:
+        cell = table.cell(group.setup)
+        if cell is not None:
+            row, column = cell
+            measured.setdefault(row, {}).setdefault(_number(group, variations), {})[column] = group
+    columns = table.columns
+    rows = [["", "", *(f"{f'N={column.num_phases}':>6}" for column in columns)]]
+    for measure, cells in table.figures.items():
+        rows.append([f"{_MEASURES[measure]} (%)", *[""] * (len(columns) + 1)])
+        for row in table.rows:
+            rows.append([_row_label(table, row), "paper", *(f"{cells[row, column]:6.2f}" for column in columns)])
+            for number, shown in sorted(measured.get(row, {0: {}} if groups else {}).items()):
+                figures = [_reported(shown.get(column), measure) for column in columns]
+                rows.append(["", f"measured{_suffix(number)}", *figures])
+    datasets = list(dict.fromkeys(column.dataset for column in columns))
+    counts = {dataset: sum(column.dataset == dataset for column in columns) for dataset in datasets}
+    lines = _aligned([("", 2), *((_DATASETS[dataset], counts[dataset]) for dataset in datasets)], rows)
+    return "\n".join([_TITLES[table.name], "", *lines])
+
+
+def _number(group: Group, variations: Mapping[Group, Variation]) -> int:
+    """That of the group's variation; 0 if it has none."""
+    return variations[group].number if group in variations else 0
+
+
+def _suffix(number: int) -> str:
+    return f" #{number}" if number else ""
+
+
+def _row_label(table: Table, row: Row) -> str:
+    """In the paper's words."""
+    if table.name == "S1":
+        return "w/ distill." if row.distillation else "w/o distill."
+    if table.name == "2":
+        return f"{'ours' if row.exemplars == 'mnemonics' else row.exemplars}{'' if row.adjusted else ' w/o adj.'}"
+    return f"{_METHODS[row.method]} {WITH_OURS if row.exemplars == 'mnemonics' else WITHOUT_OURS}"
+
+
+def _reported(group: Group | None, measure: str) -> str:
+    """A figure by the classifier that the group reports, or a dash."""
+    return _text(None if group is None else figure(group, measure, group.setup.primary_classifier))
+
+
+def _marked(value: Figure | None, reported: bool) -> str:
+    return _text(value, "*" if reported else " ")
+
+
+def _text(value: Figure | None, mark: str = "") -> str:
+    """Decimal points stand below one another for 0 to 100 %."""
+    if value is None:
+        return _NONE
+    interval = "" if value.half_interval is None else f" ± {value.half_interval:.2f}"
+    return f"{value.mean:6.2f}{mark}{interval}"
+
+
+def _legend(variations: Mapping[Group, Variation]) -> list[str]:
+    """A number and its settings, in the order of the numbers."""
+    settings = {variation.number: variation.settings for variation in variations.values()}
+    lines = []
+    for number, pairs in sorted(settings.items()):
+        text = f"#{number}  {', '.join(f'{name} = {value}' for name, value in pairs)}"
+        lines += textwrap.wrap(text, _LEGEND_WIDTH, initial_indent=_GAP, subsequent_indent=" " * 6)
+    return lines
+
+
+def _aligned(headings: Sequence[tuple[str, int]], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of equal columns.
+
+    Args:
+      headings: each with the number of columns that it stands above.
+      rows: cells.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    top, start = [], 0
+    for title, count in headings:
+        width = sum(widths[start : start + count]) + len(_GAP) * (count - 1)
+        start += count
+        widths[start - 1] += max(0, len(title) - width)
+        top.append(title.ljust(width))
+    lines = [_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [_GAP.join(top).rstrip(), *lines]

@@ -1,0 +1,117 @@
+"""The command line of the report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from run_folders import WITHOUT_OURS, write_run
+
+from mnemonics_tf.report import __main__ as report_main
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def call(capsys):
+    """Calls `main` in this process: returns its exit code, standard output and standard error."""
+
+    def called(*arguments):
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            code = report_main.main(flags.FLAGS(["mnemonics_tf.report", *map(str, arguments)]))
+        return code, *capsys.readouterr()
+
+    return called
+
+
+def _titles(text):
+    return [line.split()[1] for line in text.splitlines() if line.startswith("Table ")]
+
+
+def test_tables_are_those_in_which_a_run_has_a_place(call, tmp_path):
+    write_run(tmp_path / "a", **WITHOUT_OURS)
+    code, shown, errors = call(tmp_path)
+    assert (code, errors) == (0, "")
+    assert "without ours" in shown
+    assert _titles(shown) == ["1"]
+    write_run(tmp_path / "b")
+    assert _titles(call(tmp_path)[1]) == ["1", "2", "S1"]
+
+
+def test_runs_that_no_table_has_are_shown_all_the_same(call, tmp_path):
+    write_run(tmp_path / "digits", dataset="digits", phase_sizes=[5, 1, 1, 1, 1, 1])
+    shown = call(tmp_path)[1]
+    assert shown.splitlines()[2].startswith("digits")
+    assert _titles(shown) == []
+
+
+def test_tables_can_be_asked_for(call, tmp_path):
+    write_run(tmp_path / "run")
+    assert _titles(call(tmp_path, "--tables=S2,1")[1]) == ["1", "S2"]
+    assert _titles(call("--tables=2")[1]) == ["2"]
+    assert _titles(call("--tables=all")[1]) == ["1", "2", "S1", "S2"]
+
+
+def test_unfinished_runs_are_named_in_one_line(call, tmp_path):
+    write_run(tmp_path / "done")
+    write_run(tmp_path / "one", num_complete=1)
+    write_run(tmp_path / "two", num_complete=5)
+    lines = [line for line in call(tmp_path)[1].splitlines() if "not finished" in line]
+    assert lines == [
+        f"Left out, for they are not finished: {tmp_path}/one (1 of 6 phases), {tmp_path}/two (5 of 6 phases)."
+    ]
+
+
+def test_folder_with_nothing_but_unfinished_runs_says_so(call, tmp_path):
+    write_run(tmp_path / "one", num_complete=1)
+    code, shown, _ = call(tmp_path)
+    assert code == 0
+    assert shown == f"Left out, for they are not finished: {tmp_path}/one (1 of 6 phases).\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "No RUN_DIR was given"),
+        (("no/such/folder",), "no/such/folder: there is no such folder"),
+        (("--tables=3",), "--tables = '3': expected one of '1', '2', 'S1', 'S2', 'all'"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_code_2(call, arguments, message):
+    code, shown, errors = call(*arguments)
+    assert (code, shown) == (2, "")
+    assert errors.startswith("mnemonics_tf: ")
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+def _run_module(*arguments):
+    command = [sys.executable, "-m", "mnemonics_tf.report", *map(str, arguments)]
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_module_runs_as_a_command(tmp_path):
+    write_run(tmp_path / "run")
+    shown = _run_module(tmp_path, "--tables=S1")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert _titles(shown.stdout) == ["S1"]
+    mistaken = _run_module("--table=1", tmp_path)
+    assert mistaken.returncode == 2
+    assert mistaken.stderr.startswith("mnemonics_tf: ")
+    assert mistaken.stderr.count("\n") == 1
+
+
+def test_report_does_not_wait_for_tensorflow(tmp_path):
+    write_run(tmp_path / "run")
+    script = (
+        "import sys; from absl import flags; from mnemonics_tf.report import __main__ as main;"
+        "assert main.main(flags.FLAGS(sys.argv)) == 0; print('tensorflow' in sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    finished = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=60)
+    assert finished.stderr == "False\n"

@@ -1,0 +1,30 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from run_folders import results_of
+
+from mnemonics_tf.report.summary import summary
+
+
+def test_table_has_a_line_a_phase_then_averages():
+    text = summary(results_of(average=61.234, last=50.5, forgetting=-3.5, nme_minus=2, phase_sizes=[5, 5]))
+    assert text.splitlines() == [
+        "phase  classes  CNN (%)  NME (%)  seconds",
+        "    0        5    50.50    48.50        2",
+        "    1       10    50.50    48.50        2",
+        "average           61.23*   59.23",
+        "forgetting        -3.50*   -5.50",
+        "* the classifier that is reported",
+    ]
+
+
+def test_star_stands_at_the_nearest_mean_where_that_is_reported():
+    lines = summary(results_of(average=60, nme_minus=2, primary_classifier="nme", phase_sizes=[5])).splitlines()
+    assert lines[2] == "average           60.00    58.00*"
+
+
+def test_run_without_exemplars_has_dashes_for_the_nearest_mean():
+    lines = summary(results_of(average=60, nme_minus=None, phase_sizes=[5])).splitlines()
+    assert lines[1] == "    0        5    50.00        -        2"
+    assert lines[2] == "average           60.00*       -"
