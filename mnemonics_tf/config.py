@@ -14,6 +14,7 @@ import gin
 from mnemonics_tf import checks, methods
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
 from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.data.folder import folder
 from mnemonics_tf.data.sources import digits, tfds_source
 from mnemonics_tf.evaluation.probe import Probe
 from mnemonics_tf.exemplars.memory import ExemplarMemory
@@ -33,6 +34,7 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "Protocol": Protocol,
     "ResNet": ResNet,
     "digits": digits,
+    "folder": folder,
     "tfds": tfds_source,
     **methods.available(),
 }

@@ -1,9 +1,9 @@
 """What a method's own code costs: a training step of each method against the same arithmetic written out by hand.
 
 The step runs the network, the teacher at inference, the losses and their gradients (ResNet-20, 50 old and 10 new
-classes, 128 images of 32 x 32). By hand the formulas are written in plain TensorFlow, with the same network and teacher;
-what differs is the code of the package around them. Both are traced once and take turns, so that other work on the
-machine meets both; the ratio is that of the medians. Some five minutes on 2 cores.
+classes, 128 images of 32 x 32). By hand the formulas stand in plain TensorFlow, with the same network and teacher: what
+differs is the code of the package around them. Both are traced once and take turns, so that other work on the machine
+meets both; the ratio is that of the medians. Some five minutes on 2 cores.
 Usage: python launch/benchmarks/method_overhead.py     (from any folder)
 """
 

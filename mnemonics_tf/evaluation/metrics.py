@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 _CONFIDENCE = 0.95
 
@@ -51,4 +51,4 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_classes: i
 def confidence_interval(values: Sequence[float]) -> float:
     """Half the width of the 95 % confidence interval of the mean (Student's t); at least two values."""
     count = len(values)
-    return float(stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    return float(special.stdtrit(count - 1, (1 + _CONFIDENCE) / 2) * np.std(values, ddof=1) / math.sqrt(count))

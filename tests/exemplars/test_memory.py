@@ -197,7 +197,7 @@ def test_herding_needs_features():
 
 def test_discarding_cuts_every_class_down_to_the_budget():
     exemplars = _exemplars(np.repeat([0, 1, 2], 10))
-    kept = ExemplarMemory(total=20).discard(exemplars, 5, _generator())  # 20 / 5 = 4
+    kept = ExemplarMemory(total=20).shrink(exemplars, 5, _generator())  # 20 / 5 = 4
     np.testing.assert_array_equal(kept.labels, np.repeat([0, 1, 2], 4))
     owner = {image.tobytes(): label for image, label in zip(exemplars.images, exemplars.labels, strict=True)}
     images = [image.tobytes() for image in kept.images]
@@ -208,7 +208,7 @@ def test_discarding_cuts_every_class_down_to_the_budget():
 def test_discarding_chooses_at_random_and_keeps_the_order():
     exemplars = LabelledImages(np.arange(40, dtype=np.uint8).reshape(-1, 1, 1, 1), np.zeros(40, np.int64))
     first, again, other = (
-        ExemplarMemory(total=20).discard(exemplars, 1, np.random.default_rng(seed)).images.ravel().tolist()
+        ExemplarMemory(total=20).shrink(exemplars, 1, np.random.default_rng(seed)).images.ravel().tolist()
         for seed in (0, 0, 1)
     )
     assert first == again != other
@@ -217,7 +217,7 @@ def test_discarding_chooses_at_random_and_keeps_the_order():
 
 def test_nothing_is_discarded_within_the_budget():
     exemplars = _exemplars(np.repeat([0, 1], [3, 5]))
-    kept = ExemplarMemory(per_class=5).discard(exemplars, 2, _generator())
+    kept = ExemplarMemory(per_class=5).shrink(exemplars, 2, _generator())
     np.testing.assert_array_equal(kept.images, exemplars.images)
     np.testing.assert_array_equal(kept.labels, exemplars.labels)
 

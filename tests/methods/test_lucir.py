@@ -11,8 +11,10 @@ import tensorflow as tf
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf.types import ClassGroups
 
 _NUM_OLD, _NUM_NEW, _ETA = 3, 2, 6.0
+_GROUPS = ClassGroups((_NUM_OLD, _NUM_NEW))
 
 
 def _outputs(seed: int, batch: int = 8) -> Outputs:
@@ -44,14 +46,14 @@ def _margin_ranking(outputs: Outputs, labels: np.ndarray, margin: float, num_neg
 
 
 def test_initial_phase_is_cross_entropy_alone():
-    terms = LUCIR().losses(_outputs(0), None, tf.constant(_LABELS), 0)
+    terms = LUCIR().losses(_outputs(0), None, tf.constant(_LABELS), ClassGroups((5,)))
     assert set(terms) == {"cross_entropy"}
     np.testing.assert_allclose(terms["cross_entropy"], _cross_entropy(_outputs(0), _LABELS), rtol=1e-10)
 
 
 def test_terms_are_weighted_as_in_the_paper():
     outputs, teacher = _outputs(0), _outputs(1)
-    terms = LUCIR().losses(outputs, teacher, tf.constant(_LABELS), _NUM_OLD)
+    terms = LUCIR().losses(outputs, teacher, tf.constant(_LABELS), _GROUPS)
     assert set(terms) == {"cross_entropy", "less_forget", "margin_ranking"}
     np.testing.assert_allclose(terms["cross_entropy"], _cross_entropy(outputs, _LABELS), rtol=1e-10)
     # lambda = 5 sqrt(K / M), for K = 3 and M = 2.
@@ -63,7 +65,7 @@ def test_terms_are_weighted_as_in_the_paper():
 def test_settings_reach_their_terms():
     outputs, teacher = _outputs(2), _outputs(3)
     method = LUCIR(less_forget_weight=10.0, margin=0.2, margin_weight=3.0, num_negatives=1)
-    terms = method.losses(outputs, teacher, tf.constant(_LABELS), _NUM_OLD)
+    terms = method.losses(outputs, teacher, tf.constant(_LABELS), _GROUPS)
     np.testing.assert_allclose(terms["less_forget"], 10 * math.sqrt(3 / 2) * _less_forget(outputs, teacher), rtol=1e-10)
     np.testing.assert_allclose(terms["margin_ranking"], 3 * _margin_ranking(outputs, _LABELS, 0.2, 1), rtol=1e-10)
 
@@ -77,15 +79,15 @@ def test_settings_reach_their_terms():
     ids=str,
 )
 def test_weight_of_zero_leaves_the_term_out(settings, left):
-    assert set(LUCIR(**settings).losses(_outputs(0), _outputs(1), tf.constant(_LABELS), _NUM_OLD)) == left
+    assert set(LUCIR(**settings).losses(_outputs(0), _outputs(1), tf.constant(_LABELS), _GROUPS)) == left
 
 
 def test_batch_without_old_images_has_no_ranking_and_finite_gradients():
     teacher = _outputs(1)
-    variables = [tf.Variable(tensor) for tensor in _outputs(0)]
+    variables = [tf.Variable(tensor) for tensor in _outputs(0)[:3]]
     labels = tf.constant([3, 4, 3, 4, 3, 4, 3, 4])
     with tf.GradientTape() as tape:
-        terms = LUCIR().losses(Outputs(*[tf.convert_to_tensor(v) for v in variables]), teacher, labels, _NUM_OLD)
+        terms = LUCIR().losses(Outputs(*[tf.convert_to_tensor(v) for v in variables]), teacher, labels, _GROUPS)
         total = tf.add_n(list(terms.values()))
     assert float(terms["margin_ranking"]) == 0.0
     features, scores, logits = tape.gradient(total, variables)
@@ -98,7 +100,7 @@ def test_ranking_leaves_images_of_new_classes_alone():
     scores = tf.Variable(_outputs(0).scores)
     with tf.GradientTape() as tape:
         outputs = Outputs(_outputs(0).features, tf.convert_to_tensor(scores), _outputs(0).logits)
-        ranking = LUCIR(margin=3.0).losses(outputs, _outputs(1), tf.constant(_LABELS), _NUM_OLD)["margin_ranking"]
+        ranking = LUCIR(margin=3.0).losses(outputs, _outputs(1), tf.constant(_LABELS), _GROUPS)["margin_ranking"]
     gradient = tape.gradient(ranking, scores).numpy()
     np.testing.assert_array_equal(gradient[_LABELS >= _NUM_OLD], 0.0)
     # With a margin beyond every difference of cosines, each of 4 rehearsed images is pushed by 1/4, and each of its
@@ -110,15 +112,15 @@ def test_ranking_leaves_images_of_new_classes_alone():
 
 def test_network_that_has_not_moved_forgets_nothing():
     outputs = _outputs(0)
-    terms = LUCIR().losses(outputs, outputs, tf.constant(_LABELS), _NUM_OLD)
+    terms = LUCIR().losses(outputs, outputs, tf.constant(_LABELS), _GROUPS)
     np.testing.assert_allclose(terms["less_forget"], 0.0, atol=1e-12)
 
 
 def test_teacher_may_have_fewer_classes():
     teacher = _outputs(1)
     teacher = Outputs(teacher.features, teacher.scores[:, :_NUM_OLD], teacher.logits[:, :_NUM_OLD])
-    terms = LUCIR().losses(_outputs(0), teacher, tf.constant(_LABELS), _NUM_OLD)
-    full = LUCIR().losses(_outputs(0), _outputs(1), tf.constant(_LABELS), _NUM_OLD)
+    terms = LUCIR().losses(_outputs(0), teacher, tf.constant(_LABELS), _GROUPS)
+    full = LUCIR().losses(_outputs(0), _outputs(1), tf.constant(_LABELS), _GROUPS)
     for name in full:
         np.testing.assert_array_equal(terms[name], full[name])
 
@@ -126,21 +128,37 @@ def test_teacher_may_have_fewer_classes():
 def test_order_of_images_does_not_matter():
     outputs, teacher = _outputs(0), _outputs(1)
     order = np.random.default_rng(0).permutation(8)
-    shuffled, shuffled_teacher = (Outputs(*[tf.gather(t, order) for t in value]) for value in (outputs, teacher))
-    expected = LUCIR().losses(outputs, teacher, tf.constant(_LABELS), _NUM_OLD)
-    terms = LUCIR().losses(shuffled, shuffled_teacher, tf.constant(_LABELS[order]), _NUM_OLD)
+    shuffled, shuffled_teacher = (Outputs(*[tf.gather(t, order) for t in value[:3]]) for value in (outputs, teacher))
+    expected = LUCIR().losses(outputs, teacher, tf.constant(_LABELS), _GROUPS)
+    terms = LUCIR().losses(shuffled, shuffled_teacher, tf.constant(_LABELS[order]), _GROUPS)
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-10)
 
 
+def test_without_distillation_the_ranking_stays():
+    outputs = _outputs(0)
+    terms = LUCIR().losses(outputs, None, tf.constant(_LABELS), _GROUPS)
+    assert set(terms) == {"cross_entropy", "margin_ranking"}
+    np.testing.assert_allclose(terms["cross_entropy"], _cross_entropy(outputs, _LABELS), rtol=1e-10)
+    np.testing.assert_allclose(terms["margin_ranking"], _margin_ranking(outputs, _LABELS, 0.5, 2), rtol=1e-10)
+
+
 def test_old_head_is_fixed_and_new_weights_are_imprinted():
     assert not LUCIR.trains_old_head
-    assert LUCIR().imprint_weights
+    assert LUCIR().imprints
+    assert not LUCIR(imprint_weights=False).imprints
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"less_forget_weight": -1.0}, {"margin": -0.5}, {"margin_weight": -1}, {"num_negatives": 0}],
+    [
+        {"less_forget_weight": -1.0},
+        {"margin": -0.5},
+        {"margin_weight": -1},
+        {"num_negatives": 0},
+        {"num_negatives": 1.5},
+        {"imprint_weights": "no"},
+    ],
     ids=str,
 )
 def test_impossible_settings_are_usage_errors_that_name_them(settings):

@@ -12,7 +12,8 @@ from mnemonics_tf.bilevel import InnerSGD, inner_plan, meta_gradient
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.functional import functional_call, parameters
-from mnemonics_tf.models.layers import ConvNorm, CosineHead, FusedBatchNormalization
+from mnemonics_tf.models.heads import CosineHead
+from mnemonics_tf.models.layers import ConvNorm, FusedBatchNormalization
 from mnemonics_tf.models.resnet import ResNet
 
 _PLAN = np.array([[0, 1, 2], [3, 4, 0]])

@@ -24,7 +24,7 @@ _SCRIPT = textwrap.dedent("""
     from mnemonics_tf.tracking import Tracker
     from mnemonics_tf.training.loop import Trainer
     from mnemonics_tf.training.model_level import ModelLevel
-    from mnemonics_tf.types import LabelledImages, PixelRange
+    from mnemonics_tf.types import ClassGroups, LabelledImages, PixelRange
 
     strategy = runtime.create_strategy()
     assert strategy.num_replicas_in_sync == devices
@@ -40,7 +40,7 @@ _SCRIPT = textwrap.dedent("""
     settings = ModelLevel(epochs=2, batch_size=8, learning_rate=0.05, weight_decay=0.01, milestones=())
 
     def batch_losses(images, labels):
-        return method.losses(model(images, training=training), teacher(images), labels, 2)
+        return method.losses(model(images, training=training), teacher(images), labels, ClassGroups((2, 2)))
 
     trainer = Trainer(strategy, PixelRange((0.5,), (0.25,)), Augmentation(), Tracker())
     trainer.fit(model, batch_losses, data.take(slice(0, 24)) if not training else data, settings, "train_model", 0)
