@@ -37,6 +37,8 @@ class PODNet(Method):
 
     name: ClassVar[str] = "podnet"
     head: ClassVar[str] = "proxies"
+    # NCA is of scores: it would not train the bias of a linear head.
+    heads: ClassVar[tuple[str, ...]] = ("cosine", "proxies")
     trains_old_head: ClassVar[bool] = False
     tells_maps: ClassVar[bool] = True
     finetunes: ClassVar[bool] = True

@@ -1,0 +1,130 @@
+"""Runs a grid of experiments, methods x exemplars x N x seeds.
+
+    python launch/sweep.py --grid=configs/sweeps/digits.gin
+
+The same command goes on where an earlier sweep stopped: finished runs are left alone, others resume after their last
+complete phase. Runs share their trained phase 0 where their settings allow it.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from sweeping import process, scheduler, screen, slurm
+from sweeping.grid import Run, read_grid
+from sweeping.progress import Entry, State
+
+from mnemonics_tf import checks
+
+_GRID = flags.DEFINE_string("grid", None, "The grid's gin file, such as configs/sweeps/digits.gin.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all runs. Default: runs/<name of the grid's file>.")
+_JOBS = flags.DEFINE_integer("jobs", 1, "How many runs go on at once; they share cores and GPUs.")
+_ONLY = flags.DEFINE_integer("only", None, "Runs the run of this index alone, counted from 0 in the grid's order.")
+_SLURM = flags.DEFINE_string("slurm", None, "Starts nothing; writes a Slurm array script to this file.")
+
+RUN_COMMAND = (sys.executable, "-m", "mnemonics_tf.main")
+
+FAILED, USAGE_ERROR = 1, 2
+_SIGNAL_EXIT = 128  # plus the signal's number, as shells have it
+
+
+def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
+    """Does what the flags say.
+
+    Args:
+      argv: the command line without its flags.
+      command: what starts a run; its arguments are added.
+
+    Returns:
+      The exit code: 0 if all runs are finished.
+    """
+    logging.set_verbosity(logging.FATAL)
+    try:
+        if len(argv) > 1:
+            raise checks.UsageError(f"Unexpected argument {argv[1]!r}: everything is a flag; see --help.")
+        if _GRID.value is None:
+            raise checks.UsageError("No --grid was given. Try --grid=configs/sweeps/digits.gin.")
+        checks.check_positive_integer(**{"--jobs": _JOBS.value})
+        runs = _chosen(read_grid(_GRID.value).runs())
+        shown_dir = _OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(_GRID.value).stem)
+        output_dir = _prepared(shown_dir)
+        if _SLURM.value is not None:
+            slurm.write_script(_SLURM.value, _GRID.value, output_dir, len(runs), _JOBS.value)
+            print(f"{len(runs)} runs. Submit them with: sbatch {shlex.quote(_SLURM.value)}")
+            return 0
+    except checks.UsageError as error:
+        print(f"sweep: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    with process.Stop() as stop:
+        work = scheduler.Scheduler(runs, output_dir, command, _JOBS.value)
+        work.work(screen.shower(sys.stdout), stop)
+    if stop.signal_number is not None:
+        print(f"sweep: stopped. To go on: {shlex.join(['python', *sys.argv])}", file=sys.stderr)
+        return _SIGNAL_EXIT + stop.signal_number
+    print(f"\ntables  python -m mnemonics_tf.report {shlex.quote(shown_dir)}", flush=True)
+    return _report_unfinished(work.entries)
+
+
+def _chosen(runs: list[Run]) -> list[Run]:
+    """The runs that --only leaves. Raises UsageError if there is none of that index."""
+    if _ONLY.value is None:
+        return runs
+    if _SLURM.value is not None:
+        raise checks.UsageError("--slurm and --only: the script's tasks are all runs. Leave one of them out.")
+    if not 0 <= _ONLY.value < len(runs):
+        raise checks.UsageError(f"--only = {_ONLY.value}: expected 0 to {len(runs) - 1}, for {len(runs)} runs.")
+    return [runs[_ONLY.value]]
+
+
+def _prepared(folder: str) -> pathlib.Path:
+    """Makes the folder of all runs and that of their logs. Returns its absolute path.
+
+    Raises:
+      UsageError: it cannot be written to.
+    """
+    path = pathlib.Path(os.path.abspath(os.path.expanduser(folder)))
+    logs = scheduler.logs_dir(path)
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        for made in (path, logs):
+            with tempfile.TemporaryFile(dir=made):
+                pass
+    except OSError as error:
+        raise checks.UsageError(
+            f"--output_dir = {folder}: cannot be used ({error.strerror}). Name a folder you can write to."
+        ) from error
+    return path
+
+
+def _report_unfinished(entries: Sequence[Entry]) -> int:
+    """Lists the runs that are not finished. Returns the exit code."""
+    failed = [entry for entry in entries if entry.state == State.FAILED]
+    busy = [entry for entry in entries if entry.state == State.BUSY]
+    for entry in failed:
+        print(
+            f"sweep: {entry.run.name} failed with exit code {entry.exit_code}: {entry.message or 'it said nothing'}\n"
+            f"       {entry.log}",
+            file=sys.stderr,
+        )
+    for entry in busy:
+        print(f"sweep: {entry.run.name} is being run by another process, and was left to it.", file=sys.stderr)
+    return FAILED if failed or busy else 0
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; a mistake in it is one line and exit code 2. Returns what is not a flag."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"sweep: {error} (see --help)", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,1 @@
+"""What launch/sweep.py is made of."""

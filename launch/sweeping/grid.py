@@ -1,0 +1,215 @@
+"""The grid of a sweep: what its gin file binds, and the runs that come of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import re
+import tokenize
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gin
+
+from mnemonics_tf import checks
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# What the sweep binds itself, with the field that says to which values.
+_BOUND_BY_THE_GRID = {"Protocol.num_phases": "Grid.num_phases", "Experiment.seed": "Grid.seeds"}
+
+_PARSE_ERRORS = (ValueError, TypeError, AttributeError, ImportError, OSError, SyntaxError, tokenize.TokenError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One experiment of a grid.
+
+    Attributes:
+      name: of its folder.
+      num_phases: N, phases after the first.
+      arguments: of `mnemonics_tf.main`: its --gin_file and --gin_param flags, later ones overriding earlier ones.
+    """
+
+    name: str
+    num_phases: int
+    arguments: tuple[str, ...]
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Methods x exemplars x N x seeds. Paths are relative to the project's root.
+
+    Attributes:
+      configs: gin files of every run, which come after the method's.
+      methods: names of configs/methods/<name>.gin.
+      exemplars: from a name, which the run's folder gets, to gin files (what ends in .gin) and bindings of its own.
+      num_phases: values of N.
+      seeds: of training.
+      bindings: of every run; those of the exemplars override them.
+    """
+
+    configs: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    exemplars: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    num_phases: Sequence[int] = ()
+    seeds: Sequence[int] = ()
+    bindings: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("configs", "methods", "num_phases", "seeds"):
+            _check_list(f"Grid.{name}", getattr(self, name))
+            if not getattr(self, name):
+                raise checks.UsageError(f"Grid.{name} is empty: expected at least one.")
+        for name in ("methods", "num_phases", "seeds"):
+            _check_no_duplicates(f"Grid.{name}", getattr(self, name))
+        known = sorted(path.stem for path in (ROOT / "configs/methods").glob("*.gin"))
+        for method in self.methods:
+            checks.check_choice("Grid.methods", method, known)
+        for path in self.configs:
+            _check_file("Grid.configs", path)
+        for number in self.num_phases:
+            checks.check_positive_integer(**{"Grid.num_phases": number})
+        for seed in self.seeds:
+            checks.check_non_negative_integer(**{"Grid.seeds": seed})
+        _check_list("Grid.bindings", self.bindings)
+        for binding in self.bindings:
+            _check_binding("Grid.bindings", binding)
+        _check_exemplars(self.exemplars)
+
+    def runs(self) -> list[Run]:
+        """All runs, seed after seed, so that those of a sweep that was stopped can be compared."""
+        return [
+            self._run(seed, method, exemplars, number)
+            for seed, method, exemplars, number in itertools.product(
+                self.seeds, self.methods, self.exemplars, self.num_phases
+            )
+        ]
+
+    def _run(self, seed: int, method: str, exemplars: str, num_phases: int) -> Run:
+        variant = self.exemplars[exemplars]
+        files = [
+            f"configs/methods/{method}.gin",
+            *self.configs,
+            *(entry for entry in variant if _is_file(entry)),
+        ]
+        bindings = [
+            *self.bindings,
+            *(entry for entry in variant if not _is_file(entry)),
+            f"Protocol.num_phases = {num_phases}",
+            f"Experiment.seed = {seed}",
+        ]
+        return Run(
+            f"{method}-{exemplars}-n{num_phases}-seed{seed}",
+            num_phases,
+            (*(f"--gin_file={path}" for path in files), *(f"--gin_param={binding}" for binding in bindings)),
+        )
+
+
+def read_grid(path: str) -> Grid:
+    """Reads a grid's gin file. An `include` is looked for beside it, and then from the working directory.
+
+    Raises:
+      UsageError: no such file, a syntax error, something that is not the grid's, or a value it cannot have.
+    """
+    if not os.path.isfile(path):
+        raise checks.UsageError(f"--grid = {path}: there is no such file.{_nearest_file(path)}")
+    gin.clear_config()
+    # Where gin looks for includes. It has no public way to put a folder first, or to forget one.
+    gin.config._LOCATION_PREFIXES[:] = [os.path.dirname(os.path.abspath(path)), ""]
+    try:
+        gin.parse_config_file(os.path.abspath(path))
+        _check_names()
+        return Grid()
+    except checks.UsageError as error:
+        # gin adds to an exception's text where it was raised.
+        raise checks.UsageError(f"--grid = {path}: {str(error).partition(chr(10))[0]}") from error
+    except _PARSE_ERRORS as error:
+        raise checks.UsageError(f"--grid = {path}: {_explain(str(error))}") from error
+    finally:
+        gin.clear_config()
+
+
+def _check_names() -> None:
+    """Refuses what gin accepts and nothing would read: scoped bindings, and macros that no binding uses."""
+    used = set(re.findall(r"%([\w./]+)", gin.config_str()))
+    for scope, selector in gin.config._CONFIG:
+        if scope and not (selector.endswith("macro") and scope in used):
+            fields = [field.name for field in dataclasses.fields(Grid)]
+            raise checks.UsageError(
+                f"Nothing reads {scope!r}: a binding is written 'Grid.seeds = (0, 1)'.{checks.nearest(scope, fields)}"
+            )
+
+
+def _explain(text: str) -> str:
+    """One line about an error of gin's."""
+    fields = [field.name for field in dataclasses.fields(Grid)]
+    unknown = re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text)
+    if unknown:
+        return f"Unknown name {unknown.group(1)!r}. A grid binds Grid.{', Grid.'.join(fields)}."
+    parameter = re.search(r"doesn't have a parameter named '(\w+)'", text)
+    if parameter:
+        return f"Grid has no parameter {parameter.group(1)!r}.{checks.nearest(parameter.group(1), fields)}"
+    return f"The file cannot be read: {text.strip().partition(chr(10))[0].rstrip('.')}."
+
+
+def _is_file(entry: str) -> bool:
+    return entry.endswith(".gin")
+
+
+def _check_list(name: str, value: Any) -> None:
+    # ("lucir") is a text, whose letters would be taken for methods.
+    if not isinstance(value, tuple | list):
+        raise checks.UsageError(f"{name} = {value!r}: expected a tuple, such as ({value!r},).")
+
+
+def _check_no_duplicates(name: str, values: Sequence[Any]) -> None:
+    for position, value in enumerate(values):
+        if value in values[:position]:
+            raise checks.UsageError(f"{name} has {value!r} twice: both would be the same run. Leave one out.")
+
+
+def _check_exemplars(exemplars: Any) -> None:
+    if not isinstance(exemplars, dict) or not exemplars:
+        raise checks.UsageError(
+            f"Grid.exemplars = {exemplars!r}: expected at least one name with its files and bindings, such as "
+            "{'ours': ()}."
+        )
+    for name, entries in exemplars.items():
+        # Without hyphens, folder names of different runs are different.
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.]+", name):
+            raise checks.UsageError(
+                f"Grid.exemplars has the name {name!r}: expected letters, digits, '_' and '.', for a folder's name."
+            )
+        owner = f"Grid.exemplars[{name!r}]"
+        _check_list(owner, entries)
+        for entry in entries:
+            if isinstance(entry, str) and _is_file(entry):
+                _check_file(owner, entry)
+            else:
+                _check_binding(owner, entry)
+
+
+def _check_file(name: str, path: Any) -> None:
+    if not isinstance(path, str) or not (ROOT / path).is_file():
+        raise checks.UsageError(
+            f"{name} has {path!r}: there is no such file in {ROOT}.{_nearest_file(str(ROOT / str(path)))}"
+        )
+
+
+def _check_binding(name: str, binding: Any) -> None:
+    if not isinstance(binding, str) or "=" not in binding or "\n" in binding:
+        raise checks.UsageError(f"{name} has {binding!r}: expected a binding, such as 'ExemplarMemory.total = 2000'.")
+    bound = binding.partition("=")[0].strip()
+    if bound in _BOUND_BY_THE_GRID:
+        raise checks.UsageError(f"{name} has {binding!r}: set {_BOUND_BY_THE_GRID[bound]}, which overrides it.")
+
+
+def _nearest_file(path: str) -> str:
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        return ""
+    return checks.nearest(os.path.basename(path), os.listdir(folder))

@@ -1,0 +1,107 @@
+"""A run's process: started, watched, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+
+from sweeping.grid import ROOT
+from sweeping.progress import command_line
+
+# Seconds: between two looks at what goes on, and for which a process that is asked to end may go on.
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 10.0
+
+
+class RunProcess:
+    """Starts a process in the project's root, in a session of its own: Ctrl-C reaches the sweep alone, which ends it.
+
+    Args:
+      command: the program and its arguments.
+      log: file that gets the command line, and then all that the process writes; earlier content stays.
+    """
+
+    def __init__(self, command: list[str], log: pathlib.Path):
+        self._log = log
+        self.started = time.monotonic()
+        with open(log, "ab") as file:
+            file.write(command_line(command).encode())
+            file.flush()
+            self._log_start = file.tell()
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                # Both streams go to one file: with a buffer, what came first could stand last.
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+
+    def exit_code(self) -> int | None:
+        """Of the process, negative if a signal ended it; None while it is running."""
+        return self._process.poll()
+
+    def message(self) -> str:
+        """The last line that it wrote and that is not indented; a failed `main` ends with its error."""
+        with open(self._log, "rb") as file:
+            file.seek(self._log_start)
+            text = file.read().decode(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+        return lines[-1] if lines else ""
+
+    def send(self, signal_number: int) -> None:
+        """Sends a signal to it, and to processes it has started."""
+        if self.exit_code() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal_number)
+
+    def wait(self) -> None:
+        """Waits until it has ended."""
+        self._process.wait()
+
+
+def end(processes: Sequence[RunProcess]) -> None:
+    """Asks processes to end, and kills those that have not after `GRACE_SECONDS`."""
+    for process in processes:
+        process.send(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline and any(process.exit_code() is None for process in processes):
+        time.sleep(POLL_SECONDS)
+    for process in processes:
+        process.send(signal.SIGKILL)
+        process.wait()
+
+
+class Stop:
+    """A context manager that notes signals to stop (Ctrl-C, SIGTERM, a terminal that was closed) instead of dying.
+
+    Attributes:
+      signal_number: of the first that came; None if none has.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+
+    def __enter__(self) -> Stop:
+        # One that is ignored stays so: `nohup` does that to SIGHUP.
+        self._previous = {
+            number: signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, signal_number: int, frame: object) -> None:
+        if self.signal_number is None:
+            self.signal_number = signal_number

@@ -1,0 +1,174 @@
+"""What a sweep's gin file may bind, and the grids that come with the project."""
+
+from __future__ import annotations
+
+import sys
+
+import gin
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "launch"))
+
+from sweeping.grid import Run, read_grid
+
+from mnemonics_tf import checks, config
+from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.exemplars.memory import ExemplarMemory
+from mnemonics_tf.experiment import Experiment
+from mnemonics_tf.training.balanced_finetune import BalancedFinetune
+from mnemonics_tf.training.model_level import ModelLevel
+
+_GRIDS = sorted((ROOT / "configs/sweeps").glob("*.gin"))
+_GOOD = """
+Grid.methods = ("lwf", "lucir")
+Grid.configs = ("configs/datasets/digits.gin",)
+Grid.exemplars = {"without": ("configs/base_method.gin",), "ours": ()}
+Grid.num_phases = (5, 1)
+Grid.seeds = (3, 2)
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads a grid that is given as text."""
+
+    def read_text(text: str):
+        path = tmp_path / "grid.gin"
+        path.write_text(text)
+        return read_grid(str(path))
+
+    return read_text
+
+
+def test_runs_come_seed_after_seed_and_in_the_order_of_the_lists(read):
+    names = [run.name for run in read(_GOOD).runs()]
+    assert names == [
+        f"{method}-{variant}-n{number}-seed{seed}"
+        for seed in (3, 2)
+        for method in ("lwf", "lucir")
+        for variant in ("without", "ours")
+        for number in (5, 1)
+    ]
+
+
+def test_grid_may_include_another_and_use_macros(read, tmp_path):
+    (tmp_path / "base.gin").write_text(_GOOD)
+    grid = read('include "base.gin"\nours = (7,)\nGrid.seeds = %ours\n')
+    assert (list(grid.seeds), list(grid.num_phases)) == ([7], [5, 1])
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ('Grid.methods = ("lucri",)', "Grid.methods = 'lucri': expected one of "),
+        ('Grid.methods = ("lucri",)', "Did you mean 'lucir'?"),
+        ('Grid.methods = ("lucir")', "Grid.methods = 'lucir': expected a tuple, such as ('lucir',)."),
+        ("Grid.methods = ()", "Grid.methods is empty"),
+        ('Grid.methods = ("lucir", "lucir")', "Grid.methods has 'lucir' twice"),
+        ('Grid.configs = ("configs/datasets/digit.gin",)', "Did you mean 'digits.gin'?"),
+        ('Grid.configs = ("no/such.gin",)', "there is no such file in "),
+        ("Grid.configs = ()", "Grid.configs is empty"),
+        ("Grid.exemplars = {}", "expected at least one name"),
+        ('Grid.exemplars = ("ours",)', "expected at least one name"),
+        ('Grid.exemplars = {"a/b": ()}', "has the name 'a/b'"),
+        ('Grid.exemplars = {"a-b": ()}', "has the name 'a-b'"),
+        ('Grid.exemplars = {"ours": "configs/base_method.gin"}', "expected a tuple"),
+        ('Grid.exemplars = {"ours": ("configs/base.gin",)}', "Did you mean 'base_method.gin'?"),
+        ('Grid.exemplars = {"ours": ("configs/base_method",)}', "expected a binding"),
+        ("Grid.num_phases = (5, 0)", "Grid.num_phases = 0: expected a whole number of at least 1."),
+        ("Grid.num_phases = (5.0,)", "Grid.num_phases = 5.0: expected a whole number"),
+        ("Grid.num_phases = 5", "Grid.num_phases = 5: expected a tuple, such as (5,)."),
+        ("Grid.seeds = (0, 1, 0)", "Grid.seeds has 0 twice"),
+        ("Grid.seeds = (-1,)", "Grid.seeds = -1: expected a whole number of at least 0."),
+        ("Grid.seeds = ()", "Grid.seeds is empty"),
+        ('Grid.bindings = ("Experiment.seed = 1",)', "set Grid.seeds, which overrides it"),
+        ('Grid.bindings = ("Protocol.num_phases=1",)', "set Grid.num_phases, which overrides it"),
+        ("Grid.bindings = (1,)", "Grid.bindings has 1: expected a binding"),
+        ('Grid.bindings = ("a.b = 1\\nc.d = 2",)', "expected a binding"),
+        ("Grid.seed = (0,)", "Grid has no parameter 'seed'. Did you mean 'seeds'?"),
+        ("Gird.seeds = (0,)", "Unknown name 'Gird'. A grid binds Grid.configs, "),
+        ("seeds = (0,)", "Nothing reads 'seeds'"),
+        ("x/Grid.seeds = (0,)", "Nothing reads 'x'"),
+        ("Grid.seeds = (0", "The file cannot be read: "),
+        ("Grid.seeds = zero", "The file cannot be read: "),
+        ("Grid.seeds = %undefined", "The file cannot be read: "),
+    ],
+)
+def test_wrong_grid_is_refused_in_one_line(read, tmp_path, binding, message):
+    with pytest.raises(checks.UsageError) as raised:
+        read(_GOOD + binding + "\n")
+    text = str(raised.value)
+    assert message in text
+    assert text.startswith(f"--grid = {tmp_path / 'grid.gin'}: ")
+    assert "\n" not in text
+
+
+def test_missing_file_suggests_the_nearest(tmp_path):
+    (tmp_path / "digits.gin").write_text(_GOOD)
+    with pytest.raises(checks.UsageError, match=r"there is no such file\. Did you mean 'digits.gin'\?"):
+        read_grid(str(tmp_path / "digit.gin"))
+
+
+@pytest.mark.parametrize(
+    ("name", "num_runs"),
+    [
+        ("digits", 8 * 2 * 1 * 3),  # methods x exemplars x N x seeds
+        ("cifar100_short", 4 * 2 * 1 * 1),
+        ("table1_cifar100", 4 * 2 * 3 * 3),
+        ("table2_cifar100", 1 * 6 * 3 * 3),
+        ("table_s1_cifar100", 1 * 2 * 3 * 3),
+        ("table_s2_cifar100", 4 * 2 * 3 * 3),
+    ],
+)
+def test_grids_of_the_project_have_the_stated_number_of_runs(name, num_runs):
+    path = ROOT / f"configs/sweeps/{name}.gin"
+    assert len({run.name for run in read_grid(str(path)).runs()}) == num_runs
+    header = path.read_text().partition("\nGrid.")[0].replace("\n# ", " ")
+    assert f"{num_runs} runs" in header
+    assert f"--grid=configs/sweeps/{name}.gin" in header
+
+
+def _parse(run: Run) -> None:
+    """Gives a run's arguments to the package, as `main` does."""
+    flags = [argument.partition("=")[::2] for argument in run.arguments]
+    config.parse(
+        [str(ROOT / value) for flag, value in flags if flag == "--gin_file"],
+        [value for flag, value in flags if flag == "--gin_param"],
+    )
+
+
+@pytest.fixture
+def _no_bindings_left():
+    yield
+    gin.clear_config()
+
+
+_VARIANTS = [(path, variant) for path in _GRIDS for variant in read_grid(str(path)).exemplars]
+
+
+@pytest.mark.usefixtures("_no_bindings_left")
+@pytest.mark.parametrize(("path", "variant"), _VARIANTS, ids=[f"{path.stem}-{variant}" for path, variant in _VARIANTS])
+def test_exemplars_of_the_projects_grids_are_what_their_names_say(path, variant):
+    _parse(next(run for run in read_grid(str(path)).runs() if f"-{variant}-" in run.name))
+    memory, model_level, finetuning = ExemplarMemory(), ModelLevel(), BalancedFinetune()
+    assert (Protocol().num_phases, Experiment().seed) == (5, 0)
+    assert memory.mode == ("total_2000" if "s2" in path.stem else "per_class_20")
+    # Table 2 keeps weight transfer and fine-tuning and varies the exemplars; "without" has nothing of ours.
+    ours = variant != "without"
+    assert (model_level.weight_transfer, finetuning.enabled) == (("per_neuron", True) if ours else ("none", None))
+    assert model_level.distillation == (variant != "without_distillation")
+    strategy, _, adjusted = variant.partition("_")
+    if path.stem == "table2_cifar100":
+        assert (memory.strategy, memory.adjust) == (strategy, adjusted == "adjusted")
+    else:
+        assert (memory.strategy, memory.adjust) == (("mnemonics", True) if ours else ("herding", False))
+
+
+@pytest.mark.usefixtures("_no_bindings_left")
+@pytest.mark.parametrize("path", _GRIDS, ids=lambda path: path.stem)
+def test_every_run_of_the_projects_grids_parses(path):
+    for run in read_grid(str(path)).runs():
+        if run.name.endswith("-seed0"):
+            _parse(run)
+            Experiment().build_method()
