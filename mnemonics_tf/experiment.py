@@ -157,13 +157,14 @@ class Run:
           UsageError: the folder cannot be used, or a saved phase is damaged.
           DivergedError: a loss became NaN; complete phases stay.
         """
+        shared = InitialPhases(self._initial_phases_dir) if self._initial_phases_dir else None
         self.directory.open(self._config)
         complete = self.directory.num_complete_phases()
         for phase in range(complete):
             self.directory.verify_phase(phase)
         phases = [self.directory.read_metrics(phase) for phase in range(complete)]
         if complete < self.num_phases:
-            runner = self._runner()
+            runner = self._runner(shared)
             memory = runner.restore(complete - 1) if complete else None
             for index in range(complete, self.num_phases):
                 memory, result = runner.run(index, memory)
@@ -207,7 +208,7 @@ class Run:
                 # Raises if the devices cannot share so few; the probe's batches are the smallest of a run.
                 images_per_epoch(images, self._probe.batch_size, replicas)
 
-    def _runner(self) -> PhaseRunner:
+    def _runner(self, initial_phases: InitialPhases | None) -> PhaseRunner:
         dataset = self._stream.dataset
         trainer = Trainer(
             self._strategy,
@@ -227,7 +228,7 @@ class Run:
             trainer=trainer,
             directory=self.directory,
             classifier=self._classifier,
-            initial_phases=InitialPhases(self._initial_phases_dir) if self._initial_phases_dir else None,
+            initial_phases=initial_phases,
             deterministic=self._experiment.deterministic,
             seed=self._experiment.seed,
         )

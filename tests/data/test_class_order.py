@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnemonics_tf.checks import UsageError
-from mnemonics_tf.data.class_order import Protocol, class_order
+from mnemonics_tf.data.class_order import Protocol, class_order, index_of_id
 
 # As published with iCaRL's successors for CIFAR-100.
 # fmt: off
@@ -110,3 +110,112 @@ def test_impossible_settings_are_usage_errors_that_name_them(settings):
     (name,) = settings
     with pytest.raises(UsageError, match=f"Protocol.{name}"):
         Protocol(**settings)
+
+
+def test_sizes_of_the_phases_can_be_given():
+    protocol = Protocol(sizes=(50, 30, 20))
+    assert protocol.phase_sizes(100) == [50, 30, 20]
+    # In the place of the number of phases and the initial share, and not of the order.
+    assert Protocol(num_phases=7, initial_share=0.3, sizes=[4, 1]).phase_sizes(5) == [4, 1]
+    names = [str(class_id) for class_id in range(100)]
+    np.testing.assert_array_equal(protocol.class_order(names), _PUBLISHED)
+
+
+@pytest.mark.parametrize(("sizes", "total"), [((50, 30), 80), ((50, 30, 21), 101), ((200,), 200)])
+def test_sizes_that_do_not_add_up_are_refused(sizes, total):
+    message = rf"Protocol\.sizes = .* are {total} classes, but the data set has 100\. Make them add up"
+    with pytest.raises(UsageError, match=message):
+        Protocol(sizes=sizes).phase_sizes(100)
+
+
+_ANIMALS = ("ant", "bee", "cat", "dog", "elk", "fox")
+
+
+def test_classes_arrive_as_the_lists_name_them():
+    protocol = Protocol(classes=(("elk", "ant"), ("fox",), ("bee", "dog")))
+    order = protocol.class_order(_ANIMALS)
+    assert order.dtype == np.int64
+    # The cat is in no list; the seed shuffles nothing.
+    np.testing.assert_array_equal(order, [4, 0, 5, 1, 3])
+    assert protocol.phase_sizes(6) == [2, 1, 2]
+
+
+def test_classes_may_be_named_by_id():
+    protocol = Protocol(classes=[[4, "ant"], [5], ["bee", 3]])
+    np.testing.assert_array_equal(protocol.class_order(_ANIMALS), [4, 0, 5, 1, 3])
+    assert protocol.phase_sizes(6) == [2, 1, 2]
+
+
+def test_names_that_are_numbers_are_names():
+    # '1' is a name and 1 an id, of whatever class.
+    names = ("9", "1", "0")
+    np.testing.assert_array_equal(Protocol(classes=(("0",), ("9",))).class_order(names), [2, 0])
+    np.testing.assert_array_equal(Protocol(classes=((0,), (1,))).class_order(names), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ((("ant", "bee"), ("cat", "ant")), r"class 'ant' is in phase 0 and again in phase 1\. A class arrives once"),
+        ((("ant", "ant"),), r"class 'ant' is in phase 0 and again in phase 0"),
+        ((("ant",), ("bee",), (1,)), r"class 'bee' is in phase 1 and again in phase 2"),  # by name and by id
+    ],
+)
+def test_class_in_two_lists_is_refused(lists, message):
+    with pytest.raises(UsageError, match=rf"Protocol\.classes: {message}"):
+        Protocol(classes=lists).class_order(_ANIMALS)
+
+
+def test_unknown_class_names_its_list_and_the_nearest():
+    message = r"Protocol\.classes\[1\] has 'foxx', which the data set does not know\. Did you mean 'fox'\?"
+    with pytest.raises(UsageError, match=message):
+        Protocol(classes=(("ant",), ("foxx",))).class_order(_ANIMALS)
+
+
+@pytest.mark.parametrize("class_id", [-1, 6])
+def test_unknown_id_names_those_that_there_are(class_id):
+    message = rf"Protocol\.classes\[0\] has class id {class_id}: the data set has ids 0 to 5\."
+    with pytest.raises(UsageError, match=message):
+        Protocol(classes=((class_id,), ("ant",))).class_order(_ANIMALS)
+
+
+def test_sizes_and_classes_are_not_both_taken():
+    with pytest.raises(UsageError, match=r"Protocol\.sizes and Protocol\.classes are both set: .* Leave sizes out\."):
+        Protocol(sizes=(1, 1), classes=(("ant",), ("bee",)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sizes": ()}, r"Protocol\.sizes = \(\): expected one number a phase"),
+        ({"sizes": 50}, r"Protocol\.sizes = 50: expected one number a phase"),
+        ({"sizes": (50, 0)}, r"Protocol\.sizes\[1\] = 0: expected a whole number of at least 1"),
+        ({"sizes": (50, 2.5)}, r"Protocol\.sizes\[1\] = 2\.5"),
+        ({"sizes": (True,)}, r"Protocol\.sizes\[0\] = True"),
+        ({"classes": ()}, r"Protocol\.classes = \(\): expected a list of class names for each phase"),
+        ({"classes": (("ant",), ())}, r"Protocol\.classes\[1\] is empty: expected at least one class a phase"),
+        # A single list, and a text in the place of one, are common mistakes.
+        ({"classes": ("ant", "bee")}, r"Protocol\.classes = \('ant', 'bee'\): expected a list of class names for each"),
+        ({"classes": "ant"}, r"Protocol\.classes = 'ant': expected a list"),
+        ({"classes": (("ant", 2.0),)}, r"Protocol\.classes\[0\] has 2\.0: expected a class name or id"),
+        ({"classes": (("ant", True),)}, r"Protocol\.classes\[0\] has True: expected a class name or id"),
+        ({"classes": (("ant", None),)}, r"Protocol\.classes\[0\] has None"),
+    ],
+    ids=str,
+)
+def test_lists_that_are_none_are_usage_errors_that_name_the_place(settings, message):
+    with pytest.raises(UsageError, match=message):
+        Protocol(**settings)
+
+
+def test_index_of_an_id_is_its_place_in_the_order():
+    indices = index_of_id(np.array([3, 0, 4]), 6)
+    assert indices.dtype == np.int64
+    # The ids 1, 2 and 5 are in no phase.
+    np.testing.assert_array_equal(indices, [1, -1, -1, 0, 2, -1])
+
+
+def test_index_of_id_is_the_inverse_of_a_whole_order():
+    order = class_order(100, 1993)
+    np.testing.assert_array_equal(index_of_id(order, 100)[order], np.arange(100))
+    np.testing.assert_array_equal(order[index_of_id(order, 100)], np.arange(100))

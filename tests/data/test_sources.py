@@ -14,6 +14,9 @@ from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import sources
 
 _CIFAR100_FOLDER = os.path.join(os.environ.get("TFDS_DATA_DIR", ""), "cifar100")
+needs_cifar100 = pytest.mark.skipif(
+    not os.path.isdir(_CIFAR100_FOLDER), reason="TFDS_DATA_DIR names no folder that holds cifar100"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +103,18 @@ def test_data_set_that_cannot_be_downloaded_says_how_to_get_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"image_size": 0}, {"image_size": 2.5}, {"crop_padding": -1}, {"crop_padding": 1.5}], ids=str
+    "settings",
+    [
+        {"image_size": 0},
+        {"image_size": 2.5},
+        {"crop_padding": -1},
+        {"crop_padding": 1.5},
+        {"num_classes_drawn": 0},
+        {"num_classes_drawn": 2.0},
+        {"draw_seed": -1},
+        {"draw_seed": 2**32},
+    ],
+    ids=str,
 )
 def test_impossible_tfds_settings_are_usage_errors_that_name_them(settings, tmp_path):
     (name,) = settings
@@ -108,11 +122,12 @@ def test_impossible_tfds_settings_are_usage_errors_that_name_them(settings, tmp_
         sources.tfds_source("cifar100", data_dir=str(tmp_path), **settings)
 
 
-def _store(folder, name, splits, features):
+def _store(folder, name, splits, features, version="1.0.0"):
     """Prepares a data set for TFDS in `folder`. `splits` maps a split to its list of examples."""
     signature = {
         "image": tf.TensorSpec([None, None, features["image"].shape[-1]], tf.uint8),
         "label": tf.TensorSpec([], tf.int64),
+        "file_name": tf.TensorSpec([], tf.string),
     }
     datasets = {
         split: tf.data.Dataset.from_generator(
@@ -122,15 +137,15 @@ def _store(folder, name, splits, features):
     }
     tfds.dataset_builders.store_as_tfds_dataset(
         name=name,
-        version="1.0.0",
+        version=version,
         data_dir=folder,
         split_datasets=datasets,
         features=tfds.features.FeaturesDict(features),
     )
 
 
-def _features(shape):
-    return {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(names=["hen", "owl", "kea"])}
+def _features(shape, names=("hen", "owl", "kea")):
+    return {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(names=list(names))}
 
 
 def _painted(height, width, value):
@@ -150,6 +165,16 @@ def test_stored_data_set_is_read_as_it_is(tmp_path):
         assert part.labels.dtype == np.int64
         expected = _contents([example["image"] for example in examples], [example["label"] for example in examples])
         assert _contents(part.images, part.labels) == expected
+
+
+def test_images_keep_their_labels_over_several_batches(tmp_path):
+    # Batches of 500; each image has a shade of its own, which tells its label.
+    examples = [{"image": np.array([[[n // 250, n % 250, 7]]], np.uint8), "label": n % 3} for n in range(1100)]
+    _store(tmp_path, "many_birds", {"train": examples, "test": examples[:1]}, _features((1, 1, 3)))
+    data = sources.tfds_source("many_birds", data_dir=str(tmp_path)).train
+    numbers = data.images[:, 0, 0, 0].astype(int) * 250 + data.images[:, 0, 0, 1]
+    np.testing.assert_array_equal(np.sort(numbers), np.arange(1100))
+    np.testing.assert_array_equal(data.labels, numbers % 3)
 
 
 def test_images_of_different_sizes_are_scaled_and_cropped_to_the_centre_square(tmp_path):
@@ -192,7 +217,7 @@ def test_data_set_without_labels_is_refused(tmp_path):
         sources.tfds_source("nameless_birds", data_dir=str(tmp_path))
 
 
-@pytest.mark.skipif(not os.path.isdir(_CIFAR100_FOLDER), reason="TFDS_DATA_DIR names no folder that holds cifar100")
+@needs_cifar100
 def test_real_cifar100_is_complete_and_has_the_published_statistics():
     data = sources.tfds_source("cifar100")
     assert data.image_shape == (32, 32, 3)
@@ -207,3 +232,116 @@ def test_real_cifar100_is_complete_and_has_the_published_statistics():
         deviations.append(pixels.std(axis=(1, 2)).mean(axis=0))
     np.testing.assert_allclose(data.pixel_range.mean, np.mean(means, axis=0), atol=2e-4)
     np.testing.assert_allclose(data.pixel_range.std, np.mean(deviations, axis=0), atol=2e-4)
+
+
+def test_drawn_classes_are_those_of_the_sorted_names_and_keep_that_order(tmp_path):
+    names = ("owl", "hen", "kea", "emu", "tit")
+    train = [{"image": _painted(2, 2, 10 * label + number), "label": label} for label in range(5) for number in (1, 2)]
+    test = [{"image": _painted(2, 2, 100 + label), "label": label} for label in (4, 3, 2, 1, 0)]
+    _store(tmp_path, "more_birds", {"train": train, "test": test}, _features((2, 2, 3), names))
+    data = sources.tfds_source("more_birds", data_dir=str(tmp_path), num_classes_drawn=3, draw_seed=0)
+    # RandomState(0).permutation(5) is 2, 0, 1, 3, 4: of emu, hen, kea, owl, tit it draws kea, emu, hen.
+    np.testing.assert_array_equal(np.random.RandomState(0).permutation(5)[:3], [2, 0, 1])
+    assert data.class_names == ("emu", "hen", "kea")
+    assert data.name == "more_birds_subset"
+    assert data.train.labels.dtype == np.int64
+    # emu, hen and kea have the stored labels 3, 1 and 2.
+    shades = {
+        int(image[0, 0, 0]): int(label) for image, label in zip(data.train.images, data.train.labels, strict=True)
+    }
+    assert shades == {31: 0, 32: 0, 11: 1, 12: 1, 21: 2, 22: 2}
+    shades = {int(image[0, 0, 0]): int(label) for image, label in zip(data.test.images, data.test.labels, strict=True)}
+    assert shades == {103: 0, 101: 1, 102: 2}
+
+
+def test_all_classes_may_be_drawn_but_not_more(tmp_path):
+    examples = [{"image": _painted(2, 2, label), "label": label} for label in range(3)]
+    _store(tmp_path, "few_birds", {"train": examples, "test": examples}, _features((2, 2, 3)))
+    data = sources.tfds_source("few_birds", data_dir=str(tmp_path), num_classes_drawn=3)
+    assert data.class_names == ("hen", "kea", "owl")
+    with pytest.raises(UsageError, match=r"tfds\.num_classes_drawn = 4: the data set has 3 classes\. Draw at most"):
+        sources.tfds_source("few_birds", data_dir=str(tmp_path), num_classes_drawn=4)
+
+
+def test_split_without_an_image_of_the_drawn_classes_is_refused(tmp_path):
+    train = [{"image": _painted(2, 2, label), "label": label} for label in range(3)]
+    _store(tmp_path, "lost_birds", {"train": train, "test": train[:1]}, _features((2, 2, 3)))
+    # RandomState(0) draws hen, kea, owl in the order 2, 1, 0: owl alone is drawn, and only a hen is tested.
+    assert np.random.RandomState(0).permutation(3)[0] == 2
+    with pytest.raises(UsageError, match="no test image of the 1 classes asked for"):
+        sources.tfds_source("lost_birds", data_dir=str(tmp_path), num_classes_drawn=1, draw_seed=0)
+
+
+@needs_cifar100
+def test_classes_drawn_from_cifar100_are_those_that_numpy_draws():
+    data = sources.tfds_source("cifar100", num_classes_drawn=3)
+    builder = tfds.builder("cifar100")
+    names = sorted(builder.info.features["label"].names)
+    np.random.seed(1993)  # as the published script has it
+    drawn = sorted(np.random.choice(names, 3, replace=False).tolist())
+    assert (data.name, data.class_names) == ("cifar100_subset", tuple(drawn))
+    np.testing.assert_array_equal(np.bincount(data.train.labels), [500] * 3)
+    everything = builder.as_dataset(split="test", batch_size=-1)
+    labels = np.array(builder.info.features["label"].names)[everything["label"].numpy()]
+    expected = np.isin(labels, drawn)
+    np.testing.assert_array_equal(data.test.images, everything["image"].numpy()[expected])
+    np.testing.assert_array_equal(np.array(drawn)[data.test.labels], labels[expected])
+
+
+@pytest.fixture(scope="module")
+def imagenet_builder(tmp_path_factory):
+    """TFDS's ImageNet without any data. Making it reads a list of names that TFDS carries."""
+    return tfds.builder("imagenet2012", data_dir=str(tmp_path_factory.mktemp("imagenet")))
+
+
+def test_imagenets_names_are_its_sorted_wnids(imagenet_builder):
+    names = imagenet_builder.info.features["label"].names
+    assert len(names) == 1000
+    assert names == sorted(names)
+    assert (names[0], names[-1]) == ("n01440764", "n15075141")  # tench and toilet tissue
+
+
+def test_imagenet_subset_is_the_published_one_and_tested_on_validation_images(tmp_path, imagenet_builder):
+    wnids = imagenet_builder.info.features["label"].names
+    np.random.seed(1993)
+    published = sorted(np.random.choice(wnids, 100, replace=False).tolist())
+    shade = {name: number for number, name in enumerate(published)}
+    other = next(name for name in wnids if name not in shade)
+
+    def examples(names):
+        # Of different sizes; a JPEG of one shade of grey is exact.
+        return [
+            {
+                "image": _painted(8 + i % 3, 8, shade.get(name, 255)),
+                "label": wnids.index(name),
+                "file_name": f"{i}.JPEG",
+            }
+            for i, name in enumerate(names)
+        ]
+
+    secret = [{**examples(published)[0], "label": -1}]
+    splits = {"train": examples([other, *published[::-1]]), "validation": examples([*published, other]), "test": secret}
+    _store(tmp_path, "imagenet2012", splits, dict(imagenet_builder.info.features), str(imagenet_builder.version))
+    data = sources.tfds_source("imagenet2012", data_dir=str(tmp_path), image_size=8, num_classes_drawn=100)
+    assert data.name == "imagenet_subset"
+    assert data.class_names == tuple(published)
+    for part in (data.train, data.test):
+        assert sorted(part.labels.tolist()) == list(range(100))
+        np.testing.assert_array_equal(part.images, np.broadcast_to(part.labels[:, None, None, None], (100, 8, 8, 3)))
+    assert data.pixel_range.mean == (0.485, 0.456, 0.406)
+    assert data.pixel_range.std == (0.229, 0.224, 0.225)
+    everything = sources.tfds_source("imagenet2012", data_dir=str(tmp_path), image_size=8)
+    assert (everything.name, len(everything.class_names), len(everything.test)) == ("imagenet2012", 1000, 101)
+
+
+def test_imagenet_without_data_says_which_files_it_needs(tmp_path):
+    with pytest.raises(UsageError) as raised:
+        sources.tfds_source("imagenet2012", data_dir=str(tmp_path), image_size=8, num_classes_drawn=100)
+    assert "ILSVRC2012_img_train.tar" in str(raised.value)
+    assert "tfds build imagenet2012" in str(raised.value)
+
+
+def test_middle_of_a_long_strip_is_all_that_is_scaled():
+    # 1 x 50,000 to a side of 64: scaled as a whole, 64 x 3,200,000 x 3 floats would be 2.5 GB.
+    strip = np.concatenate([_painted(1, 24_998, 10), _painted(1, 4, 90), _painted(1, 24_998, 10)], axis=1)
+    np.testing.assert_array_equal(sources.centre_square(tf.constant(strip), 64), _painted(64, 64, 90))

@@ -117,3 +117,76 @@ def test_constant_channel_of_any_value_has_a_deviation_of_one(count):
     constant = [pixel_statistics(np.full((count, 8, 8, 1), value, np.uint8)) for value in range(256)]
     np.testing.assert_allclose([statistics.mean[0] for statistics in constant], np.arange(256) / 255, rtol=1e-12)
     assert {statistics.std[0] for statistics in constant} == {1.0}
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_phase_knows_what_all_phases_so_far_have_brought(index):
+    phase = ClassStream(_dataset(), _PROTOCOL).phase(index)
+    assert phase.groups.sizes == (3, 1, 1, 1)[: index + 1]
+    # First index and the one after the last of each earlier phase.
+    assert phase.groups.old_ranges == [(0, 3), (3, 4), (4, 5)][:index]
+
+
+def test_old_images_come_only_where_they_are_asked_for():
+    stream = ClassStream(_dataset(), _PROTOCOL)
+    assert stream.phase(2).old_train is None
+    old = stream.phase(2, with_old_data=True).old_train
+    assert set(_class_ids(old)) == set(stream.class_order[:4])
+    expected = [image.tobytes() for index in range(2) for image in stream.phase(index).train.images]
+    assert sorted(image.tobytes() for image in old.images) == sorted(expected)
+    np.testing.assert_array_equal(stream.class_order[old.labels], _class_ids(old))
+    assert len(stream.phase(0, with_old_data=True).old_train) == 0
+
+
+# The cat (class 2) and the dog (class 3) are left out; they have fewest and most images.
+_LISTS = Protocol(classes=(("fox", "ant"), ("elk",), ("bee",)))
+
+
+def _with_left_out() -> ClassStream:
+    return ClassStream(_dataset(train=[4, 5, 2, 30, 8, 9], test=[2, 3, 4, 5, 6, 7]), _LISTS)
+
+
+def test_classes_in_no_list_are_left_out_of_training_and_test_images():
+    stream = _with_left_out()
+    np.testing.assert_array_equal(stream.class_order, [5, 0, 4, 1])
+    assert stream.class_names == ["fox", "ant", "elk", "bee"]
+    assert stream.phase_sizes == [2, 1, 1]
+    assert [sorted(set(_class_ids(stream.phase(index).train))) for index in range(3)] == [[0, 5], [4], [1]]
+    # 9 + 4, 8 and 5 images.
+    assert [len(stream.phase(index).train) for index in range(3)] == [13, 8, 5]
+    test = stream.test_data(4)
+    np.testing.assert_array_equal(_class_ids(test), np.repeat([5, 0, 4, 1], [7, 2, 6, 3]))
+    np.testing.assert_array_equal(test.labels, np.repeat([0, 1, 2, 3], [7, 2, 6, 3]))
+    for index in range(3):
+        train = stream.phase(index).train
+        np.testing.assert_array_equal(stream.class_order[train.labels], _class_ids(train))
+
+
+def test_classes_in_no_list_do_not_count_as_the_smallest():
+    assert _with_left_out().smallest_class == 4  # the ant's; the cat has 2
+
+
+def test_classes_in_no_list_have_no_part_in_the_pixel_statistics():
+    stream = _with_left_out()
+    seen = stream.dataset.train.images[np.isin(stream.dataset.train.labels, [0, 5])] / 255.0
+    np.testing.assert_allclose(stream.pixel_range.mean, seen.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(stream.pixel_range.std, seen.std(axis=(0, 1, 2)), rtol=1e-9)
+
+
+def test_classes_in_no_list_are_not_among_the_old_images():
+    old = _with_left_out().phase(2, with_old_data=True).old_train
+    assert sorted(set(_class_ids(old))) == [0, 4, 5]
+    assert old.labels.min() == 0
+
+
+def test_class_that_is_left_out_needs_no_image():
+    ClassStream(_dataset(train=[4, 5, 0, 7, 8, 9], test=[2, 2, 2, 0, 2, 2]), _LISTS)
+    with pytest.raises(UsageError, match="no training image of elk"):
+        ClassStream(_dataset(train=[4, 5, 6, 7, 0, 9]), _LISTS)
+
+
+def test_sizes_deal_out_the_shuffled_order():
+    stream = ClassStream(_dataset(), Protocol(sizes=(1, 3, 2)))
+    assert stream.phase_sizes == [1, 3, 2]
+    np.testing.assert_array_equal(stream.class_order, ClassStream(_dataset(), _PROTOCOL).class_order)
+    assert set(_class_ids(stream.phase(1).train)) == set(stream.class_order[1:4])

@@ -1,0 +1,367 @@
+"""Images in folders, one folder a class: listed first, without opening a file, then read into memory.
+
+Scanning makes a `Listing` of files and labels; reading turns a listing into pixels. Whatever a listing can tell is
+checked before the first image is decoded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import checks, tracking
+from mnemonics_tf.data.sources import centre_square
+from mnemonics_tf.types import Dataset, LabelledImages
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+
+_TRAIN = "train"
+_TESTS = ("test", "val")  # the first that is there
+# Beside no `train`, folders of such names are hardly classes.
+_LOOKS_LIKE_A_SPLIT = {"train", "training", "test", "testing", "val", "valid", "validation"}
+
+_LAYOUT = "expected path/train/<class>/... with path/test/<class>/... (or path/val), or path/<class>/... alone"
+_SHOWN = 5  # names or files that a message lists
+_CHUNK = 512  # files handed to the threads at a time, so that Ctrl-C need not wait for all of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """Image files of one split, not opened yet.
+
+    Attributes:
+      root: the split's folder.
+      files: paths below `root`, class after class, sorted within each, `[n]`.
+      labels: class id of each file, `[n]` int64.
+    """
+
+    root: str
+    files: tuple[str, ...]
+    labels: np.ndarray
+
+
+@gin.configurable
+def folder(
+    path: str | None = None,
+    image_size: int | None = None,
+    test_share: float = 0.2,
+    split_seed: int = 0,
+    horizontal_flip: bool = True,
+    crop_padding: int = 4,
+) -> Dataset:
+    """Image files in folders that are named after their class, held in memory.
+
+    Either `path/train/<class>/...` with `path/test/<class>/...` (or `path/val`, where there is no `test`), or
+    `path/<class>/...`, of which a share is held out; that split copies the images, so for a moment they take twice the
+    memory. Files are JPEG, PNG, BMP, GIF (the first frame) or WebP (not animated), at any depth below their class;
+    other files and hidden ones are ignored. Images become RGB, `[image_size, image_size, 3]` uint8: the shorter side is
+    scaled, then the centre square is cut out. Transparency is dropped, 16 bits become 8, and a camera's note on
+    orientation (EXIF) is not followed. Files that cannot be read are left out and reported.
+
+    Args:
+      path: the folder; its name becomes that of the data set.
+      image_size: side of the square images, in pixels.
+      test_share: share of every class that is held out for testing where there is no folder `train`; at least one
+        image.
+      split_seed: seed of that split.
+      horizontal_flip: whether a mirrored image still shows its class.
+      crop_padding: pixels of padding before the random crop of training images.
+
+    Raises:
+      UsageError: no such folder, folders that are not laid out so, or a class without a readable image.
+    """
+    if not isinstance(path, str):
+        raise checks.UsageError(f"folder.path = {path!r}: expected the folder that holds the images: set it.")
+    if image_size is None:
+        raise checks.UsageError("folder.image_size = None: expected the side of the square images, such as 64: set it.")
+    checks.check_positive_integer(**{"folder.image_size": image_size})
+    checks.check_positive(**{"folder.test_share": test_share})
+    checks.check_fraction(**{"folder.test_share": test_share})
+    checks.check_non_negative_integer(**{"folder.split_seed": split_seed, "folder.crop_padding": crop_padding})
+    checks.check_bool(**{"folder.horizontal_flip": horizontal_flip})
+    root = os.path.abspath(os.path.expanduser(path)) if path else path
+    class_names, listings = scan(root)
+    parts = _read_all(root, listings, class_names, image_size)
+    train, test = parts if len(parts) == 2 else _split(parts[0], class_names, test_share, split_seed, root)
+    return Dataset(os.path.basename(root), train, test, class_names, horizontal_flip, crop_padding)
+
+
+def scan(root: str) -> tuple[tuple[str, ...], list[Listing]]:
+    """Class names, sorted, and the listings of training and test images; one listing where they are not apart.
+
+    Raises:
+      UsageError: the folders are not laid out as `folder` says, or a class has no image file.
+    """
+    if not os.path.isdir(root):
+        found = "that is a file" if os.path.isfile(root) else "there is no such folder"
+        raise checks.UsageError(f"folder.path = {root!r}: {found}. Give a folder: {_LAYOUT}.")
+    splits = _split_folders(root)
+    names = [_class_names(split) for split in splits]
+    if len(splits) == 2 and names[0] != names[1]:
+        _refuse_different_classes(splits, names)
+    return tuple(names[0]), [_listing(split, names[0]) for split in splits]
+
+
+def _split_folders(root: str) -> list[str]:
+    """The folders of training and test images, or `root` alone if the images are not split."""
+    folders = _subfolders(root)
+    if _TRAIN not in folders:
+        splits = [name for name in folders if name.casefold() in _LOOKS_LIKE_A_SPLIT]
+        if splits:
+            raise checks.UsageError(
+                f"folder.path = {root!r}: has {_listed(splits)} but no {_TRAIN!r}: {_LAYOUT}. Rename what holds the "
+                f"training images to {_TRAIN!r} and the test images to 'test', or a class of such a name."
+            )
+        return [root]
+    test = next((name for name in _TESTS if name in folders), None)
+    if test is None:
+        raise checks.UsageError(
+            f"folder.path = {root!r}: found {_listed(folders)}, neither 'test' nor 'val': {_LAYOUT}. Add test images, "
+            f"or move the classes out of {_TRAIN!r} (a class of that name must be renamed)."
+        )
+    return [os.path.join(root, _TRAIN), os.path.join(root, test)]
+
+
+def _subfolders(parent: str) -> list[str]:
+    """Names of the folders in `parent` that are not hidden, sorted."""
+    try:
+        with os.scandir(parent) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise _cannot_be_listed(error) from error
+
+
+def _cannot_be_listed(error: OSError) -> checks.UsageError:
+    return checks.UsageError(
+        f"folder.path: {error.filename!r} cannot be listed ({error.strerror}). Make it readable for this user."
+    )
+
+
+def _class_names(split: str) -> list[str]:
+    names = _subfolders(split)
+    if not names:
+        raise checks.UsageError(f"folder.path: {split!r} has no folders, so no classes: {_LAYOUT}.")
+    seen: dict[str, str] = {}
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise checks.UsageError(
+                f"folder.path: the name of class {name!r} in {split!r} is not UTF-8 text. Rename that folder."
+            ) from None
+        # Accents may be stored in two ways, too.
+        alike = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if alike != name:
+            raise checks.UsageError(
+                f"folder.path: the classes {alike!r} and {name!r} in {split!r} differ only by case or by how accents "
+                "are stored, so they are one class on some computers. Join them or rename one."
+            )
+    return names
+
+
+def _refuse_different_classes(splits: Sequence[str], names: Sequence[Sequence[str]]) -> None:
+    for (having, lacking), (there, here) in ((splits, names), (splits[::-1], names[::-1])):
+        missing = sorted(set(there) - set(here))
+        if missing:
+            raise checks.UsageError(
+                f"folder.path: {having!r} has {_listed(missing)}, {lacking!r} has not: expected the same classes in "
+                "both. Add what is missing, or remove it from both."
+            )
+
+
+def _listing(split: str, class_names: Sequence[str]) -> Listing:
+    files: list[str] = []
+    sizes = []
+    for name in class_names:
+        found = sorted(_image_files(os.path.join(split, name)))
+        files += [os.path.relpath(file, split) for file in found]
+        sizes.append(len(found))
+    empty = [name for name, size in zip(class_names, sizes, strict=True) if not size]
+    if empty:
+        raise checks.UsageError(
+            f"folder.path: no image in {_listed(empty)} in {split!r}: expected files {', '.join(SUFFIXES)} in every "
+            "class's folder. Add images or remove the folder."
+        )
+    return Listing(split, tuple(files), np.repeat(np.arange(len(class_names), dtype=np.int64), sizes))
+
+
+def _image_files(top: str) -> Iterator[str]:
+    """Files at any depth below `top` whose name ends as an image's does. Links to folders are followed."""
+
+    def refuse(error: OSError) -> None:
+        raise _cannot_be_listed(error)
+
+    visited = set()
+    for parent, folders, names in os.walk(top, onerror=refuse, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # links in a circle
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield os.path.join(parent, name)
+
+
+def _read_all(
+    root: str, listings: Sequence[Listing], class_names: Sequence[str], image_size: int
+) -> list[LabelledImages]:
+    """Pixels of every listing. Reports once what could not be read.
+
+    Raises:
+      UsageError: nothing of a class could be read, or the images do not fit in memory.
+    """
+    parts, broken = [], {}
+    for listing in listings:
+        title = os.path.relpath(listing.root, os.path.dirname(root))
+        part, reasons = read(listing, image_size, f"reading {title}")
+        parts.append(part)
+        broken.update({os.path.join(listing.root, file): reason for file, reason in reasons.items()})
+    if broken:
+        total = sum(len(listing.files) for listing in listings)
+        shown = [f"\n  {os.path.relpath(file, root)}: {reason}" for file, reason in list(broken.items())[:_SHOWN]]
+        more = f"\n  and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        tracking.notice(
+            f"{len(broken)} of {total} image files in {root} cannot be read and are left out:{''.join(shown)}{more}"
+        )
+    for listing, part in zip(listings, parts, strict=True):
+        lost = [class_names[class_id] for class_id in np.setdiff1d(listing.labels, part.labels)]
+        if lost:
+            first = next(file for file in broken if file.startswith(os.path.join(listing.root, lost[0], "")))
+            raise checks.UsageError(
+                f"folder.path: no image of {_listed(lost)} in {listing.root!r} can be read (such as {first!r}: "
+                f"{broken[first]}). Replace the files or remove the class."
+            )
+    return parts
+
+
+def read(listing: Listing, image_size: int, title: str) -> tuple[LabelledImages, dict[str, str]]:
+    """Decodes and resizes the files of a listing, in its order.
+
+    Args:
+      listing: n files.
+      image_size: side of the squares, in pixels.
+      title: of the progress bar.
+
+    Returns:
+      What could be read, images `[at most n, image_size, image_size, 3]` uint8; and for every other file the reason.
+
+    Raises:
+      UsageError: the images do not fit in memory.
+    """
+    count = len(listing.files)
+    try:
+        images = np.empty((count, image_size, image_size, 3), np.uint8)
+    except (MemoryError, ValueError):  # NumPy's, for sizes beyond any machine
+        raise checks.UsageError(
+            f"folder.image_size = {image_size}: {count} images of that size in {listing.root!r} take "
+            f"{count * image_size**2 * 3 / 1e9:.1f} GB, more than this machine's memory. Lower it or use fewer images."
+        ) from None
+    decode = _decoder(image_size)
+    kept: list[int] = []
+    broken = {}
+    # TensorFlow lets go of Python's lock while it decodes, and each file keeps an error of its own.
+    with (
+        ThreadPoolExecutor(min(4, max(2, os.cpu_count() or 2))) as pool,
+        tracking.progress(title, count, "images") as bar,
+    ):
+        for start in range(0, count, _CHUNK):
+            files = listing.files[start : start + _CHUNK]
+            results = pool.map(decode, [os.path.join(listing.root, file) for file in files])
+            for position, (file, result) in enumerate(zip(files, results, strict=True), start):
+                if isinstance(result, str):
+                    broken[file] = result
+                else:
+                    images[len(kept)] = result
+                    kept.append(position)
+                bar.update(1)
+    return LabelledImages(images[: len(kept)], listing.labels[kept]), broken
+
+
+@functools.cache  # traced once a size: one image takes milliseconds of Python otherwise
+def _resizer(image_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def resize(image: tf.Tensor) -> tf.Tensor:
+        return centre_square(image, image_size)
+
+    return resize
+
+
+def _decoder(image_size: int) -> Callable[[str], np.ndarray | str]:
+    """A function of a file that returns its pixels `[image_size, image_size, 3]` uint8, or why there are none."""
+    resize = _resizer(image_size)
+
+    def decode(file: str) -> np.ndarray | str:
+        if not os.path.isfile(file):
+            return "not a file (a broken link, or a pipe)"  # reading a pipe would wait for ever
+        try:
+            with open(file, "rb") as opened:
+                data = opened.read()
+            if not data:
+                return "the file is empty"
+            with tf.device("/CPU:0"):  # a GPU would be sent every image and send it back
+                return resize(_pixels(data)).numpy()
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        except tf.errors.OpError as error:
+            # Without TensorFlow's remarks on where in its code it happened.
+            return re.sub(r"^\{\{.*?\}\} ?(\w+::)?| ?\[Op:.*$", "", error.message.partition("\n")[0]).rstrip(".")
+
+    return decode
+
+
+def _pixels(data: bytes) -> tf.Tensor:
+    """Decodes an image by its content, whatever the file is called: `[h, w, 3]` uint8."""
+    # Three channels, always: with any other number, TensorFlow 2.21 overruns its memory on animated WebP.
+    image = tf.io.decode_image(data, channels=3, expand_animations=False)
+    palette = _bmp_palette(data)
+    return image if palette is None else tf.gather(palette, tf.cast(image[..., 0], tf.int32))
+
+
+def _bmp_palette(data: bytes) -> np.ndarray | None:
+    """The colours `[256, 3]` uint8 of a BMP of 8 bits a pixel, which TensorFlow takes for shades of grey; else None."""
+    header_size, bits_per_pixel = (int.from_bytes(data[place : place + 2], "little") for place in (14, 28))
+    if not data.startswith(b"BM") or bits_per_pixel != 8:
+        return None
+    # The palette, as blue, green, red and a byte of nothing, stands between the headers and the pixels.
+    pixels_start = int.from_bytes(data[10:14], "little")
+    stored = np.frombuffer(data[14 + header_size : min(pixels_start, 14 + header_size + 1024)], np.uint8)
+    colours = stored[: len(stored) // 4 * 4].reshape(-1, 4)[:, 2::-1]
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colours)] = colours
+    return palette
+
+
+def _split(
+    data: LabelledImages, class_names: Sequence[str], test_share: float, seed: int, root: str
+) -> tuple[LabelledImages, LabelledImages]:
+    """Training and test images: of every class the share, but at least one image for each."""
+    sizes = np.bincount(data.labels)
+    single = [name for name, size in zip(class_names, sizes, strict=True) if size < 2]
+    if single:
+        raise checks.UsageError(
+            f"folder.path = {root!r}: {_listed(single)} with one readable image only: expected at least 2 in a class, "
+            "to train on and to test on. Add images or remove the class."
+        )
+    is_test = np.zeros(len(data), bool)
+    generator = np.random.default_rng(seed)
+    for class_id, size in enumerate(sizes):
+        members = generator.permutation(np.flatnonzero(data.labels == class_id))
+        is_test[members[: min(max(round(size * test_share), 1), size - 1)]] = True
+    return data.take(~is_test), data.take(is_test)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few of `names`, quoted."""
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
