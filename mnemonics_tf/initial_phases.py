@@ -76,7 +76,7 @@ class InitialPhases:
                 model = build()
                 try:
                     _load(path, model)
-                except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
                     tracking.notice(f"{path} is damaged ({type(error).__name__}): its initial phase is trained again.")
                 else:
                     return model, True
@@ -161,7 +161,8 @@ def _save(path: str, model: Classifier, description: str) -> None:
 
 
 def _load(path: str, model: Classifier) -> None:
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here, because NumPy leaves a file open that turns out to be no archive.
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         # All are read before the first is used; the archive's checksums are compared as they are.
         values = {name: arrays[name] for name in model.initial_weights()}
     for name, variable in model.initial_weights().items():

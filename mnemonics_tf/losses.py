@@ -93,6 +93,10 @@ def nca(scores: tf.Tensor, labels: tf.Tensor, eta: tf.Tensor | float, margin: fl
 
         max(0, -log(exp(eta (s_true - margin)) / sum over the other classes of exp(eta s)))
 
+    A learned eta takes no gradient from the margin: the quickest way to a smaller loss would be an eta below zero, from
+    where training does not come back. (The published code subtracts the margin from all similarities alike, where it
+    cancels.)
+
     Args:
       scores: similarities with the classes, `[B, K + M]`, of at least two classes.
       labels: class indices, `[B]`.
@@ -105,7 +109,8 @@ def nca(scores: tf.Tensor, labels: tf.Tensor, eta: tf.Tensor | float, margin: fl
     is_true = tf.one_hot(labels, scores.shape[1], on_value=True, off_value=False, dtype=tf.bool)
     true_scores = tf.gather(scores, labels, axis=1, batch_dims=1)
     others = tf.where(is_true, tf.fill(tf.shape(scores), scores.dtype.min), eta * scores)
-    return tf.nn.relu(tf.reduce_logsumexp(others, axis=1) - eta * (true_scores - margin))
+    required = eta * true_scores - tf.stop_gradient(eta * margin)
+    return tf.nn.relu(tf.reduce_logsumexp(others, axis=1) - required)
 
 
 def pooled_outputs(maps: tf.Tensor, teacher_maps: tf.Tensor) -> tf.Tensor:

@@ -128,3 +128,169 @@ def test_margin_ranking_pushes_true_and_rival_scores_apart():
         tape.watch(scores)
         ranking = losses.margin_ranking(scores, tf.constant([0]), 1, 0.5, 2)
     np.testing.assert_allclose(tape.gradient(ranking, scores), [[-0.5, 0.5, 0.0]], atol=1e-6)
+
+
+def test_distillation_is_cross_entropy_with_the_teachers_softened_probabilities():
+    generator = np.random.default_rng(6)
+    logits, teacher = generator.normal(0, 3, (2, 6, 4))
+    targets = np.exp(_log_softmax(teacher / 2.5))
+    expected = -(targets * _log_softmax(logits / 2.5)).sum(axis=1)
+    distillation = losses.distillation(tf.constant(logits), tf.constant(teacher), 2.5)
+    np.testing.assert_allclose(distillation, expected, rtol=1e-12)
+
+
+def test_distillation_by_hand():
+    # tau = 2: logits 2 log 3 and 0 become log 3 and 0, probabilities 3/4 and 1/4. The teacher's are 1/2 and 1/2:
+    # -(log 3/4 + log 1/4) / 2 = log(16/3) / 2.
+    loss = losses.distillation(tf.constant([[2 * np.log(3), 0.0]]), tf.constant([[5.0, 5.0]], tf.float64), 2.0)
+    np.testing.assert_allclose(loss, [np.log(16 / 3) / 2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 8.0])
+def test_distillation_is_lowest_at_the_teachers_probabilities_where_it_is_their_entropy(temperature):
+    generator = np.random.default_rng(7)
+    teacher = generator.normal(0, 3, (6, 4))
+    softened = np.exp(_log_softmax(teacher / temperature))
+    entropy = -(softened * np.log(softened)).sum(axis=1)
+    logits = tf.constant(teacher + 10.0)  # the same probabilities
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = losses.distillation(logits, tf.constant(teacher), temperature)
+    np.testing.assert_allclose(loss, entropy, rtol=1e-10)
+    np.testing.assert_allclose(tape.gradient(loss, logits), np.zeros((6, 4)), atol=1e-12)
+    for _ in range(10):
+        moved = losses.distillation(tf.constant(teacher + generator.normal(size=(6, 4))), teacher, temperature)
+        assert (moved.numpy() > entropy).all()
+
+
+def test_distillation_of_huge_logits_does_not_overflow():
+    # The teacher is certain of class 0, which the network gives log probability -500 at tau = 2.
+    loss = losses.distillation(tf.constant([[0.0, 1000.0]]), tf.constant([[1000.0, 0.0]]), 2.0)
+    np.testing.assert_allclose(loss, [500.0], rtol=1e-6)
+
+
+def test_binary_cross_entropy_is_added_up_over_the_classes():
+    generator = np.random.default_rng(8)
+    logits, targets = generator.normal(0, 3, (6, 4)), generator.uniform(0, 1, (6, 4))
+    p = 1 / (1 + np.exp(-logits))
+    expected = (-targets * np.log(p) - (1 - targets) * np.log(1 - p)).sum(axis=1)
+    loss = losses.binary_cross_entropy(tf.constant(logits), tf.constant(targets))
+    np.testing.assert_allclose(loss, expected, rtol=1e-10)
+
+
+def test_binary_cross_entropy_by_hand():
+    # Logits of 0 are a probability of 1/2: log 2 for each of 3 classes, whatever is asked for.
+    loss = losses.binary_cross_entropy(tf.zeros([2, 3]), tf.constant([[1.0, 0.0, 0.3], [0.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(loss, [3 * np.log(2)] * 2, rtol=1e-6)
+
+
+def test_binary_cross_entropy_of_huge_logits_does_not_overflow():
+    # Wrong by 1000 nats, and right.
+    loss = losses.binary_cross_entropy(tf.constant([[1000.0, -1000.0]] * 2), tf.constant([[0.0, 0.0], [1.0, 0.0]]))
+    np.testing.assert_allclose(loss, [1000.0, 0.0], atol=1e-4)
+
+
+def _nca(scores: np.ndarray, labels: np.ndarray, eta: float, margin: float) -> np.ndarray:
+    values = []
+    for row, label in zip(scores, labels, strict=True):
+        others = np.sum(np.exp(eta * np.delete(row, label)))
+        values.append(max(0.0, -np.log(np.exp(eta * (row[label] - margin)) / others)))
+    return np.array(values)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0, 20.0])
+@pytest.mark.parametrize("margin", [0.0, 0.6])
+def test_nca_compares_with_the_other_classes_alone_and_is_cut_off_at_zero(eta, margin):
+    generator = np.random.default_rng(9)
+    scores, labels = generator.uniform(-1, 1, (40, 5)), generator.integers(0, 5, 40)
+    expected = _nca(scores, labels, eta, margin)
+    np.testing.assert_allclose(losses.nca(tf.constant(scores), tf.constant(labels), eta, margin), expected, rtol=1e-10)
+    if eta == 20.0:
+        assert 0 < np.count_nonzero(expected) < 40
+
+
+def test_nca_by_hand():
+    scores = tf.constant(
+        [
+            [0.5, 0.1, 0.1],  # log(2 e^{0.1 * 2}) - 2 (0.5 - 0.6) = log 2 + 0.2 + 0.2
+            [1.0, -1.0, -1.0],  # log 2 - 2 - 2 (1 - 0.6) = log 2 - 2.8 < 0
+        ]
+    )
+    loss = losses.nca(scores, tf.constant([0, 0]), 2.0, 0.6)
+    np.testing.assert_allclose(loss, [np.log(2) + 0.4, 0.0], atol=1e-6)
+
+
+def test_nca_has_a_gradient_for_eta_and_none_where_it_is_cut_off():
+    # Image 0 as above, with s = (0.5, 0.1, 0.1): d/d eta = 0.1 - (0.5 - 0.6) = 0.2, by scores eta * (-1, 1/2, 1/2).
+    # Image 1 is beyond the margin. The mean halves both.
+    scores, eta = tf.constant([[0.5, 0.1, 0.1], [1.0, -1.0, -1.0]]), tf.constant(2.0)
+    with tf.GradientTape() as tape:
+        tape.watch([scores, eta])
+        loss = tf.reduce_mean(losses.nca(scores, tf.constant([0, 0]), eta, 0.6))
+    by_scores, by_eta = tape.gradient(loss, [scores, eta])
+    np.testing.assert_allclose(by_scores, [[-1.0, 0.5, 0.5], [0.0, 0.0, 0.0]], atol=1e-6)
+    np.testing.assert_allclose(by_eta, 0.1, atol=1e-6)
+
+
+def test_nca_of_two_classes_and_of_huge_scales_does_not_overflow():
+    # max(0, eta s_other - eta (s_true - 0.1)): 1000 * (0.5 - 0.2 + 0.1) = 400.
+    loss = losses.nca(tf.constant([[0.2, 0.5], [0.5, 0.2]]), tf.constant([0, 0]), 1000.0, 0.1)
+    np.testing.assert_allclose(loss, [400.0, 0.0], rtol=1e-5)
+
+
+def _profiles(image: np.ndarray) -> np.ndarray:
+    columns = [np.sum(image[:, w, c] ** 2) for w in range(image.shape[1]) for c in range(image.shape[2])]
+    rows = [np.sum(image[h, :, c] ** 2) for h in range(image.shape[0]) for c in range(image.shape[2])]
+    vector = np.array(columns + rows)
+    return vector / np.sqrt(vector @ vector)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2), (1, 5, 3), (2, 2, 1)], ids=str)
+def test_pooled_outputs_are_the_distance_of_both_profiles_of_squares(shape):
+    student, teacher = np.random.default_rng(10).normal(size=(2, 6, *shape))
+    expected = [np.linalg.norm(_profiles(a) - _profiles(b)) for a, b in zip(student, teacher, strict=True)]
+    distances = losses.pooled_outputs(tf.constant(student), tf.constant(teacher))
+    np.testing.assert_allclose(distances, expected, rtol=1e-10)
+
+
+def test_pooled_outputs_by_hand():
+    # A single bright pixel: profiles over height (1, 0) and over width (1, 0), together of length sqrt 2. The teacher's
+    # is in the other row of the same column: (1, 0) and (0, 1). The difference is (0, 0, 1, -1) / sqrt 2, of length 1.
+    student, teacher = np.zeros((2, 1, 2, 2, 1))
+    student[0, 0, 0], teacher[0, 1, 0] = 3.0, -7.0
+    np.testing.assert_allclose(losses.pooled_outputs(tf.constant(student), tf.constant(teacher)), [1.0], rtol=1e-12)
+    # In the other row and column both profiles differ: the distance is sqrt 2.
+    teacher = teacher[:, :, ::-1].copy()
+    distances = losses.pooled_outputs(tf.constant(student), tf.constant(teacher))
+    np.testing.assert_allclose(distances, [np.sqrt(2)], rtol=1e-12)
+
+
+def test_pooled_outputs_do_not_see_where_rows_and_columns_cross():
+    # Bright pixels on one diagonal or on the other: every row and every column has one of them.
+    student = np.eye(3).reshape(1, 3, 3, 1)
+    distances = losses.pooled_outputs(tf.constant(student), tf.constant(student[:, ::-1].copy()))
+    assert float(distances[0]) <= 1.001e-6
+
+
+def test_gradient_of_pooled_outputs_agrees_with_finite_differences():
+    student, teacher, direction = np.random.default_rng(11).normal(size=(3, 2, 3, 2, 2))
+    maps = tf.constant(student)
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        loss = tf.reduce_sum(losses.pooled_outputs(maps, tf.constant(teacher)))
+    plus, minus = (
+        tf.reduce_sum(losses.pooled_outputs(tf.constant(student + sign * 1e-5 * direction), tf.constant(teacher)))
+        for sign in (1, -1)
+    )
+    analytic = np.sum(tape.gradient(loss, maps) * direction)
+    np.testing.assert_allclose((plus - minus) / 2e-5, analytic, rtol=1e-7)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0], ids=["dark", "bright"])
+def test_pooled_outputs_of_equal_maps_have_a_finite_gradient(value):
+    maps = tf.fill([2, 3, 3, 2], value)
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        loss = losses.pooled_outputs(maps, tf.identity(maps))
+    assert (loss.numpy() <= 1.001e-6).all()
+    np.testing.assert_array_equal(tape.gradient(loss, maps), np.zeros((2, 3, 3, 2)))

@@ -31,7 +31,7 @@ def test_run_leaves_the_documented_files(tiny_run):
 
 
 def test_results_hold_what_the_schema_says(results):
-    assert results["schema_version"] == 1
+    assert results["schema_version"] == 2
     assert (results["dataset"], results["method"], results["exemplars"]) == ("digits", "lucir", "mnemonics")
     assert results["class_order"] == class_order(10, 1993).tolist()
     assert [phase["num_classes"] for phase in results["phases"]] == [5, 10]

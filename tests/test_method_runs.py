@@ -188,6 +188,16 @@ def test_impossible_combination_is_one_clear_line_and_touches_nothing(call_main,
     assert not (tmp_path / "run").exists()
 
 
+def test_unusable_folder_of_initial_phases_is_refused(call_main, tmp_path):
+    (tmp_path / "file").write_text("something")
+    arguments = [*tiny_arguments(tmp_path / "run"), f"--initial_phases_dir={tmp_path / 'file'}"]
+    code, shown = call_main(arguments)
+    assert code == 2
+    assert "--initial_phases_dir = " in shown
+    assert shown.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_method_of_contributing_takes_one_file_and_one_configuration(tmp_path, monkeypatch):
     """Does what CONTRIBUTING.md says, with the text of CONTRIBUTING.md, in a copy of the package."""
     import subprocess

@@ -157,7 +157,7 @@ class ExemplarMemory:
         positions = []
         for label in np.unique(data.labels):
             members = np.flatnonzero(data.labels == label)
-            if self.selection == "herding":
+            if count and self.selection == "herding":
                 if features is None:
                     raise ValueError("Herding chooses by features, and none were given.")
                 chosen = select_herding(features[members], count)

@@ -97,6 +97,7 @@ class Classifier(keras.Model):
           transferring: train scale and shift on frozen weights (Eq. 13).
           old_head: train the head's weights of old classes too.
         """
+        self.backbone.trainable = True  # `train_head` has switched it off
         for layer in self.scale_shift_layers:
             layer.set_transferring(transferring)
         self.head.train_old_classes(old_head)
@@ -104,8 +105,7 @@ class Classifier(keras.Model):
     def train_head(self) -> None:
         """Trains the head's weights alone, those of old classes included."""
         self.train_all()
-        for weight in self.backbone.trainable_weights:
-            weight.trainable = False
+        self.backbone.trainable = False
 
     def initial_weights(self) -> dict[str, keras.Variable]:
         """The variables that a phase 0 trains, by names that any classifier of the same network and head has.

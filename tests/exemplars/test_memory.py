@@ -263,3 +263,126 @@ def test_soft_labels_are_filed_with_the_ids_of_their_columns(tmp_path):
     loaded = load_exemplars(path, _CLASS_ORDER)
     np.testing.assert_array_equal(loaded.soft_labels, soft)
     np.testing.assert_array_equal(ExemplarMemory().storable(loaded).soft_labels, soft)
+
+
+# No exemplar at all, and what must then be switched off.
+_NONE = {"per_class": 0, "strategy": "herding", "adjust": False}
+
+
+@pytest.mark.parametrize("strategy", ["herding", "random"])
+def test_budget_of_zero_keeps_nothing(strategy):
+    budget = ExemplarMemory(**{**_NONE, "strategy": strategy})
+    assert not budget.keeps
+    assert budget.mode == "none"
+    assert [budget.count(num_classes) for num_classes in (1, 50, 100)] == [0, 0, 0]
+    # Neither too many for a class of one image, nor too few to split.
+    budget.check_fits(_SIZES, smallest_class=1, num_parts=2)
+
+
+@pytest.mark.parametrize("settings", [{}, {"per_class": 1}, {"total": 5}, {"total": 5, "per_class": 0}], ids=str)
+def test_any_other_budget_keeps_something(settings):
+    assert ExemplarMemory(**settings).keeps
+
+
+@pytest.mark.parametrize("strategy", ["herding", "random"])
+def test_budget_of_zero_selects_no_image_and_needs_no_features(strategy):
+    data = _exemplars([0, 1, 1, 0])
+    selected = ExemplarMemory(**{**_NONE, "strategy": strategy}).select(data, None, 0, _generator())
+    assert len(selected) == 0
+    assert selected.images.shape == (0, 2, 3, 1)
+    assert selected.images.dtype == np.uint8
+
+
+def test_budget_of_zero_has_no_mosaic_either():
+    budget = ExemplarMemory(**{**_NONE, "strategy": "random"}, low_resolution=2)
+    data = LabelledImages(np.zeros((4, 4, 6, 1), np.uint8), np.array([0, 1, 1, 0]))
+    decoded = budget.decoded(budget.storable(budget.select(data, None, 0, _generator())))
+    assert decoded.images.shape == (0, 4, 6, 1)
+    assert decoded.labels.shape == (0,)
+
+
+def test_nothing_can_be_shrunk_stored_decoded_and_filed(tmp_path):
+    budget, nothing = ExemplarMemory(**_NONE), _exemplars([])
+    for exemplars in (budget.shrink(nothing, 7, _generator()), budget.storable(nothing), budget.decoded(nothing)):
+        assert exemplars.images.shape == (0, 2, 3, 1)
+        assert exemplars.labels.shape == (0,)
+    path = str(tmp_path / "exemplars.npz")
+    save_exemplars(path, nothing, _CLASS_ORDER)
+    loaded = load_exemplars(path, _CLASS_ORDER)
+    assert loaded.images.shape == (0, 2, 3, 1)
+    assert loaded.labels.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"strategy": "mnemonics"}, {"adjust": True}, {"strategy": "mnemonics", "adjust": True}], ids=str
+)
+def test_what_is_not_kept_can_be_neither_learned_nor_adjusted(settings):
+    message = (
+        r"ExemplarMemory\.per_class = 0: there is nothing to learn or adjust\. Raise it, or set "
+        r"ExemplarMemory\.strategy = 'herding' and ExemplarMemory\.adjust = False\."
+    )
+    with pytest.raises(UsageError, match=message):
+        ExemplarMemory(**{**_NONE, **settings})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"per_class": -1},
+        {"per_class": True},
+        {"discard": "last"},
+        {"initial": "mnemonics"},
+        {"low_resolution": 0},
+        {"adjust": "no"},
+        {"store_floats": 1},
+    ],
+    ids=str,
+)
+def test_further_impossible_settings_are_usage_errors_that_name_them(settings):
+    (name,) = settings
+    with pytest.raises(UsageError, match=rf"^ExemplarMemory\.{name} = "):
+        ExemplarMemory(**settings)
+
+
+_HERDED = {"total": 20, "discard": "herding"}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"strategy": "herding"}, {"strategy": "mnemonics", "initial": "herding"}], ids=str
+)
+def test_discarding_by_herding_keeps_those_that_were_chosen_first(settings):
+    exemplars = _exemplars(np.repeat([2, 0, 1], [10, 3, 4]))  # class after class, each in the order of its choice
+    kept = ExemplarMemory(**_HERDED, **settings).shrink(exemplars, 5, np.random.default_rng(9))  # 20 / 5 = 4
+    by_class = {label: exemplars.images[exemplars.labels == label] for label in (0, 1, 2)}
+    expected = np.concatenate([by_class[0], by_class[1], by_class[2][:4]])  # 3, 4 and the first 4 of 10
+    np.testing.assert_array_equal(kept.images, expected)
+    np.testing.assert_array_equal(kept.labels, np.repeat([0, 1, 2], [3, 4, 4]))
+
+
+def test_herded_memory_shrinks_to_what_a_smaller_budget_would_have_chosen():
+    data = _exemplars([1, 0] * 12)
+    features = np.random.default_rng(3).normal(size=(24, 4))
+    budget = ExemplarMemory(strategy="herding", **_HERDED)
+    shrunk = budget.shrink(budget.select(data, features, 10, _generator()), 5, _generator())
+    np.testing.assert_array_equal(shrunk.images, budget.select(data, features, 4, _generator()).images)
+    assert len(shrunk) == 8
+
+
+def test_discarding_by_herding_needs_a_budget_that_shrinks():
+    message = r"ExemplarMemory\.discard = 'herding': a budget a class discards nothing\. Set ExemplarMemory\.total"
+    with pytest.raises(UsageError, match=message):
+        ExemplarMemory(strategy="herding", discard="herding")
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"strategy": "random"}, r"Set ExemplarMemory\.strategy = 'herding'"),
+        ({"strategy": "random", "initial": "herding"}, r"Set ExemplarMemory\.strategy = 'herding'"),
+        ({"strategy": "mnemonics"}, r"Set ExemplarMemory\.initial = 'herding'"),
+    ],
+    ids=str,
+)
+def test_discarding_by_herding_needs_exemplars_that_were_herded(settings, remedy):
+    with pytest.raises(UsageError, match=rf"chosen at random have no such order\. {remedy}"):
+        ExemplarMemory(**_HERDED, **settings)

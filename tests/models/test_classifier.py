@@ -1,4 +1,4 @@
-"""Growing classifiers: what is kept, what is trained, and imprinting."""
+"""Growing classifiers: what they tell, what is kept and what is trained."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from mnemonics_tf.models.classifier import Classifier, ClassifierFactory, imprint
-from mnemonics_tf.models.layers import CosineHead
+from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 
 _NETWORK = ResNet((1, 1), (4, 6))
@@ -165,46 +164,140 @@ def test_weights_survive_a_file(previous, tmp_path):
     np.testing.assert_array_equal(restored(_images()).logits, previous(_images()).logits)
 
 
-def _head(num_old_classes: int, num_new_classes: int) -> CosineHead:
-    keras.utils.set_random_seed(3)
-    head = CosineHead(num_old_classes, num_new_classes)
-    head.build((None, 5))
-    return head
+def _told(head: str = "cosine") -> Classifier:
+    """Tells its maps; its weights have both signs, which `_randomise` does not give them."""
+    keras.utils.set_random_seed(0)
+    return ClassifierFactory(_NETWORK, _IMAGE_SHAPE, head=head, tells_maps=True).build(2, 1)
 
 
-def test_imprinted_weights_point_to_the_classes_mean_direction_at_the_old_weights_mean_length():
-    head = _head(3, 2)
-    old = head.old_kernel.numpy()
-    generator = np.random.default_rng(4)
-    # Very different lengths, so that a mean of unnormalised features points elsewhere; classes in mixed order.
-    features = generator.normal(size=(12, 5)) * generator.uniform(0.1, 30, (12, 1))
-    labels = np.array([4, 3, 3, 4, 4, 3, 3, 3, 4, 3, 4, 3])
-    imprint(head, features, labels)
-    length = (np.linalg.norm(old[:, 0]) + np.linalg.norm(old[:, 1]) + np.linalg.norm(old[:, 2])) / 3
-    for column, label in enumerate((3, 4)):
-        total = np.zeros(5)
-        for feature in features[labels == label]:
-            total += feature / np.sqrt(feature @ feature)
-        np.testing.assert_allclose(
-            head.new_kernel.numpy()[:, column], length * total / np.sqrt(total @ total), rtol=1e-5, atol=1e-6
-        )
-    np.testing.assert_array_equal(head.old_kernel, old)
+def test_maps_are_told_only_where_they_are_asked_for(previous):
+    assert previous(_images()).maps == ()
+    maps = _told()(_images()).maps
+    # 6x6 images; the second stage halves them.
+    assert [tuple(stage.shape) for stage in maps] == [(9, 6, 6, 4), (9, 3, 3, 6)]
 
 
-def test_imprinting_by_hand():
-    # Old weights of length 2 and 4: mean 3. Directions (1, 0) and (0, 1) have the mean direction (1, 1) / sqrt(2).
-    head = CosineHead(2, 1)
-    head.build((None, 2))
-    head.old_kernel.assign([[2.0, 0.0], [0.0, 4.0]])
-    imprint(head, np.array([[5.0, 0.0], [0.0, 0.1]]), np.array([2, 2]))
-    np.testing.assert_allclose(head.new_kernel, np.full((2, 1), 3 / np.sqrt(2)), rtol=1e-6)
+@pytest.mark.parametrize("training", [False, True])
+def test_telling_maps_changes_no_output_and_adds_no_weight(training):
+    model, quiet = _told(), ClassifierFactory(_NETWORK, _IMAGE_SHAPE).build(2, 1)
+    quiet.set_weights(model.get_weights())
+    outputs, quiet_outputs = (each(_images(), training=training) for each in (model, quiet))
+    for told, expected in zip(outputs[:4], quiet_outputs[:4], strict=True):
+        np.testing.assert_allclose(told, expected, rtol=1e-6, atol=1e-6)
+    for told, expected in zip(model.variables, quiet.variables, strict=True):
+        np.testing.assert_allclose(told, expected, rtol=1e-6)
+    assert len(model.trainable_variables) == len(quiet.trainable_variables)
 
 
-def test_imprinting_needs_old_classes():
-    with pytest.raises(ValueError, match="no"):
-        imprint(_head(0, 2), np.ones((2, 5)), np.array([0, 1]))
+@pytest.mark.parametrize("head", ["cosine", "linear"])
+def test_maps_are_what_stages_put_out_before_their_relu(head):
+    model = _told(head)
+    first, last = (stage.numpy() for stage in model(_images()).maps)
+    assert first.min() < 0
+    assert last.min() < 0
+    after = keras.Model(model.backbone.input, model.backbone.get_layer("stage0_block0_relu").output)(_images())
+    np.testing.assert_allclose(np.maximum(first, 0), after, rtol=1e-6)
+    # The embedding is the mean of the last stage; a linear head wants a ReLU before it, a cosine head none.
+    ended = np.maximum(last, 0) if head == "linear" else last
+    np.testing.assert_allclose(model(_images()).features, ended.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
 
 
-def test_imprinting_names_the_class_without_features():
-    with pytest.raises(ValueError, match="Class index 4 has no features"):
-        imprint(_head(3, 2), np.ones((2, 5)), np.array([3, 3]))
+def test_maps_are_those_of_the_last_block_of_each_stage():
+    model = ClassifierFactory(ResNet((2, 3), (2, 4)), _IMAGE_SHAPE, tells_maps=True).build(0, 2)
+    names = [layer.name for layer in model.backbone.layers if layer.name.endswith("_add")]
+    assert names == [
+        "stage0_block0_add",
+        "stage0_block1_add",
+        "stage1_block0_add",
+        "stage1_block1_add",
+        "stage1_block2_add",
+    ]
+    outputs = [model.backbone.get_layer(name).output for name in ("stage0_block1_add", "stage1_block2_add")]
+    for told, expected in zip(
+        model(_images()).maps, keras.Model(model.backbone.input, outputs)(_images()), strict=True
+    ):
+        np.testing.assert_array_equal(told, expected)
+
+
+def test_grown_network_tells_maps_too_and_the_same_ones():
+    factory = ClassifierFactory(_NETWORK, _IMAGE_SHAPE, head="proxies", tells_maps=True)
+    model = factory.build(0, 2)
+    _randomise(model)
+    grown = factory.grow(model, 1)
+    for now, then in zip(grown(_images()).maps, model(_images()).maps, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+_SIGNED = {"cosine": True, "linear": False, "proxies": True}
+
+
+@pytest.mark.parametrize("last_relu", [None, True, False])
+@pytest.mark.parametrize("head", _SIGNED)
+def test_embeddings_have_the_signs_that_the_head_wants_unless_the_network_says_otherwise(head, last_relu):
+    network = ResNet((1,), (4,), last_relu=last_relu)
+    keras.utils.set_random_seed(0)
+    model = ClassifierFactory(network, _IMAGE_SHAPE, head=head).build(0, 2)
+    signed = _SIGNED[head] if last_relu is None else not last_relu
+    features = model(_images()).features.numpy()
+    assert bool(features.min() < 0) is signed
+    assert features.max() > 0
+
+
+@pytest.mark.parametrize("head", _SIGNED)
+def test_outputs_tell_the_scale_between_scores_and_logits(head):
+    model = ClassifierFactory(ResNet((1,), (4,)), _IMAGE_SHAPE, head=head).build(2, 1)
+    _randomise(model)
+    outputs = model(_images())
+    if head == "linear":
+        assert float(outputs.eta) == 1.0
+    else:
+        assert float(outputs.eta) != 1.0
+        np.testing.assert_allclose(outputs.logits, float(outputs.eta) * outputs.scores.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale_form", [None, "per_neuron"])
+@pytest.mark.parametrize("head", _SIGNED)
+def test_train_head_trains_the_head_alone_and_train_all_every_weight_again(head, scale_form):
+    network = ResNet((1,), (4,), embedding_dim=3)
+    model = ClassifierFactory(network, _IMAGE_SHAPE, scale_form, head).build(2, 1)
+    model.train_all()
+    every = [variable.path for variable in model.trainable_variables]
+    model.train_head()
+    of_head = [variable.path for variable in model.head.variables]
+    assert [variable.path for variable in model.trainable_variables] == of_head
+    model.train_all()
+    assert [variable.path for variable in model.trainable_variables] == every
+    model.train_head()
+    model.train_phase(transferring=False, old_head=True)
+    assert [variable.path for variable in model.trainable_variables] == every
+
+
+@pytest.mark.parametrize("head", _SIGNED)
+def test_copy_gives_the_same_outputs_and_goes_its_own_way(head):
+    factory = ClassifierFactory(_NETWORK, _IMAGE_SHAPE, "per_neuron", head, corrected=True, tells_maps=True)
+    model = factory.build(3, 2)
+    _randomise(model)
+    copy = factory.copy(model)
+    assert (copy.head.num_old_classes, copy.head.num_new_classes) == (0, 5)
+    before = model(_images())
+    for output, expected in zip(copy(_images())[:4], before[:4], strict=True):
+        np.testing.assert_array_equal(output, expected)
+    for output, expected in zip(copy(_images()).maps, before.maps, strict=True):
+        np.testing.assert_array_equal(output, expected)
+    _randomise(model, seed=2)
+    np.testing.assert_array_equal(copy(_images()).logits, before.logits)
+
+
+@pytest.mark.parametrize("head", _SIGNED)
+def test_initial_weights_are_all_that_training_moves_and_named_alike_in_every_such_network(head):
+    plain, full = (
+        ClassifierFactory(_NETWORK, _IMAGE_SHAPE, form, head, corrected).build(0, 2)
+        for form, corrected in ((None, False), ("per_kernel", True))
+    )
+    _randomise(plain)
+    # Not one of the plain network's variables is missing, statistics of batch norm among them.
+    assert {id(variable) for variable in plain.initial_weights().values()} == {id(v) for v in plain.variables}
+    assert plain.initial_weights().keys() == full.initial_weights().keys()
+    for name, variable in full.initial_weights().items():
+        variable.assign(plain.initial_weights()[name])
+    np.testing.assert_allclose(full(_images()).logits, plain(_images()).logits, rtol=1e-6, atol=1e-6)

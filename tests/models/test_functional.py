@@ -12,7 +12,7 @@ from mnemonics_tf.bilevel import InnerSGD, inner_plan, meta_gradient
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.functional import functional_call, parameters
-from mnemonics_tf.models.heads import CosineHead
+from mnemonics_tf.models.heads import HEADS, CosineHead
 from mnemonics_tf.models.layers import ConvNorm, FusedBatchNormalization
 from mnemonics_tf.models.resnet import ResNet
 
@@ -103,6 +103,22 @@ def test_single_layer_can_be_called():
     lengths = np.linalg.norm(features, axis=1)[:, None] * np.linalg.norm(kernel, axis=0)
     np.testing.assert_allclose(scores, features @ kernel / lengths, atol=1e-6)
     np.testing.assert_allclose(logits, 2 * features @ kernel / lengths, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_call_of_a_classifier_tells_all_that_the_classifier_does(head):
+    network = ResNet(blocks=(1, 1), widths=(3, 4))
+    keras.utils.set_random_seed(0)
+    model, other = (
+        Classifier(network.build((6, 6, 1), dtype="float64"), 2, 1, head, True, network.stage_outputs) for _ in range(2)
+    )
+    images = tf.constant(_normal(4, 6, 6, 1))
+    outputs, expected = functional_call(model, parameters(other), images), other(images)
+    for output, value in zip(outputs[:4], expected[:4], strict=True):
+        np.testing.assert_allclose(output, value, rtol=1e-12)
+    assert len(outputs.maps) == 2
+    for output, value in zip(outputs.maps, expected.maps, strict=True):
+        np.testing.assert_allclose(output, value, rtol=1e-12)
 
 
 def test_single_layer_can_use_the_statistics_of_the_batch():

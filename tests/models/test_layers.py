@@ -1,4 +1,4 @@
-"""Scale-and-shift layers, batch norm and the cosine head."""
+"""Scale-and-shift layers and batch norm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import tensorflow as tf
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.models.layers import (
     ConvNorm,
-    CosineHead,
     FusedBatchNormalization,
     ScaleShiftConv2D,
     ScaleShiftDense,
@@ -309,61 +308,3 @@ def test_batch_statistics_end_with_their_context_even_after_an_error():
     with pytest.raises(RuntimeError), batch_statistics():
         raise RuntimeError
     np.testing.assert_array_equal(layer(images, training=False), before)
-
-
-def _head(num_old_classes: int, num_new_classes: int, width: int = 6) -> CosineHead:
-    head = CosineHead(num_old_classes, num_new_classes)
-    head.build((None, width))
-    return head
-
-
-@pytest.mark.parametrize("num_old_classes", [0, 3])
-def test_cosine_head_scores_are_cosines_and_logits_eta_times_them(num_old_classes):
-    head = _head(num_old_classes, 2)
-    head.eta.assign(7.0)
-    features = np.random.default_rng(5).normal(0, 4, (5, 6)).astype(np.float32)
-    blocks = [head.new_kernel.numpy()]
-    if num_old_classes:
-        blocks.insert(0, head.old_kernel.numpy())  # old classes have the first outputs
-    weights = np.concatenate(blocks, axis=1)
-    cosines = [
-        [feature @ weight / (np.linalg.norm(feature) * np.linalg.norm(weight)) for weight in weights.T]
-        for feature in features
-    ]
-    scores, logits = head(features)
-    np.testing.assert_allclose(scores, cosines, atol=1e-6)
-    np.testing.assert_allclose(logits, 7 * np.array(cosines), atol=1e-5)
-    np.testing.assert_array_equal(head.kernel, weights)
-    assert head.compute_output_shape((5, 6)) == (tuple(scores.shape), tuple(logits.shape))
-
-
-def test_cosine_head_starts_uniformly_with_an_eta_of_one():
-    keras.utils.set_random_seed(0)
-    head = _head(0, 500, width=16)
-    weights = head.new_kernel.numpy()
-    # Uniform on +-1/sqrt(16) = +-0.25: the largest of 8000 is close to the limit, the deviation is 0.25 / sqrt(3).
-    assert 0.249 < np.abs(weights).max() <= 0.25
-    np.testing.assert_allclose(weights.std(), 0.25 / np.sqrt(3), rtol=0.03)
-    assert float(head.eta) == 1.0
-
-
-def test_cosine_head_continues_from_the_head_of_the_phase_before():
-    previous, head = _head(3, 2), _head(5, 4)
-    previous.eta.assign(3.5)
-    expected = np.concatenate([previous.old_kernel.numpy(), previous.new_kernel.numpy()], axis=1)
-    new = head.new_kernel.numpy()
-    head.continue_from(previous)
-    np.testing.assert_array_equal(head.old_kernel, expected)
-    np.testing.assert_array_equal(head.new_kernel, new)
-    assert float(head.eta) == 3.5
-
-
-def test_first_head_has_none_to_continue_from():
-    with pytest.raises(ValueError, match="no old classes"):
-        _head(0, 2).continue_from(_head(0, 2))
-
-
-@pytest.mark.parametrize(("num_old_classes", "num_new_classes"), [(3, 0), (-1, 2), (0, 2.0)])
-def test_impossible_numbers_of_classes_are_refused(num_old_classes, num_new_classes):
-    with pytest.raises(UsageError, match=r"num_(old|new)_classes = "):
-        CosineHead(num_old_classes, num_new_classes)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from mnemonics_tf import losses, runtime
 from mnemonics_tf.checks import DivergedError
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.tracking import Tracker
@@ -106,3 +107,20 @@ def test_nan_stops_training_and_names_the_stage(model, strategy):
 
     with pytest.raises(DivergedError, match="cross_entropy became nan in stage train_model, epoch 1 of 3"):
         trainer(strategy).fit(model, batch_losses, some_data(8), settings, "train_model", seed=0)
+
+
+def test_gradient_noise_is_added_to_every_gradient_before_the_step(model, strategy):
+    model.train_all()
+    weights = model.get_weights()
+    noise = GradientNoise(0.3, 0.55)
+    # One step of plain gradient descent: the weights differ by rate times noise.
+    settings = ModelLevel(epochs=1, batch_size=8, learning_rate=0.5, milestones=(), momentum=0.0, weight_decay=0.0)
+    moved = []
+    for added in (None, noise):
+        model.set_weights(weights)
+        batch_losses = cross_entropy_in_inference_mode(model)
+        trainer(strategy).fit(model, batch_losses, some_data(8), settings, "train_model", 3, added)
+        moved.append([variable.numpy() for variable in model.trainable_variables])
+    draws = noise.add([tf.zeros(value.shape) for value in moved[0]], tf.constant(0, tf.int64), 3)
+    for without, with_noise, draw in zip(*moved, draws, strict=True):
+        np.testing.assert_allclose(without - with_noise, 0.5 * draw.numpy(), atol=1e-5)
