@@ -39,7 +39,7 @@ class Experiment:
     """What a run consists of. Each part is configured under its own name.
 
     Attributes:
-      dataset: loads the data: `@digits` or `@tfds`.
+      dataset: loads the data: `@digits`, `@tfds` or `@folder`.
       method: the base method, such as `@lucir`.
       head: `cosine`, `linear` or `proxies`; None for the method's own.
       classifier: what is reported and served: `cnn` (the head) or `nme` (the nearest mean of exemplars); None for what
@@ -115,6 +115,7 @@ class Run:
         self._head = experiment.head or self._method.head
         self._classifier = experiment.classifier or self._method.primary_classifier
         self._budget = ExemplarMemory()
+        self._method.check_keeps_exemplars(self._budget.keeps)
         self._exemplar_level = ExemplarLevel()
         self._model_level = ModelLevel()
         self._finetuning = BalancedFinetune()
@@ -175,9 +176,15 @@ class Run:
         return results
 
     def _check_method(self) -> None:
-        budget = self._budget
-        fewest = budget.count(sum(self._stream.phase_sizes)) if budget.keeps else 0
+        budget, sizes = self._budget, self._stream.phase_sizes
+        # What the last phase leaves is trained on by no further one.
+        fewest = budget.count(sum(sizes[:-1]) or sizes[0]) * budget.low_resolution**2
         self._method.check(fewest, self._head)
+        if self._exemplar_level.engine == "prototype" and self._head == "linear":
+            raise checks.UsageError(
+                "ExemplarLevel.engine = 'prototype': it compares cosines at the scale that a head has learned, and a "
+                "linear head has none. Use another engine, or Experiment.head = 'cosine'."
+            )
         if budget.keeps:
             return
         if self._finetuning.enabled:

@@ -16,8 +16,9 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -30,7 +31,7 @@ from mnemonics_tf.training.sgd import SGDSettings
 from mnemonics_tf.types import LabelledImages
 
 # What the training of phase 0 is made of: an edit there makes networks that were trained before it another matter.
-_SOURCES = ("data", "models", "training", "losses.py", "runtime.py")
+_SOURCES = ("data", "methods", "models", "training", "losses.py", "runtime.py")
 
 
 class InitialPhases:
@@ -90,13 +91,22 @@ class InitialPhases:
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         """Holds one network; the system lets go of it even if the process is killed."""
-        with open(os.path.join(self._folder, f"{name}.lock"), "w", encoding="utf-8") as file:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                tracking.notice("Another process is training the same initial phase: waiting for it ...")
-                fcntl.flock(file, fcntl.LOCK_EX)
+                file = held.enter_context(open(os.path.join(self._folder, f"{name}.lock"), "w", encoding="utf-8"))
+                _lock(file)
+            except OSError as error:
+                # Without a lock two processes may train the same, which costs time and nothing else.
+                tracking.notice(f"{self._folder} knows no locks ({error.strerror or error}).")
             yield
+
+
+def _lock(file: TextIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        tracking.notice("Another process is training the same initial phase: waiting for it ...")
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def describe_initial_phase(
@@ -123,8 +133,8 @@ def describe_initial_phase(
     """
     sgd = {field.name: getattr(settings, field.name) for field in dataclasses.fields(SGDSettings)}
     return {
-        "images": hashlib.sha256(data.images.tobytes()).hexdigest(),
-        "labels": hashlib.sha256(data.labels.tobytes()).hexdigest(),
+        "images": [*data.images.shape, _checksum(data.images)],
+        "labels": _checksum(data.labels),
         "pixel_range": dataclasses.asdict(trainer.pixel_range),
         "augmentation": dataclasses.asdict(trainer.augmentation),
         "network": dataclasses.asdict(factory.network),
@@ -134,9 +144,13 @@ def describe_initial_phase(
         "seed": seed,
         "deterministic": deterministic,
         "devices": [runtime.device_kind(trainer.strategy), trainer.strategy.num_replicas_in_sync],
-        "tensorflow": tf.__version__,
+        "versions": [tf.__version__, keras.__version__],
         "sources": _source_checksum(),
     }
+
+
+def _checksum(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data.cast("B")).hexdigest()
 
 
 def _source_checksum() -> str:

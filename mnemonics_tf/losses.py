@@ -109,7 +109,7 @@ def nca(scores: tf.Tensor, labels: tf.Tensor, eta: tf.Tensor | float, margin: fl
     is_true = tf.one_hot(labels, scores.shape[1], on_value=True, off_value=False, dtype=tf.bool)
     true_scores = tf.gather(scores, labels, axis=1, batch_dims=1)
     others = tf.where(is_true, tf.fill(tf.shape(scores), scores.dtype.min), eta * scores)
-    required = eta * true_scores - tf.stop_gradient(eta * margin)
+    required = eta * true_scores - tf.stop_gradient(tf.convert_to_tensor(eta, scores.dtype)) * margin
     return tf.nn.relu(tf.reduce_logsumexp(others, axis=1) - required)
 
 

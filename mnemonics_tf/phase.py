@@ -125,9 +125,9 @@ class PhaseRunner:
     def restore(self, index: int) -> Memory:
         """Θ_i and E_{0:i} of a saved phase."""
         folder = self.directory.phase_dir(index)
-        phase = self.stream.phase(index)
+        sizes = self.stream.phase_sizes
         with self.trainer.strategy.scope():
-            model = self.factory.build(phase.num_old_classes, phase.num_new_classes)
+            model = self.factory.build(sum(sizes[:index]), sizes[index])
         model.load_weights(os.path.join(folder, "checkpoint", "model.weights.h5"))
         model.train_all()
         predictor = Predictor(model, self.stream.pixel_range, self.trainer.tracker)

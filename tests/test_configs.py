@@ -95,6 +95,19 @@ def test_every_leaf_goes_without_the_mnemonics(leaf):
     assert BalancedFinetune().enabled is None
 
 
+@pytest.mark.parametrize("schedule", _SCHEDULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("method", ["joint", "lwf_without_exemplars"])
+def test_methods_that_take_no_mnemonics_train_all_weights_on_every_schedule(method, schedule):
+    _build([_CONFIGS / f"methods/{method}.gin", _CONFIGS / "datasets/cifar100.gin", schedule], "cifar100")
+    assert ModelLevel().scale_form is None
+    assert not BalancedFinetune().enabled
+
+
+@pytest.mark.parametrize("path", [*_LEAVES, *sorted((_CONFIGS / "sweeps").glob("*.gin"))], ids=lambda path: path.stem)
+def test_nothing_is_left_to_be_filled_in(path):
+    assert not re.search(r"\b(TIME|EXPECTED|TODO)\b", path.read_text(encoding="utf-8"))
+
+
 def test_leaves_that_users_type_are_there():
     expected = {
         f"{method}_{dataset}"

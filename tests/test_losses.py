@@ -221,15 +221,15 @@ def test_nca_by_hand():
 
 
 def test_nca_has_a_gradient_for_eta_and_none_where_it_is_cut_off():
-    # Image 0 as above, with s = (0.5, 0.1, 0.1): d/d eta = 0.1 - (0.5 - 0.6) = 0.2, by scores eta * (-1, 1/2, 1/2).
-    # Image 1 is beyond the margin. The mean halves both.
+    # Image 0 as above, with s = (0.5, 0.1, 0.1): d/d eta = 0.1 - 0.5 = -0.4, for the margin's part, 0.6, is no way to a
+    # smaller loss; by scores eta * (-1, 1/2, 1/2). Image 1 is beyond the margin. The mean halves both.
     scores, eta = tf.constant([[0.5, 0.1, 0.1], [1.0, -1.0, -1.0]]), tf.constant(2.0)
     with tf.GradientTape() as tape:
         tape.watch([scores, eta])
         loss = tf.reduce_mean(losses.nca(scores, tf.constant([0, 0]), eta, 0.6))
     by_scores, by_eta = tape.gradient(loss, [scores, eta])
     np.testing.assert_allclose(by_scores, [[-1.0, 0.5, 0.5], [0.0, 0.0, 0.0]], atol=1e-6)
-    np.testing.assert_allclose(by_eta, 0.1, atol=1e-6)
+    np.testing.assert_allclose(by_eta, -0.2, atol=1e-6)
 
 
 def test_nca_of_two_classes_and_of_huge_scales_does_not_overflow():

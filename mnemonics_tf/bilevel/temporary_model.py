@@ -19,7 +19,7 @@ def engine_for(
 ) -> tuple[MetaGradientEngine, Params]:
     """The engine that `settings` name, with cross-entropy on both levels, and theta_0 for it.
 
-    The temporary model starts from Θ_i. `head` trains the cosine head, `prototype` nothing, the others all weights.
+    The temporary model starts from Θ_i. `head` trains the head alone, `prototype` nothing, the others all weights.
 
     Args:
       model: Θ_i; not changed.

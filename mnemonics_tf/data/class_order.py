@@ -110,7 +110,14 @@ class Protocol:
         if self.num_phases == 0:
             return [num_classes]
         if self.initial_share == 0:
-            return _even(num_classes, self.num_phases + 1, num_classes)
+            if num_classes % (self.num_phases + 1):
+                fitting = [n - 1 for n in range(1, num_classes + 1) if num_classes % n == 0]
+                raise checks.UsageError(
+                    f"{num_classes} classes cannot be dealt evenly to the {self.num_phases + 1} phases of "
+                    f"Protocol.num_phases = {self.num_phases} with initial_share = 0. Set num_phases to one of "
+                    f"{', '.join(map(str, fitting))}."
+                )
+            return [num_classes // (self.num_phases + 1)] * (self.num_phases + 1)
         initial = num_classes * self.initial_share
         if not math.isclose(initial, round(initial)) or not 0 < round(initial) < num_classes:
             raise checks.UsageError(

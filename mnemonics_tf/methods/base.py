@@ -32,6 +32,7 @@ class Method:
       heads: those that it can work with.
       needs_exemplars: whether it makes no sense without any.
       distils: whether its losses look at the teacher.
+      starts_by_cross_entropy: whether phase 0 is trained by cross-entropy alone, so that it can be shared with others.
       trains_old_head: whether the head's weights of old classes are trained.
       trains_on_old_data: whether it may see the old training images again (the upper bound).
       corrects_bias: whether logits go through a gain and an offset, see `Head`.
@@ -46,6 +47,7 @@ class Method:
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
     needs_exemplars: ClassVar[bool] = True
     distils: ClassVar[bool] = True
+    starts_by_cross_entropy: ClassVar[bool] = False
     trains_old_head: ClassVar[bool] = True
     trains_on_old_data: ClassVar[bool] = False
     corrects_bias: ClassVar[bool] = False
@@ -87,7 +89,7 @@ class Method:
     @property
     def initial_training(self) -> str:
         """What phase 0 is trained by: methods that say the same can share one trained phase 0."""
-        return "cross_entropy"
+        return "cross_entropy" if self.starts_by_cross_entropy else repr(self)
 
     @property
     def imprints(self) -> bool:
@@ -123,20 +125,24 @@ class Method:
           groups: classes of the phases so far.
         """
 
+    def check_keeps_exemplars(self, keeps: bool) -> None:
+        """Raises UsageError if a run keeps no exemplars and the method needs them."""
+        if self.needs_exemplars and not keeps:
+            raise checks.UsageError(
+                f"Method {self.name!r} needs exemplars, and ExemplarMemory.per_class = 0 keeps none. Raise it."
+            )
+
     def check(self, exemplars_per_class: int, head: str) -> None:
-        """Checks the method against a run's settings.
+        """Checks the method against a run's settings, once its data are known.
 
         Args:
-          exemplars_per_class: of a class when it has fewest; 0 for no exemplars at all.
+          exemplars_per_class: images of a class that are trained on again, when they are fewest; 0 for none at all.
           head: of the network.
 
         Raises:
           UsageError: it cannot work so.
         """
-        if self.needs_exemplars and not exemplars_per_class:
-            raise checks.UsageError(
-                f"Method {self.name!r} needs exemplars, and ExemplarMemory.per_class = 0 keeps none. Raise it."
-            )
+        self.check_keeps_exemplars(exemplars_per_class > 0)
         if head not in self.heads:
             raise checks.UsageError(
                 f"Experiment.head = {head!r}: method {self.name!r} works with {', '.join(map(repr, self.heads))}."

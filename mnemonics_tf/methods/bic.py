@@ -25,25 +25,28 @@ class BiC(Method):
 
     Stage 1 weights distillation by K / (K + M), with the logits of earlier phases corrected as they found it right.
     Stage 2 fits alpha and beta of this phase's logits, `alpha * z + beta`, on exemplars and as many new images that
-    stage 1 has not seen, with the network frozen. Earlier phases' corrections stay.
+    stage 1 has not seen, with the network frozen. Earlier phases' corrections stay. Balanced fine-tuning, where it is
+    switched on, comes later and goes on from the corrected network.
 
     Attributes:
       temperature: tau of the distillation.
       held_out_share: share of every old class's exemplars that is held out, at least one.
-      offset_penalty: weight of beta^2 / 2 in stage 2.
+      correction_penalty: weight of ((alpha - 1)^2 + beta^2) / 2 in stage 2. The original penalises beta alone and stops
+        early; without that, alpha has no limit where the few held-out images can be told apart without error.
     """
 
     temperature: float = 2.0
     held_out_share: float = 0.1
-    offset_penalty: float = 0.1
+    correction_penalty: float = 0.1
 
     name: ClassVar[str] = "bic"
     corrects_bias: ClassVar[bool] = True
+    starts_by_cross_entropy: ClassVar[bool] = True
 
     def __post_init__(self):
         checks.check_positive(**{"bic.temperature": self.temperature, "bic.held_out_share": self.held_out_share})
         checks.check_fraction(**{"bic.held_out_share": self.held_out_share})
-        checks.check_non_negative(**{"bic.offset_penalty": self.offset_penalty})
+        checks.check_positive(**{"bic.correction_penalty": self.correction_penalty})
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
         return classify_and_distil(outputs, teacher, labels, share_of_old_classes(groups), self.temperature)
@@ -75,22 +78,21 @@ class BiC(Method):
         if held_out is None:
             return
         _, logits = predictor(held_out, "correct_bias")
-        gain, offset = fit_correction(logits, held_out.labels, groups.num_old_classes, self.offset_penalty)
+        gain, offset = fit_correction(logits, held_out.labels, groups.num_old_classes, self.correction_penalty)
         model.head.new_gain.assign(np.full(groups.num_new_classes, gain))
         model.head.new_offset.assign(np.full(groups.num_new_classes, offset))
 
 
 def fit_correction(logits: np.ndarray, labels: np.ndarray, num_old_classes: int, penalty: float) -> tuple[float, float]:
-    """Alpha and beta that minimise the mean cross-entropy plus `penalty * beta^2 / 2`, to convergence.
+    """Alpha and beta that minimise the mean cross-entropy plus `penalty * ((alpha - 1)^2 + beta^2) / 2`.
 
-    The problem is convex in its two unknowns, so a quasi-Newton method finds what the original's gradient descent
-    walks towards.
+    The problem is strictly convex in its two unknowns: a quasi-Newton method finds its one minimum.
 
     Args:
       logits: of held-out images, `[n, K + M]`, not corrected for the M new classes.
       labels: class indices, `[n]`.
       num_old_classes: K.
-      penalty: on the offset.
+      penalty: on what differs from no correction, positive.
     """
     logits = logits.astype(np.float64)
     rows = np.arange(len(labels))
@@ -101,9 +103,12 @@ def fit_correction(logits: np.ndarray, labels: np.ndarray, num_old_classes: int,
     def objective(correction: np.ndarray) -> tuple[float, np.ndarray]:
         gain, offset = correction
         corrected = np.where(is_new, gain * logits + offset, logits)
-        loss = np.mean(special.logsumexp(corrected, axis=1) - corrected[rows, labels]) + penalty * offset**2 / 2
+        loss = (
+            np.mean(special.logsumexp(corrected, axis=1) - corrected[rows, labels])
+            + penalty * ((gain - 1) ** 2 + offset**2) / 2
+        )
         by_logit = is_new * (special.softmax(corrected, axis=1) - is_true) / len(labels)
-        return loss, np.array([np.sum(by_logit * logits), np.sum(by_logit) + penalty * offset])
+        return loss, np.array([np.sum(by_logit * logits) + penalty * (gain - 1), np.sum(by_logit) + penalty * offset])
 
     # SciPy's own tolerance, 1e-5, stops up to 6e-5 short of it.
     start, options = np.array([1.0, 0.0]), {"gtol": 1e-8}

@@ -20,7 +20,8 @@ from mnemonics_tf.types import ClassGroups
 class EEIL(Method):
     """Cross-entropy, and distillation for the classes of each earlier phase by themselves; then balanced fine-tuning.
 
-    The fine-tuning distils the classes of this phase, too, from the network as it was before it.
+    The fine-tuning distils the classes of this phase, too, from the network as it was before it. A phase of one class
+    has nothing to distil: the softmax of one logit is 1.
 
     Attributes:
       temperature: tau of the distillation.
@@ -33,6 +34,7 @@ class EEIL(Method):
     noise_decay: float = 0.55
 
     name: ClassVar[str] = "eeil"
+    starts_by_cross_entropy: ClassVar[bool] = True
     finetunes: ClassVar[bool] = True
     distils_in_finetuning: ClassVar[bool] = True
 
@@ -42,8 +44,7 @@ class EEIL(Method):
 
     @property
     def initial_training(self) -> str:
-        noise = self.gradient_noise
-        return "cross_entropy" if noise is None else f"cross_entropy with {noise}"
+        return super().initial_training if self.gradient_noise is None else f"cross_entropy with {self.gradient_noise}"
 
     @property
     def gradient_noise(self) -> GradientNoise | None:

@@ -24,7 +24,8 @@ class ICaRL(LwF):
 
     Attributes:
       targets: `softmax` for Eq. 5; `sigmoid` for the original's loss, a binary cross-entropy for each class: the
-        teacher's answers are the targets of old classes, the labels those of new ones.
+        teacher's answers are the targets of old classes, the labels those of new ones. The exemplar level and balanced
+        fine-tuning use softmax cross-entropy in both cases.
     """
 
     targets: str = "softmax"
@@ -36,10 +37,15 @@ class ICaRL(LwF):
     def __post_init__(self):
         super().__post_init__()
         checks.check_choice("icarl.targets", self.targets, TARGETS)
+        mixed = (self.classification_weight, self.temperature) != (LwF.classification_weight, LwF.temperature)
+        if self.targets == "sigmoid" and mixed:
+            raise checks.UsageError(
+                "icarl.targets = 'sigmoid': this loss has no classification_weight and no temperature. Leave them out."
+            )
 
     @property
     def initial_training(self) -> str:
-        return "cross_entropy" if self.targets == "softmax" else "binary_cross_entropy"
+        return super().initial_training if self.targets == "softmax" else "binary_cross_entropy"
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
         if self.targets == "softmax":

@@ -42,6 +42,7 @@ class LUCIR(Method):
     imprint_weights: bool = True
 
     name: ClassVar[str] = "lucir"
+    starts_by_cross_entropy: ClassVar[bool] = True
     trains_old_head: ClassVar[bool] = False
 
     def __post_init__(self):

@@ -1,4 +1,4 @@
-"""LwF: "Learning without Forgetting" (Li and Hoiem), with exemplars as in the paper's tables, or without."""
+"""LwF: "Learning without Forgetting" (Li and Hoiem), with exemplars as in the paper's tables, or without any."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from mnemonics_tf.types import ClassGroups
 class LwF(Method):
     """Eq. 5: lambda * cross-entropy + (1 - lambda) * distillation on the K old logits.
 
+    Cross-entropy is over all K + M classes, with exemplars and without, as class-incremental learning has it; the
+    original, which is told the task, takes it over the new ones.
+
     Attributes:
       classification_weight: lambda, 0..1.
       temperature: tau of the distillation.
@@ -29,6 +32,7 @@ class LwF(Method):
     temperature: float = 2.0
 
     name: ClassVar[str] = "lwf"
+    starts_by_cross_entropy: ClassVar[bool] = True
     needs_exemplars: ClassVar[bool] = False
 
     def __post_init__(self):

@@ -23,7 +23,8 @@ class PODNet(Method):
         NCA + sqrt((K + M) / M) * (spatial_weight * mean over stages of POD-spatial + flat_weight * POD-flat)
 
     Proxies of old classes stay fixed, those of new ones start from the centres of their embeddings; afterwards the
-    head alone is fine-tuned on balanced exemplars.
+    head alone is fine-tuned on balanced exemplars, here by cross-entropy and at the rates of `BalancedFinetune`. Stages
+    are the backbone's, three or four.
 
     Attributes:
       spatial_weight: 3 for CIFAR-100, 8 for ImageNet; 0 leaves the term out.

@@ -20,6 +20,7 @@ class Replay(Method):
     """Cross-entropy and nothing else: what exemplars do by themselves."""
 
     name: ClassVar[str] = "replay"
+    starts_by_cross_entropy: ClassVar[bool] = True
     distils: ClassVar[bool] = False
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:

@@ -24,7 +24,8 @@ class WA(Method):
     """Distillation weighted by K / (K + M), and then weight aligning of a linear head.
 
     Aligning scales the weights of the new classes so that their mean norm is that of the old classes' weights. A head
-    by cosines knows no norms, and cannot be aligned.
+    by cosines knows no norms, and cannot be aligned. Biases stay as they are; weights are not clipped to be
+    positive. Balanced fine-tuning, where it is switched on, comes later and goes on from the aligned head.
 
     Attributes:
       temperature: tau of the distillation.
@@ -33,6 +34,7 @@ class WA(Method):
     temperature: float = 2.0
 
     name: ClassVar[str] = "wa"
+    starts_by_cross_entropy: ClassVar[bool] = True
     head: ClassVar[str] = "linear"
     heads: ClassVar[tuple[str, ...]] = ("linear",)
 

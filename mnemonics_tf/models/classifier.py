@@ -174,4 +174,5 @@ class ClassifierFactory:
 
 def directions(features: np.ndarray) -> np.ndarray:
     """Embeddings `[n, d]` scaled to length 1, which is how cosine heads, herding and nearest means see them."""
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
+    # A ReLU can leave an embedding without any length.
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

@@ -143,7 +143,7 @@ def _gradient_descent(logits: np.ndarray, labels: np.ndarray, num_old: int, pena
         corrected = np.concatenate([logits[:, :num_old], correction[0] * new + correction[1]], axis=1)
         powers = np.exp(corrected - corrected.max(axis=1, keepdims=True))
         error = (powers / powers.sum(axis=1, keepdims=True) - one_hot)[:, num_old:] / count
-        gradient = np.array([np.sum(error * new), np.sum(error) + penalty * correction[1]])
+        gradient = np.array([np.sum(error * new), np.sum(error)]) + penalty * (correction - [1, 0])
         if np.abs(gradient).max() < 1e-10:
             return correction
         correction = correction - rate * gradient
@@ -179,14 +179,13 @@ def test_unbiased_logits_need_no_correction():
     assert abs(offset) < 0.1
 
 
-def test_great_penalty_holds_the_offset_at_zero_and_not_the_gain():
+def test_great_penalty_holds_gain_and_offset_where_nothing_is_corrected():
     logits, labels = _held_out_logits(6, bias=3.0)
     free_gain, free_offset = fit_correction(logits, labels, 4, penalty=0.0)
     gain, offset = fit_correction(logits, labels, 4, penalty=1e6)
     assert free_offset < -1
-    assert abs(offset) < 1e-5
-    assert gain < 0.9
-    assert free_gain != pytest.approx(gain, abs=1e-2)
+    assert free_gain < 0.9
+    np.testing.assert_allclose([gain, offset], [1, 0], atol=1e-5)
 
 
 def test_correction_does_not_depend_on_the_order_of_images():
@@ -197,13 +196,15 @@ def test_correction_does_not_depend_on_the_order_of_images():
     )
 
 
-def test_correction_of_float32_logits_that_are_all_right_is_finite():
-    # No gain is too high for them, so there is no lowest loss; the search stops where it no longer changes.
+def test_correction_of_logits_that_are_all_right_is_held_by_the_penalty():
+    # Without one no gain would be too high for them, and there would be no lowest loss.
     labels = np.repeat(np.arange(7), 2)
-    logits = np.where(np.eye(7)[labels] > 0, 9.0, -9.0).astype(np.float32)
+    logits = np.where(np.eye(7)[labels] > 0, 0.3, -0.3).astype(np.float32)
     gain, offset = fit_correction(logits, labels, 4, 0.1)
-    assert np.isfinite([gain, offset]).all()
-    assert gain > 0
+    np.testing.assert_allclose([gain, offset], _gradient_descent(logits.astype(np.float64), labels, 4, 0.1), atol=1e-6)
+    assert 1 < gain < 3
+    large, _ = fit_correction(30 * logits, labels, 4, 0.1)
+    assert large == pytest.approx(1, abs=0.01)
 
 
 _FACTORY = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1), corrected=True)
@@ -304,7 +305,7 @@ def test_the_smallest_budget_leaves_one_exemplar_to_train_on():
         {"held_out_share": 1.0},
         {"held_out_share": -0.1},
         {"held_out_share": "a tenth"},
-        {"offset_penalty": -0.1},
+        {"correction_penalty": 0.0},
     ],
     ids=str,
 )
