@@ -2,12 +2,13 @@
 
     python launch/sweep.py --grid=configs/sweeps/digits.gin
 
-The same command goes on where an earlier sweep stopped: finished runs are left alone, others resume after their last
-complete phase. Runs share their trained phase 0 where their settings allow it.
+The same command goes on where an earlier sweep stopped: finished runs are left alone unless a gin file of theirs has
+changed, others resume after their last complete phase. Runs share their trained phase 0 where their settings allow it.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import shlex
@@ -21,6 +22,7 @@ from sweeping.grid import Run, read_grid
 from sweeping.progress import Entry, State
 
 from mnemonics_tf import checks
+from mnemonics_tf.screen import USAGE_ERROR, parse_flags
 
 _GRID = flags.DEFINE_string("grid", None, "The grid's gin file, such as configs/sweeps/digits.gin.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all runs. Default: runs/<name of the grid's file>.")
@@ -30,7 +32,7 @@ _SLURM = flags.DEFINE_string("slurm", None, "Starts nothing; writes a Slurm arra
 
 RUN_COMMAND = (sys.executable, "-m", "mnemonics_tf.main")
 
-FAILED, USAGE_ERROR = 1, 2
+FAILED = 1
 _SIGNAL_EXIT = 128  # plus the signal's number, as shells have it
 
 
@@ -117,14 +119,5 @@ def _report_unfinished(entries: Sequence[Entry]) -> int:
     return FAILED if failed or busy else 0
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; a mistake in it is one line and exit code 2. Returns what is not a flag."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"sweep: {error} (see --help)", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=functools.partial(parse_flags, "sweep"))

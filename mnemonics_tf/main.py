@@ -3,11 +3,14 @@
 The same output folder and configuration go on where an earlier process stopped.
 """
 
+import functools
 import os
 import shlex
 import sys
 
 from absl import app, flags, logging
+
+from mnemonics_tf import screen
 
 # TensorFlow takes seconds to import, and --help needs none of it: it is imported once the flags are known.
 
@@ -18,12 +21,9 @@ _INITIAL_PHASES_DIR = flags.DEFINE_string(
     "initial_phases_dir", None, "Folder in which runs share trained networks of phase 0. Default: none are shared."
 )
 
-USAGE_ERROR = 2
-
 
 def main(argv: list[str]) -> int:
     """Parses, runs and prints the result. Returns the exit code."""
-    from mnemonics_tf import screen
     from mnemonics_tf.checks import UsageError
 
     if not flags.FLAGS["verbosity"].present:
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
             raise
         # gin adds to an exception's text where it was raised.
         print(f"mnemonics_tf: {str(error).partition(chr(10) + '  In call to configurable')[0]}", file=sys.stderr)
-        return USAGE_ERROR
+        return screen.USAGE_ERROR
     directory = run.directory
     print(
         f"\n{summary.summary(results)}\n\n"
@@ -57,14 +57,5 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; a mistake in it is one line and exit code 2. Returns what is not a flag."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"mnemonics_tf: {error} (see --help)", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

@@ -1,4 +1,7 @@
-"""Keeps the screen for people: silences what TensorFlow's libraries print when they are loaded."""
+"""Keeps the screen for people: a mistake in flags is one line, and TensorFlow's libraries load in silence.
+
+It imports no TensorFlow, so that --help does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,28 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+
+USAGE_ERROR = 2  # the exit code
+
+
+def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
+    """Parses the command line; a mistake in it is one line and exit code 2.
+
+    Args:
+      program: what the line begins with.
+      argv: the command line.
+
+    Returns:
+      What is not a flag.
+    """
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"{program}: {error} (see --help)", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
 
 
 @contextlib.contextmanager

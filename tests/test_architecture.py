@@ -22,6 +22,7 @@ _ROOT = Path(mnemonics_tf.__file__).parent
 _ORDER = (
     "types",
     "checks",
+    "screen",
     "tracking",
     "runtime",
     "data",
@@ -40,7 +41,6 @@ _ORDER = (
     "experiment",
     "report",
     "config",
-    "screen",
     "main",
 )
 

@@ -137,13 +137,13 @@ def test_model_that_predicts_by_nearest_mean_serves_nearest_means(call_main, tmp
     code, stderr = call_main(tiny_arguments(tmp_path / "run", *bindings))
     assert code == 0, stderr
     test = digits().test
-    served = tf.saved_model.load(tmp_path / "run/phases/001/saved_model").serve(tf.constant(test.images))
+    model = tf.saved_model.load(tmp_path / "run/phases/001/saved_model")
+    served = model.serve(tf.constant(test.images))
     accuracy = 100 * np.mean(served["class_ids"].numpy() == test.labels)
     assert accuracy == pytest.approx(_results(tmp_path / "run")["phases"][1]["accuracy"]["nme"])
     # By hand: exemplars' mean embeddings, of length 1, and the nearest of them.
     kept = _exemplars(tmp_path / "run", 1)
-    embed = tf.saved_model.load(tmp_path / "run/phases/001/saved_model").serve
-    units = embed(tf.constant(kept["images"]))["embeddings"].numpy()
+    units = model.serve(tf.constant(kept["images"]))["embeddings"].numpy()
     units /= np.linalg.norm(units, axis=1, keepdims=True)
     order = class_order(10, 1993)
     means = np.stack([units[kept["labels"] == class_id].mean(axis=0) for class_id in order])

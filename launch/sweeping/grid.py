@@ -17,8 +17,13 @@ from mnemonics_tf import checks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# What the sweep binds itself, with the field that says to which values.
-_BOUND_BY_THE_GRID = {"Protocol.num_phases": "Grid.num_phases", "Experiment.seed": "Grid.seeds"}
+# What bindings may not set, and why.
+_REFUSED = {
+    "Protocol.num_phases": "set Grid.num_phases, which overrides it.",
+    "Experiment.seed": "set Grid.seeds, which overrides it.",
+    "Protocol.sizes": "it would overrule Grid.num_phases, and every N would be the same run. Leave it out.",
+    "Protocol.classes": "it would overrule Grid.num_phases, and every N would be the same run. Leave it out.",
+}
 
 _PARSE_ERRORS = (ValueError, TypeError, AttributeError, ImportError, OSError, SyntaxError, tokenize.TokenError)
 
@@ -203,9 +208,10 @@ def _check_file(name: str, path: Any) -> None:
 def _check_binding(name: str, binding: Any) -> None:
     if not isinstance(binding, str) or "=" not in binding or "\n" in binding:
         raise checks.UsageError(f"{name} has {binding!r}: expected a binding, such as 'ExemplarMemory.total = 2000'.")
-    bound = binding.partition("=")[0].strip()
-    if bound in _BOUND_BY_THE_GRID:
-        raise checks.UsageError(f"{name} has {binding!r}: set {_BOUND_BY_THE_GRID[bound]}, which overrides it.")
+    # gin also takes a name with the module in front.
+    bound = ".".join(binding.partition("=")[0].strip().split(".")[-2:])
+    if bound in _REFUSED:
+        raise checks.UsageError(f"{name} has {binding!r}: {_REFUSED[bound]}")
 
 
 def _nearest_file(path: str) -> str:

@@ -23,14 +23,20 @@ class RunProcess:
 
     Args:
       command: the program and its arguments.
+      gin_files: checksum of those that the arguments name.
       log: file that gets the command line, and then all that the process writes; earlier content stays.
+
+    Attributes:
+      gin_files: as given.
+      started: when it was, by the monotonic clock.
     """
 
-    def __init__(self, command: list[str], log: pathlib.Path):
+    def __init__(self, command: list[str], gin_files: str, log: pathlib.Path):
         self._log = log
+        self.gin_files = gin_files
         self.started = time.monotonic()
         with open(log, "ab") as file:
-            file.write(command_line(command).encode())
+            file.write(command_line(command, gin_files).encode())
             file.flush()
             self._log_start = file.tell()
             self._process = subprocess.Popen(

@@ -9,9 +9,10 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
+from sweeping.gin_files import checksum
 from sweeping.grid import Run
 
-_COMMAND_MARK = "$ "
+_FINISHED_MARK = "finished: "
 
 
 class State(enum.StrEnum):
@@ -30,11 +31,13 @@ class Progress:
 
     Attributes:
       num_complete: phases that are complete.
+      num_phases: N of the run itself, which its files may set otherwise than the grid; None if nothing tells.
       average_accuracy: of the primary classifier over them, in percent; None before the first.
       seconds: that they took.
     """
 
     num_complete: int = 0
+    num_phases: int | None = None
     average_accuracy: float | None = None
     seconds: float = 0.0
 
@@ -66,18 +69,23 @@ class Entry:
     @property
     def complete(self) -> bool:
         """Whether all phases are."""
-        return self.progress.num_complete == self.run.num_phases + 1
+        return self.progress.num_complete == self.num_phases + 1
+
+    @property
+    def num_phases(self) -> int:
+        """N, by its own results if there are any."""
+        return self.run.num_phases if self.progress.num_phases is None else self.progress.num_phases
 
     def look(self) -> None:
         """Reads how far it has come."""
         self.progress = read_progress(self.folder / "results.json")
 
     def needs_no_process(self) -> bool:
-        """Whether it is complete, and its log knows of no process with other arguments.
+        """Whether it is complete, and its log says that it was made by these arguments and gin files.
 
-        If there was one, `main` must say whether the run is what is asked for; it shows the difference.
+        If not, `main` must say whether the run is what is asked for; it takes seconds, and shows the difference.
         """
-        return self.complete and not has_other_arguments(self.log, self.run.arguments)
+        return self.complete and last_finished(self.log) == _made_by(self.run.arguments, checksum(self.run.arguments))
 
 
 def read_progress(path: pathlib.Path) -> Progress:
@@ -87,6 +95,7 @@ def read_progress(path: pathlib.Path) -> Progress:
         phases = results["phases"]
         return Progress(
             len(phases),
+            int(results["num_phases"]),
             float(results["average_accuracy"][results["primary_classifier"]]) if phases else None,
             float(sum(sum(phase["seconds"].values()) for phase in phases)),
         )
@@ -95,16 +104,32 @@ def read_progress(path: pathlib.Path) -> Progress:
         return Progress()
 
 
-def command_line(command: Sequence[str]) -> str:
-    """The line that a log gets whenever a process is started."""
-    return f"{_COMMAND_MARK}{shlex.join(command)}\n"
+def command_line(command: Sequence[str], gin_files: str) -> str:
+    """The line that a log gets whenever a process is started; a shell takes the checksum for a comment."""
+    return f"$ {_made_by(command, gin_files)}\n"
 
 
-def has_other_arguments(log: pathlib.Path, arguments: Sequence[str]) -> bool:
-    """Whether a process that wrote to the log was started with anything but these, which come last in its command."""
+def note_finished(log: pathlib.Path, arguments: Sequence[str], gin_files: str) -> None:
+    """Adds to a log that a process has ended well.
+
+    Args:
+      log: the run's.
+      arguments: the run's.
+      gin_files: their checksum when the process was started.
+    """
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(f"{_FINISHED_MARK}{_made_by(arguments, gin_files)}\n")
+
+
+def last_finished(log: pathlib.Path) -> str | None:
+    """What the last process that ended well was made by; None if the log tells of none."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
-        return False
-    end = f" {shlex.join(arguments)}"
-    return any(line.startswith(_COMMAND_MARK) and not line.endswith(end) for line in lines)
+        return None
+    noted = [line.removeprefix(_FINISHED_MARK) for line in lines if line.startswith(_FINISHED_MARK)]
+    return noted[-1] if noted else None
+
+
+def _made_by(arguments: Sequence[str], gin_files: str) -> str:
+    return f"{shlex.join(arguments)}  # gin files {gin_files}"

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from sweeping import process
+from sweeping.gin_files import checksum
 from sweeping.grid import Run
-from sweeping.progress import Entry, State
+from sweeping.progress import Entry, State, note_finished
 
 # What a run says, with exit code 2, if another process has its folder.
 _BUSY_EXIT_CODE = 2
@@ -79,7 +80,8 @@ class Scheduler:
             if entry.state == State.WAITING:
                 flags = [f"--output_dir={entry.folder}", f"--initial_phases_dir={self._output_dir / 'initial_phases'}"]
                 command = [*self._command, *flags, *entry.run.arguments]
-                self._live.append((entry, process.RunProcess(command, entry.log)))
+                gin_files = checksum(entry.run.arguments)
+                self._live.append((entry, process.RunProcess(command, gin_files, entry.log)))
                 entry.state, entry.seconds = State.RUNNING, 0.0
 
     def _collect(self) -> None:
@@ -91,6 +93,8 @@ class Scheduler:
             if entry.exit_code is not None:
                 self._live.remove((entry, live))
                 _judge(entry, live.message())
+                if entry.state == State.FINISHED:
+                    note_finished(entry.log, entry.run.arguments, live.gin_files)
 
 
 def _judge(entry: Entry, message: str) -> None:

@@ -86,7 +86,7 @@ def _state(entry: Entry) -> str:
     if entry.state != State.RUNNING:
         return entry.state.value
     # All phases are complete for a moment before the process ends.
-    return f"phase {min(entry.progress.num_complete, entry.run.num_phases)}/{entry.run.num_phases}"
+    return f"phase {min(entry.progress.num_complete, entry.num_phases)}/{entry.num_phases}"
 
 
 def _average(entry: Entry) -> str:

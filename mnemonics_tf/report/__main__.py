@@ -3,9 +3,12 @@
 A RUN_DIR is the folder of a run, or one with runs anywhere below it.
 """
 
+import functools
 import sys
 
 from absl import app, flags
+
+from mnemonics_tf import screen
 
 # SciPy takes a second to import, and --help needs none of it: what uses it is imported once the flags are known.
 
@@ -14,8 +17,6 @@ _ALL = "all"
 _TABLES = flags.DEFINE_list(
     "tables", None, "Tables of the paper to show: 1, 2, S1, S2 or all. Default: those in which a run has a place."
 )
-
-USAGE_ERROR = 2
 
 
 def main(argv: list[str]) -> int:
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
         if flags.FLAGS["verbosity"].present:
             raise
         print(f"mnemonics_tf: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return screen.USAGE_ERROR
     return 0
 
 
@@ -51,11 +52,14 @@ def report(folders: list[str], chosen: list[str] | None) -> str:
     if not folders and not chosen:
         raise checks.UsageError("No RUN_DIR was given. Try runs, or --tables=all for the paper's figures alone.")
     finished, unfinished = runs.read_runs(runs.find_runs(folders))
-    found = groups.group_seeds(finished)
+    kept, repeats = groups.leave_out_repeats(finished)
+    found = groups.group_seeds(kept)
     variations = labels.variations(found)
     parts = [tables.general_table(found, variations)] if found else []
     if unfinished:
         parts.append(f"Left out, for they are not finished: {', '.join(unfinished)}.")
+    if repeats:
+        parts.append("\n".join(["Left out, for another run counts:", *(f"  {line}" for line in repeats)]))
     for name, table in known.items():
         shown = any(table.cell(group.setup) for group in found) if chosen is None else {name, _ALL} & set(chosen)
         if shown:
@@ -63,14 +67,5 @@ def report(folders: list[str], chosen: list[str] | None) -> str:
     return "\n\n".join(parts)
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; a mistake in it is one line and exit code 2. Returns what is not a flag."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"mnemonics_tf: {error} (see --help)", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

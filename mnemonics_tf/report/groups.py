@@ -1,9 +1,10 @@
-"""Groups: runs of the same experiment with different seeds."""
+"""Groups: runs of the same experiment with different seeds. Runs that repeat another are left out of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 
 from mnemonics_tf import checks
@@ -25,23 +26,51 @@ class Group:
     runs: tuple[Run, ...]
 
 
+def leave_out_repeats(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """Keeps the first of the runs that have the same settings and seed: grids of several tables share some of theirs.
+
+    Args:
+      runs: in the order in which they count.
+
+    Returns:
+      The runs that are kept, and a line on each of the others.
+
+    Raises:
+      UsageError: two of them have other figures and lie in the same folder, so that no sweep's name tells them apart;
+        or their data differ.
+    """
+    kept: dict[tuple[frozenset[tuple[str, str]], int], Run] = {}
+    lines = []
+    for run in runs:
+        first = kept.setdefault((_settings(run), run.seed), run)
+        if first is run:
+            continue
+        _check_alike(first, run)
+        same = first.figures == run.figures
+        if not same and _sweep(first) == _sweep(run):
+            raise checks.UsageError(
+                f"{first.folder} and {run.folder} are the same experiment with the same seed, {run.seed}, and have "
+                "different results. Leave one of them out."
+            )
+        lines.append(f"{run.folder}: repeats {first.folder}, {'with the same' if same else 'but with other'} results")
+    return list(kept.values()), lines
+
+
 def group_seeds(runs: Iterable[Run]) -> list[Group]:
     """Puts runs together that differ in nothing but their seed.
 
+    Args:
+      runs: none of which repeats another.
+
     Raises:
-      UsageError: two of them have the same seed too, or have the same settings and something else that differs.
+      UsageError: two of them have the same settings and something else that differs.
     """
     by_settings: dict[frozenset[tuple[str, str]], list[Run]] = {}
     for run in runs:
-        by_settings.setdefault(frozenset(run.setup.settings.items()), []).append(run)
+        by_settings.setdefault(_settings(run), []).append(run)
     for members in by_settings.values():
-        members.sort(key=lambda run: (run.seed, run.folder))
+        members.sort(key=lambda run: run.seed)
         for first, second in itertools.pairwise(members):
-            if first.seed == second.seed:
-                raise checks.UsageError(
-                    f"{first.folder} and {second.folder} are the same experiment with the same seed, {first.seed}: "
-                    "expected one run a seed. Leave one of them out."
-                )
             _check_alike(first, second)
     groups = [Group(members[0].setup, tuple(members)) for members in by_settings.values()]
     return sorted(groups, key=lambda group: group.runs[0].folder)
@@ -56,6 +85,15 @@ def differing_settings(groups: Sequence[Group]) -> list[str]:
 def setting(group: Group, name: str) -> str:
     """The value of a setting as config.gin has it, `(not set)` if it does not."""
     return group.setup.settings.get(name, _NOT_SET)
+
+
+def _settings(run: Run) -> frozenset[tuple[str, str]]:
+    return frozenset(run.setup.settings.items())
+
+
+def _sweep(run: Run) -> str:
+    """The folder that a run's folder lies in."""
+    return os.path.dirname(os.path.realpath(run.folder))
 
 
 def _check_alike(first: Run, second: Run) -> None:

@@ -21,6 +21,7 @@ _SEED = "Experiment.seed"
 _TYPES: dict[str, tuple[type, ...]] = {
     "dataset": (str,),
     "method": (str,),
+    "head": (str,),
     "exemplars": (str,),
     "adjust_exemplars": (bool,),
     "budget": (str,),
@@ -45,6 +46,7 @@ class Setup:
     Attributes:
       dataset: name of the data.
       method: name of the base method.
+      head: `cosine`, `linear` or `proxies`.
       exemplars: `mnemonics`, `herding`, `random` or `none`.
       adjust_exemplars: whether old exemplars are adjusted.
       budget: `per_class_20`, `total_2000` or `none`, for example.
@@ -60,6 +62,7 @@ class Setup:
 
     dataset: str
     method: str
+    head: str
     exemplars: str
     adjust_exemplars: bool
     budget: str

@@ -6,9 +6,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from mnemonics_tf.report.aggregate import Figure, figure
+from mnemonics_tf.report.conditions import conditions
 from mnemonics_tf.report.groups import Group
 from mnemonics_tf.report.labels import WITH_OURS, WITHOUT_OURS, Variation, row_key
-from mnemonics_tf.report.paper import Column, Row, Table
+from mnemonics_tf.report.paper import CONDITIONS, Column, Row, Table
 
 _GAP = "  "
 _NONE = f"{'-':>6}"
@@ -51,6 +52,8 @@ def general_table(groups: Sequence[Group], variations: Mapping[Group, Variation]
 def paper_table(table: Table, groups: Sequence[Group], variations: Mapping[Group, Variation]) -> str:
     """A table of the paper with what we measured below each of its rows; without groups, the paper's figures alone.
 
+    Lines below the table say what each variation was measured with.
+
     Args:
       table: of the paper.
       groups: with those that have no place in it; each is shown by the classifier that it reports.
@@ -75,7 +78,25 @@ def paper_table(table: Table, groups: Sequence[Group], variations: Mapping[Group
     datasets = list(dict.fromkeys(column.dataset for column in columns))
     counts = {dataset: sum(column.dataset == dataset for column in columns) for dataset in datasets}
     lines = _aligned([("", 2), *((_DATASETS[dataset], counts[dataset]) for dataset in datasets)], rows)
-    return "\n".join([_TITLES[table.name], "", *lines])
+    return "\n".join([_TITLES[table.name], "", *lines, *_conditions(table, measured)])
+
+
+def _conditions(table: Table, measured: Mapping[Row, Mapping[int, Mapping[Column, Group]]]) -> list[str]:
+    """What the paper and each variation measured with, one data set after the other."""
+    found: dict[tuple[str, int], list[tuple[str, Group]]] = {}
+    for row in table.rows:
+        for number, cells in measured.get(row, {}).items():
+            for column, group in cells.items():
+                found.setdefault((column.dataset, number), []).append((_row_label(table, row), group))
+    lines = []
+    for dataset in _DATASETS:
+        numbers = sorted(number for name, number in found if name == dataset)
+        if numbers:
+            lines += ["", f"{_DATASETS[dataset]} was measured with"]
+            lines += _wrapped(f"paper  {CONDITIONS[dataset]}")
+        for number in numbers:
+            lines += _wrapped(f"measured{_suffix(number)}  {conditions(found[dataset, number])}")
+    return lines
 
 
 def _number(group: Group, variations: Mapping[Group, Variation]) -> int:
@@ -118,9 +139,12 @@ def _legend(variations: Mapping[Group, Variation]) -> list[str]:
     settings = {variation.number: variation.settings for variation in variations.values()}
     lines = []
     for number, pairs in sorted(settings.items()):
-        text = f"#{number}  {', '.join(f'{name} = {value}' for name, value in pairs)}"
-        lines += textwrap.wrap(text, _LEGEND_WIDTH, initial_indent=_GAP, subsequent_indent=" " * 6)
+        lines += _wrapped(f"#{number}  {', '.join(f'{name} = {value}' for name, value in pairs)}")
     return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _LEGEND_WIDTH, initial_indent=_GAP, subsequent_indent=" " * 6)
 
 
 def _aligned(headings: Sequence[tuple[str, int]], rows: Sequence[Sequence[str]]) -> list[str]:

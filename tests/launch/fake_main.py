@@ -6,6 +6,9 @@
     fake.hang_at = i      sleeps instead of phase i, unless phases were complete when it was started
     fake.deaf = True      ignores SIGTERM
     fake.meet = n         waits until n runs have been started
+    fake.num_phases = n   has N = n, whatever Protocol.num_phases says
+
+As `main` does, it refuses a folder that was made with other bindings or other lines of gin files.
 
 Adds a line to `calls.txt` in the sweep's folder when it starts and when it ends.
 """
@@ -47,8 +50,12 @@ def main() -> int:
         if time.monotonic() > deadline:
             return 4
         time.sleep(0.01)
+    if not settings_fit(output_dir, words):
+        print(f"mnemonics_tf: {output_dir} was made with other settings.", file=sys.stderr)
+        return 2
     num_complete = complete_phases(output_dir)
-    for phase in range(num_complete, int(bindings["Protocol.num_phases"]) + 1):
+    num_phases = int(bindings.get("fake.num_phases", bindings["Protocol.num_phases"]))
+    for phase in range(num_complete, num_phases + 1):
         if phase == asked("fail_at"):
             print("mnemonics_tf: the loss became nan. The settings were:\n  +this one", file=sys.stderr)
             return 3
@@ -56,9 +63,21 @@ def main() -> int:
             return 0
         if phase == asked("hang_at") and num_complete == 0:
             time.sleep(600)
-        write_results(output_dir, phase + 1)
+        write_results(output_dir, phase + 1, num_phases)
     tell("end")
     return 0
+
+
+def settings_fit(output_dir: pathlib.Path, words: list[tuple[str, str, str]]) -> bool:
+    """Whether the folder was made with these settings, or is new; then they are written down."""
+    settings = [value for flag, _, value in words if flag == "gin_param"]
+    for path in (value for flag, _, value in words if flag == "gin_file"):
+        settings += [line for line in pathlib.Path(path).read_text().splitlines() if not line.startswith("#")]
+    output_dir.mkdir(parents=True, exist_ok=True)
+    kept = output_dir / "settings.txt"
+    if not kept.is_file():
+        kept.write_text("\n".join(settings))
+    return kept.read_text() == "\n".join(settings)
 
 
 def complete_phases(output_dir: pathlib.Path) -> int:
@@ -67,12 +86,13 @@ def complete_phases(output_dir: pathlib.Path) -> int:
     return len(json.loads(path.read_text())["phases"]) if path.is_file() else 0
 
 
-def write_results(output_dir: pathlib.Path, num_complete: int) -> None:
+def write_results(output_dir: pathlib.Path, num_complete: int, num_phases: int) -> None:
     """Phase i takes 2 seconds and has an accuracy of 90 - i by the head, 50 by nearest means."""
     phases = [{"accuracy": {"cnn": 90 - i, "nme": 50}, "seconds": {"a": 1.5, "b": 0.5}} for i in range(num_complete)]
     average = sum(phase["accuracy"]["cnn"] for phase in phases) / num_complete
     results = {
         "primary_classifier": "cnn",
+        "num_phases": num_phases,
         "average_accuracy": {"cnn": average, "nme": 50},
         "phases": phases,
     }

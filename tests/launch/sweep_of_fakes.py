@@ -13,8 +13,10 @@ import sweep  # noqa: E402
 from absl import app  # noqa: E402
 from sweeping import process  # noqa: E402
 
+from mnemonics_tf import screen  # noqa: E402
+
 process.GRACE_SECONDS = 1.0
 app.run(
     functools.partial(sweep.main, command=(sys.executable, str(FOLDER / "fake_main.py"))),
-    flags_parser=sweep.parse_flags,
+    flags_parser=functools.partial(screen.parse_flags, "sweep"),
 )

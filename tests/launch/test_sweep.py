@@ -98,13 +98,15 @@ def test_run_gets_files_and_bindings_in_the_order_in_which_they_override(output_
     _write_grid(output_dir.parent, methods=("lucir",), exemplars={"x": variant}, bindings=("a.b = 1",))
     assert _call(_command(output_dir)).returncode == 0
     shown = (output_dir / "logs/lucir-x-n2-seed0.txt").read_text().splitlines()
-    assert shown[1:] == ["on standard output"]
-    assert shown[0].endswith(
-        f"fake_main.py '--output_dir={output_dir}/lucir-x-n2-seed0' '--initial_phases_dir={output_dir}/initial_phases' "
+    flags = f"'--output_dir={output_dir}/lucir-x-n2-seed0' '--initial_phases_dir={output_dir}/initial_phases'"
+    arguments = (
         "--gin_file=configs/methods/lucir.gin --gin_file=configs/datasets/digits.gin "
         "--gin_file=configs/base_method.gin '--gin_param=a.b = 1' '--gin_param=b.c = 2' "
         "'--gin_param=Protocol.num_phases = 2' '--gin_param=Experiment.seed = 0'"
     )
+    command, checksum = shown[0].split("  # gin files ")
+    assert command.endswith(f"fake_main.py {flags} {arguments}")
+    assert shown[1:] == ["on standard output", f"finished: {arguments}  # gin files {checksum}"]
 
 
 def test_after_a_failure_it_goes_on_and_lists_the_failed_run_at_the_end(output_dir):
@@ -143,28 +145,70 @@ def test_run_that_ends_early_without_an_error_has_failed(output_dir):
     assert "failed with exit code 0: on standard output" in done.stderr
 
 
-def test_finished_run_that_other_arguments_were_tried_on_is_left_to_main(output_dir):
-    def call(*bindings: str) -> list[str]:
-        before = len(_calls(output_dir, "start"))
-        _write_grid(output_dir.parent, methods=("lwf",), exemplars={"ours": bindings}, seeds=(0, 1))
-        assert _call(_command(output_dir)).returncode == 0
-        return _calls(output_dir, "start")[before:]
+def _started_by_a_call(output_dir: Path, exit_code: int = 0) -> list[str]:
+    """Names of the runs that one more sweep starts."""
+    before = len(_calls(output_dir, "start"))
+    assert _call(_command(output_dir)).returncode == exit_code
+    return _calls(output_dir, "start")[before:]
 
-    assert call() == ["lwf-ours-n2-seed0", "lwf-ours-n2-seed1"]
-    (output_dir / "logs/lwf-ours-n2-seed1.txt").unlink()  # nothing tells how this one was made
-    # The second time too: `main` will have refused the first.
-    assert call("a.b = 'x y'") == ["lwf-ours-n2-seed0"]
-    assert call("a.b = 'x y'") == ["lwf-ours-n2-seed0"]
-    assert call() == ["lwf-ours-n2-seed0"]
+
+def test_finished_run_with_other_arguments_is_left_to_main_which_refuses_it(output_dir):
+    def write(*bindings: str) -> None:
+        _write_grid(output_dir.parent, methods=("lwf",), exemplars={"ours": bindings}, seeds=(0,))
+
+    write()
+    assert _started_by_a_call(output_dir) == ["lwf-ours-n2-seed0"]
+    write("a.b = 'x y'")
+    # The second time too.
+    assert _started_by_a_call(output_dir, exit_code=1) == ["lwf-ours-n2-seed0"]
+    assert _started_by_a_call(output_dir, exit_code=1) == ["lwf-ours-n2-seed0"]
+    write()
+    assert _started_by_a_call(output_dir) == []
+
+
+@pytest.mark.parametrize("changed", ["top.gin", "parts/included.gin"])
+def test_finished_run_whose_gin_files_have_changed_is_left_to_main(output_dir, changed):
+    folder = output_dir.parent
+    (folder / "parts").mkdir()
+    (folder / "parts/included.gin").write_text("# one\n")
+    (folder / "top.gin").write_text("include 'parts/included.gin'\n")
+    variants = {"edited": (str(folder / "top.gin"),), "other": ()}
+    _write_grid(folder, methods=("lwf",), exemplars=variants)
+    assert len(_started_by_a_call(output_dir)) == 2
+    assert _started_by_a_call(output_dir) == []
+    with open(folder / changed, "a") as file:
+        file.write("# a comment, with which main has no quarrel\n")
+    assert _started_by_a_call(output_dir) == ["lwf-edited-n2-seed0"]
+    assert _started_by_a_call(output_dir) == []
+    with open(folder / "top.gin", "a") as file:
+        file.write("a.b = 1\n")
+    done = _call(_command(output_dir))
+    assert done.returncode == 1
+    assert "lwf-edited-n2-seed0 failed with exit code 2: mnemonics_tf: " in done.stderr
+
+
+def test_finished_run_whose_log_is_gone_is_left_to_main(output_dir):
+    _write_grid(output_dir.parent, methods=("lwf",), exemplars={"ours": ()})
+    _started_by_a_call(output_dir)
+    (output_dir / "logs/lwf-ours-n2-seed0.txt").unlink()
+    assert _started_by_a_call(output_dir) == ["lwf-ours-n2-seed0"]
+    assert _started_by_a_call(output_dir) == []
+
+
+def test_run_is_complete_by_its_own_number_of_phases(output_dir):
+    # As with a gin file that binds Protocol.sizes.
+    _write_grid(output_dir.parent, methods=("lwf",), exemplars={"ours": ("fake.num_phases = 4",)})
+    assert _started_by_a_call(output_dir) == ["lwf-ours-n2-seed0"]
+    assert _started_by_a_call(output_dir) == []
+    fake_main.write_results(output_dir / "lwf-ours-n2-seed0", 3, num_phases=4)
+    assert _started_by_a_call(output_dir) == ["lwf-ours-n2-seed0"]
 
 
 def test_unreadable_results_count_as_none(output_dir):
-    _write_grid(output_dir.parent, methods=("lwf",), exemplars={"ours": ()}, num_phases=(2, 3))
-    fake_main.write_results(output_dir / "lwf-ours-n2-seed0", 3)
-    (output_dir / "lwf-ours-n3-seed0").mkdir()
-    (output_dir / "lwf-ours-n3-seed0/results.json").write_text('{"phases": [')
-    assert _call(_command(output_dir)).returncode == 1
-    assert _calls(output_dir, "start") == ["lwf-ours-n3-seed0"]
+    _write_grid(output_dir.parent, methods=("lwf",), exemplars={"ours": ()})
+    _started_by_a_call(output_dir)
+    (output_dir / "lwf-ours-n2-seed0/results.json").write_text('{"phases": [')
+    assert _started_by_a_call(output_dir, exit_code=1) == ["lwf-ours-n2-seed0"]
 
 
 def test_two_jobs_run_at_once_and_no_more(output_dir):

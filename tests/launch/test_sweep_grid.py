@@ -84,6 +84,9 @@ def test_grid_may_include_another_and_use_macros(read, tmp_path):
         ("Grid.seeds = ()", "Grid.seeds is empty"),
         ('Grid.bindings = ("Experiment.seed = 1",)', "set Grid.seeds, which overrides it"),
         ('Grid.bindings = ("Protocol.num_phases=1",)', "set Grid.num_phases, which overrides it"),
+        ('Grid.bindings = ("class_order.Protocol.num_phases = 1",)', "set Grid.num_phases, which overrides it"),
+        ('Grid.bindings = ("Protocol.sizes = (6, 4)",)', "it would overrule Grid.num_phases"),
+        ('Grid.exemplars = {"x": ("Protocol.classes = ((1,), (2,))",)}', "it would overrule Grid.num_phases"),
         ("Grid.bindings = (1,)", "Grid.bindings has 1: expected a binding"),
         ('Grid.bindings = ("a.b = 1\\nc.d = 2",)', "expected a binding"),
         ("Grid.seed = (0,)", "Grid has no parameter 'seed'. Did you mean 'seeds'?"),
@@ -114,6 +117,8 @@ def test_missing_file_suggests_the_nearest(tmp_path):
     ("name", "num_runs"),
     [
         ("digits", 8 * 2 * 1 * 3),  # methods x exemplars x N x seeds
+        ("digits_joint", 1 * 1 * 1 * 3),
+        ("digits_transfer", 3 * 1 * 1 * 3),
         ("cifar100_short", 4 * 2 * 1 * 1),
         ("table1_cifar100", 4 * 2 * 3 * 3),
         ("table2_cifar100", 1 * 6 * 3 * 3),
@@ -154,9 +159,12 @@ def test_exemplars_of_the_projects_grids_are_what_their_names_say(path, variant)
     memory, model_level, finetuning = ExemplarMemory(), ModelLevel(), BalancedFinetune()
     assert (Protocol().num_phases, Experiment().seed) == (5, 0)
     assert memory.mode == ("total_2000" if "s2" in path.stem else "per_class_20")
-    # Table 2 keeps weight transfer and fine-tuning and varies the exemplars; "without" has nothing of ours.
-    ours = variant != "without"
-    assert (model_level.weight_transfer, finetuning.enabled) == (("per_neuron", True) if ours else ("none", None))
+    # Table 2 keeps weight transfer and fine-tuning and varies the exemplars; "without" and Joint have nothing of ours,
+    # and the schedule of the digits takes weight transfer out.
+    ours = variant not in ("without", "all_data")
+    transfer = ours and path.stem != "digits"
+    assert model_level.weight_transfer == ("per_neuron" if transfer else "none")
+    assert finetuning.enabled is (True if ours else None)
     assert model_level.distillation == (variant != "without_distillation")
     strategy, _, adjusted = variant.partition("_")
     if path.stem == "table2_cifar100":

@@ -24,7 +24,7 @@ from sweeping.screen import table
 
 def _entry(name: str, state: State, num_complete: int = 0, average: float | None = None, seconds: float = 0) -> Entry:
     run = Run(name, 5, ())
-    return Entry(run, Path(name), Path(f"{name}.txt"), state, Progress(num_complete, average, 0), seconds)
+    return Entry(run, Path(name), Path(f"{name}.txt"), state, Progress(num_complete, None, average), seconds)
 
 
 @pytest.fixture
@@ -53,6 +53,12 @@ def test_table_has_a_line_for_each_run(entries):
 
 def test_run_between_its_last_phase_and_its_end_is_still_in_it():
     assert "phase 5/5" in table([_entry("run", State.RUNNING, 6, 70.0)], 80, 24)[1]
+
+
+def test_number_of_phases_is_that_of_the_runs_results():
+    entry = _entry("run", State.RUNNING)
+    entry.progress = Progress(2, 8, 70.0)
+    assert "phase 2/8" in table([entry], 80, 24)[1]
 
 
 @pytest.mark.parametrize("height", [1, 3, 4, 6, 7, 8, 50])

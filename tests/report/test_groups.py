@@ -12,7 +12,11 @@ from mnemonics_tf.report import aggregate, groups, runs
 
 
 def _groups(folder):
-    return groups.group_seeds(runs.read_runs(runs.find_runs([str(folder)]))[0])
+    return groups.group_seeds(_kept(folder)[0])
+
+
+def _kept(*folders):
+    return groups.leave_out_repeats(runs.read_runs(runs.find_runs(map(str, folders)))[0])
 
 
 def test_seeds_belong_together_and_other_settings_do_not(tmp_path):
@@ -34,10 +38,33 @@ def test_comments_and_blank_lines_do_not_matter(tmp_path):
     assert len(_groups(tmp_path)) == 1
 
 
-def test_same_experiment_and_seed_twice_names_both_folders(tmp_path):
+def test_runs_of_several_sweeps_count_once_and_the_first_that_was_named_counts(tmp_path):
+    one = write_run(tmp_path / "table1/lucir-ours", seed=4)
+    two = write_run(tmp_path / "table2/mnemonics_adjusted", seed=4)
+    three = write_run(tmp_path / "tableS1/with_distillation", seed=4, average=61)
+    other_seed = write_run(tmp_path / "tableS1/another", seed=5)
+    kept, lines = _kept(tmp_path / "table2", tmp_path / "table1", tmp_path / "tableS1")
+    assert [run.folder for run in kept] == [str(two), str(other_seed)]
+    assert lines == [
+        f"{one}: repeats {two}, with the same results",
+        f"{three}: repeats {two}, but with other results",
+    ]
+    (group,) = groups.group_seeds(kept)
+    assert aggregate.figure(group, "average_accuracy", "cnn").mean == 60
+
+
+def test_run_that_was_copied_within_a_folder_counts_once(tmp_path):
+    first = write_run(tmp_path / "first")
+    second = write_run(tmp_path / "second")
+    kept, lines = _kept(tmp_path)
+    assert [run.folder for run in kept] == [str(first)]
+    assert lines == [f"{second}: repeats {first}, with the same results"]
+
+
+def test_same_experiment_and_seed_of_one_sweep_with_other_results_is_refused(tmp_path):
     first = write_run(tmp_path / "first", seed=4)
     second = write_run(tmp_path / "second", seed=4, average=61)
-    with pytest.raises(UsageError, match="same seed, 4") as error:
+    with pytest.raises(UsageError, match="same seed, 4, and have different results") as error:
         _groups(tmp_path)
     assert str(first) in str(error.value)
     assert str(second) in str(error.value)

@@ -67,6 +67,16 @@ def test_unfinished_runs_are_named_in_one_line(call, tmp_path):
     ]
 
 
+def test_runs_that_repeat_others_are_named_in_a_line_each(call, tmp_path):
+    write_run(tmp_path / "table1/lucir-ours")
+    write_run(tmp_path / "table2/mnemonics_adjusted")
+    code, shown, errors = call(tmp_path)
+    assert (code, errors) == (0, "")
+    line = f"  {tmp_path}/table2/mnemonics_adjusted: repeats {tmp_path}/table1/lucir-ours, with the same results\n"
+    assert f"\n\nLeft out, for another run counts:\n{line}\n" in shown
+    assert _titles(shown) == ["1", "2", "S1"]
+
+
 def test_folder_with_nothing_but_unfinished_runs_says_so(call, tmp_path):
     write_run(tmp_path / "one", num_complete=1)
     code, shown, _ = call(tmp_path)

@@ -11,7 +11,8 @@ from mnemonics_tf.report import groups, labels, paper, runs, tables
 
 
 def _grouped(folder):
-    found = groups.group_seeds(runs.read_runs(runs.find_runs([str(folder)]))[0])
+    kept, _ = groups.leave_out_repeats(runs.read_runs(runs.find_runs([str(folder)]))[0])
+    found = groups.group_seeds(kept)
     return found, labels.variations(found)
 
 
@@ -162,6 +163,45 @@ def test_runs_of_one_cell_with_other_settings_are_not_mixed(tmp_path):
     ]
     # The number means the same settings in every row.
     assert _below(text, "LUCIR without ours")[1][:2] == ["measured #2", "41.00"]
+
+
+def _conditions(text):
+    """Lines below a paper's table, from the first that says what was measured with; wrapped ones are put together."""
+    lines = text.replace("\n      ", " ").splitlines()
+    start = next((index for index, line in enumerate(lines) if line.endswith("was measured with")), len(lines))
+    return lines[start:]
+
+
+def test_what_figures_were_measured_with_stands_below_the_papers_table(tmp_path):
+    short = {"ModelLevel.epochs": 8, "ResNet.blocks": (3, 3, 3), "ResNet.widths": (16, 32, 64)}
+    write_seeds(tmp_path / "lucir", [62.0, 64.0, 66.0], settings=short)
+    write_run(tmp_path / "lwf", settings=short, method="lwf", head="linear")
+    write_run(tmp_path / "bic", settings={**short, "ModelLevel.epochs": 9}, method="bic")
+    for name, changes in (("ours", {}), ("without", WITHOUT_OURS)):
+        write_run(tmp_path / f"icarl/{name}", settings=short, method="icarl", primary_classifier="nme", **changes)
+    subset = {"ResNet.blocks": (2, 2, 2, 2), "ResNet.widths": (64, 128, 256, 512), "ModelLevel.epochs": 90}
+    write_run(tmp_path / "subset", settings=subset, dataset="imagenet_subset")
+    # Nothing differs within a row, so there are no numbers; what differs between rows is told by their names.
+    assert _conditions(_paper("1", tmp_path)) == [
+        "CIFAR-100 was measured with",
+        "  paper  ResNet-32, which has blocks (5, 5, 5) and widths (16, 32, 64); epochs 160",
+        "  measured  ResNet of blocks (3, 3, 3), widths (16, 32, 64), epochs 8 (epochs 9: BiC w/ ours), cosine head "
+        "(linear head: LwF w/ ours), CNN (NME: iCaRL without ours, iCaRL w/ ours)",
+        "",
+        "ImageNet-Subset was measured with",
+        "  paper  ResNet-18, which has blocks (2, 2, 2, 2) and widths (64, 128, 256, 512); epochs 90",
+        "  measured  ResNet of blocks (2, 2, 2, 2), widths (64, 128, 256, 512), epochs 90, cosine head, CNN",
+    ]
+    assert _conditions(_paper("S2", tmp_path)) == []
+
+
+def test_each_variation_has_a_line_on_what_it_was_measured_with(tmp_path):
+    write_run(tmp_path / "full", settings={"ModelLevel.epochs": 160, "ResNet.blocks": (5, 5, 5)})
+    write_run(tmp_path / "short", settings={"ModelLevel.epochs": 8, "ResNet.blocks": (3, 3, 3)})
+    assert _conditions(_paper("S1", tmp_path))[2:] == [
+        "  measured #1  ResNet of blocks (5, 5, 5), widths (not set), epochs 160, cosine head, CNN",
+        "  measured #2  ResNet of blocks (3, 3, 3), widths (not set), epochs 8, cosine head, CNN",
+    ]
 
 
 def test_another_schedule_for_another_number_of_phases_shows_in_its_row(tmp_path):

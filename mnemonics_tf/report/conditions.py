@@ -1,0 +1,35 @@
+"""What figures were measured with, in few words: the paper's rows do not say it, and ours may have less."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+
+from mnemonics_tf.report.groups import Group, setting
+
+
+def conditions(measured: Sequence[tuple[str, Group]]) -> str:
+    """Network, schedule, head and classifier of groups. What most of them have comes first, then who has other things.
+
+    Args:
+      measured: groups, each with the name of its row.
+    """
+    parts = []
+    for values in zip(*(_of_group(group) for _, group in measured), strict=True):
+        rows: dict[str, list[str]] = {}
+        for (row, _), value in zip(measured, values, strict=True):
+            rows.setdefault(value, []).append(row)
+        (most, _), *others = collections.Counter(values).most_common()
+        exceptions = "; ".join(f"{value}: {', '.join(dict.fromkeys(rows[value]))}" for value, _ in others)
+        parts.append(f"{most} ({exceptions})" if exceptions else most)
+    return ", ".join(parts)
+
+
+def _of_group(group: Group) -> tuple[str, ...]:
+    return (
+        f"ResNet of blocks {setting(group, 'ResNet.blocks')}",
+        f"widths {setting(group, 'ResNet.widths')}",
+        f"epochs {setting(group, 'ModelLevel.epochs')}",
+        f"{group.setup.head} head",
+        group.setup.primary_classifier.upper(),
+    )
