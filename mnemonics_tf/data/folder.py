@@ -11,8 +11,9 @@ import functools
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import gin
 import numpy as np
@@ -23,6 +24,7 @@ from mnemonics_tf.data.sources import centre_square
 from mnemonics_tf.types import Dataset, LabelledImages
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+TEST_SHARE = 0.2  # by default
 
 _TRAIN = "train"
 _TESTS = ("test", "val")  # the first that is there
@@ -32,6 +34,8 @@ _LOOKS_LIKE_A_SPLIT = {"train", "training", "test", "testing", "val", "valid", "
 _LAYOUT = "expected path/train/<class>/... with path/test/<class>/... (or path/val), or path/<class>/... alone"
 _SHOWN = 5  # names or files that a message lists
 _CHUNK = 512  # files handed to the threads at a time, so that Ctrl-C need not wait for all of them
+
+_Decoded = TypeVar("_Decoded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Listing:
 def folder(
     path: str | None = None,
     image_size: int | None = None,
-    test_share: float = 0.2,
+    test_share: float = TEST_SHARE,
     split_seed: int = 0,
     horizontal_flip: bool = True,
     crop_padding: int = 4,
@@ -88,11 +92,16 @@ def folder(
     checks.check_fraction(**{"folder.test_share": test_share})
     checks.check_non_negative_integer(**{"folder.split_seed": split_seed, "folder.crop_padding": crop_padding})
     checks.check_bool(**{"folder.horizontal_flip": horizontal_flip})
-    root = os.path.abspath(os.path.expanduser(path)) if path else path
+    root = root_of(path)
     class_names, listings = scan(root)
     parts = _read_all(root, listings, class_names, image_size)
-    train, test = parts if len(parts) == 2 else _split(parts[0], class_names, test_share, split_seed, root)
+    train, test = parts if len(parts) == 2 else _split(parts[0], test_share, split_seed)
     return Dataset(os.path.basename(root), train, test, class_names, horizontal_flip, crop_padding)
+
+
+def root_of(path: str) -> str:
+    """The absolute path of a folder that a user gave; `~` is the user's home. An empty path stays empty."""
+    return os.path.abspath(os.path.expanduser(path)) if path else path
 
 
 def scan(root: str) -> tuple[tuple[str, ...], list[Listing]]:
@@ -221,28 +230,69 @@ def _read_all(
     Raises:
       UsageError: nothing of a class could be read, or the images do not fit in memory.
     """
-    parts, broken = [], {}
+    parts, broken = [], []
     for listing in listings:
         title = os.path.relpath(listing.root, os.path.dirname(root))
         part, reasons = read(listing, image_size, f"reading {title}")
         parts.append(part)
-        broken.update({os.path.join(listing.root, file): reason for file, reason in reasons.items()})
-    if broken:
+        broken.append(reasons)
+    lines = skipped_lines(root, listings, broken)
+    if lines:
         total = sum(len(listing.files) for listing in listings)
-        shown = [f"\n  {os.path.relpath(file, root)}: {reason}" for file, reason in list(broken.items())[:_SHOWN]]
-        more = f"\n  and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
-        tracking.notice(
-            f"{len(broken)} of {total} image files in {root} cannot be read and are left out:{''.join(shown)}{more}"
-        )
-    for listing, part in zip(listings, parts, strict=True):
-        lost = [class_names[class_id] for class_id in np.setdiff1d(listing.labels, part.labels)]
-        if lost:
-            first = next(file for file in broken if file.startswith(os.path.join(listing.root, lost[0], "")))
-            raise checks.UsageError(
-                f"folder.path: no image of {_listed(lost)} in {listing.root!r} can be read (such as {first!r}: "
-                f"{broken[first]}). Replace the files or remove the class."
-            )
+        shown = "".join(f"\n  {line}" for line in lines[:_SHOWN])
+        more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        tracking.notice(f"{len(lines)} of {total} image files in {root} cannot be read and are left out:{shown}{more}")
+    counts = [np.bincount(part.labels, minlength=len(class_names)) for part in parts]
+    check_readable(listings, counts, class_names, broken)
     return parts
+
+
+def skipped_lines(root: str, listings: Sequence[Listing], broken: Sequence[Mapping[str, str]]) -> list[str]:
+    """A line for each file that cannot be read: its path below `root` and the reason.
+
+    Args:
+      root: the folder of all listings.
+      listings: of training and test images, or of all.
+      broken: of each listing, why a file cannot be read.
+    """
+    return [
+        f"{os.path.relpath(os.path.join(listing.root, file), root)}: {reason}"
+        for listing, reasons in zip(listings, broken, strict=True)
+        for file, reason in reasons.items()
+    ]
+
+
+def check_readable(
+    listings: Sequence[Listing],
+    counts: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    broken: Sequence[Mapping[str, str]],
+) -> None:
+    """Refuses classes of which too little can be read.
+
+    Args:
+      listings: of training and test images, or of all where they are yet to be split.
+      counts: of each listing, the number of images of each class that can be read, `[num_classes]`.
+      class_names: by class id.
+      broken: of each listing, why a file cannot be read.
+
+    Raises:
+      UsageError: a class has no readable image, or only one where training and test images are not apart.
+    """
+    for listing, sizes, reasons in zip(listings, counts, broken, strict=True):
+        lost = [name for name, size in zip(class_names, sizes, strict=True) if not size]
+        if lost:
+            first = next(file for file in reasons if file.startswith(os.path.join(lost[0], "")))
+            raise checks.UsageError(
+                f"folder.path: no image of {_listed(lost)} in {listing.root!r} can be read (such as "
+                f"{os.path.join(listing.root, first)!r}: {reasons[first]}). Replace the files or remove the class."
+            )
+    single = [name for name, size in zip(class_names, counts[0], strict=True) if size < 2]
+    if len(listings) == 1 and single:
+        raise checks.UsageError(
+            f"folder.path = {listings[0].root!r}: {_listed(single)} with one readable image only: expected at least 2 "
+            "in a class, to train on and to test on. Add images or remove the class."
+        )
 
 
 def read(listing: Listing, image_size: int, title: str) -> tuple[LabelledImages, dict[str, str]]:
@@ -259,37 +309,66 @@ def read(listing: Listing, image_size: int, title: str) -> tuple[LabelledImages,
     Raises:
       UsageError: the images do not fit in memory.
     """
+    images = empty_images(listing, image_size)
+    resize = resizer(image_size)
+    kept: list[int] = []
+    broken = {}
+    decoded = decode_each(listing, lambda data: resize(pixels(data)).numpy(), title)
+    for position, (file, result) in enumerate(decoded):
+        if isinstance(result, str):
+            broken[file] = result
+        else:
+            images[len(kept)] = result
+            kept.append(position)
+    return LabelledImages(images[: len(kept)], listing.labels[kept]), broken
+
+
+def empty_images(listing: Listing, image_size: int) -> np.ndarray:
+    """Room for the images of a listing, `[n, image_size, image_size, 3]` uint8; it takes no memory until it is filled.
+
+    Raises:
+      UsageError: the images do not fit in memory.
+    """
     count = len(listing.files)
     try:
-        images = np.empty((count, image_size, image_size, 3), np.uint8)
+        return np.empty((count, image_size, image_size, 3), np.uint8)
     except (MemoryError, ValueError):  # NumPy's, for sizes beyond any machine
         raise checks.UsageError(
             f"folder.image_size = {image_size}: {count} images of that size in {listing.root!r} take "
             f"{count * image_size**2 * 3 / 1e9:.1f} GB, more than this machine's memory. Lower it or use fewer images."
         ) from None
-    decode = _decoder(image_size)
-    kept: list[int] = []
-    broken = {}
+
+
+def decode_each(
+    listing: Listing, decode: Callable[[bytes], _Decoded], title: str
+) -> Iterator[tuple[str, _Decoded | str]]:
+    """Opens the files of a listing, several at a time, and yields each in its order with what `decode` makes of it.
+
+    Args:
+      listing: the files.
+      decode: a function of a file's content, called in several threads. What it returns is no text.
+      title: of the progress bar.
+
+    Yields:
+      The path below `listing.root`, and the decoded file or the reason why it cannot be read.
+    """
     # TensorFlow lets go of Python's lock while it decodes, and each file keeps an error of its own.
     with (
         ThreadPoolExecutor(min(4, max(2, os.cpu_count() or 2))) as pool,
-        tracking.progress(title, count, "images") as bar,
+        tracking.progress(title, len(listing.files), "images") as bar,
     ):
-        for start in range(0, count, _CHUNK):
+        for start in range(0, len(listing.files), _CHUNK):
             files = listing.files[start : start + _CHUNK]
-            results = pool.map(decode, [os.path.join(listing.root, file) for file in files])
-            for position, (file, result) in enumerate(zip(files, results, strict=True), start):
-                if isinstance(result, str):
-                    broken[file] = result
-                else:
-                    images[len(kept)] = result
-                    kept.append(position)
+            paths = [os.path.join(listing.root, file) for file in files]
+            for file, result in zip(files, pool.map(functools.partial(_decoded, decode), paths), strict=True):
+                yield file, result
                 bar.update(1)
-    return LabelledImages(images[: len(kept)], listing.labels[kept]), broken
 
 
 @functools.cache  # traced once a size: one image takes milliseconds of Python otherwise
-def _resizer(image_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def resizer(image_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function of an image `[h, w, 3]` uint8 that returns its centre square, `[image_size, image_size, 3]` uint8."""
+
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def resize(image: tf.Tensor) -> tf.Tensor:
         return centre_square(image, image_size)
@@ -297,30 +376,25 @@ def _resizer(image_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
     return resize
 
 
-def _decoder(image_size: int) -> Callable[[str], np.ndarray | str]:
-    """A function of a file that returns its pixels `[image_size, image_size, 3]` uint8, or why there are none."""
-    resize = _resizer(image_size)
-
-    def decode(file: str) -> np.ndarray | str:
-        if not os.path.isfile(file):
-            return "not a file (a broken link, or a pipe)"  # reading a pipe would wait for ever
-        try:
-            with open(file, "rb") as opened:
-                data = opened.read()
-            if not data:
-                return "the file is empty"
-            with tf.device("/CPU:0"):  # a GPU would be sent every image and send it back
-                return resize(_pixels(data)).numpy()
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        except tf.errors.OpError as error:
-            # Without TensorFlow's remarks on where in its code it happened.
-            return re.sub(r"^\{\{.*?\}\} ?(\w+::)?| ?\[Op:.*$", "", error.message.partition("\n")[0]).rstrip(".")
-
-    return decode
+def _decoded(decode: Callable[[bytes], _Decoded], path: str) -> _Decoded | str:
+    """What `decode` makes of a file's content, or why it cannot be read."""
+    if not os.path.isfile(path):
+        return "not a file (a broken link, or a pipe)"  # reading a pipe would wait for ever
+    try:
+        with open(path, "rb") as opened:
+            data = opened.read()
+        if not data:
+            return "the file is empty"
+        with tf.device("/CPU:0"):  # a GPU would be sent every image and send it back
+            return decode(data)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except tf.errors.OpError as error:
+        # Without TensorFlow's remarks on where in its code it happened.
+        return re.sub(r"^\{\{.*?\}\} ?(\w+::)?| ?\[Op:.*$", "", error.message.partition("\n")[0]).rstrip(".")
 
 
-def _pixels(data: bytes) -> tf.Tensor:
+def pixels(data: bytes) -> tf.Tensor:
     """Decodes an image by its content, whatever the file is called: `[h, w, 3]` uint8."""
     # Three channels, always: with any other number, TensorFlow 2.21 overruns its memory on animated WebP.
     image = tf.io.decode_image(data, channels=3, expand_animations=False)
@@ -342,22 +416,18 @@ def _bmp_palette(data: bytes) -> np.ndarray | None:
     return palette
 
 
-def _split(
-    data: LabelledImages, class_names: Sequence[str], test_share: float, seed: int, root: str
-) -> tuple[LabelledImages, LabelledImages]:
+def num_held_out(size: int, test_share: float) -> int:
+    """How many of a class's `size` images, of which there are at least 2, are held out for testing."""
+    return min(max(round(size * test_share), 1), size - 1)
+
+
+def _split(data: LabelledImages, test_share: float, seed: int) -> tuple[LabelledImages, LabelledImages]:
     """Training and test images: of every class the share, but at least one image for each."""
-    sizes = np.bincount(data.labels)
-    single = [name for name, size in zip(class_names, sizes, strict=True) if size < 2]
-    if single:
-        raise checks.UsageError(
-            f"folder.path = {root!r}: {_listed(single)} with one readable image only: expected at least 2 in a class, "
-            "to train on and to test on. Add images or remove the class."
-        )
     is_test = np.zeros(len(data), bool)
     generator = np.random.default_rng(seed)
-    for class_id, size in enumerate(sizes):
+    for class_id, size in enumerate(np.bincount(data.labels)):
         members = generator.permutation(np.flatnonzero(data.labels == class_id))
-        is_test[members[: min(max(round(size * test_share), 1), size - 1)]] = True
+        is_test[members[: num_held_out(size, test_share)]] = True
     return data.take(~is_test), data.take(is_test)
 
 

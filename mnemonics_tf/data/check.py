@@ -1,0 +1,297 @@
+"""What a run would find in a folder of images: `python -m mnemonics_tf.data.check DIR`.
+
+Every file is decoded as the data source `folder` does it, and nothing is trained. Exit code 0: a run can use the
+folder; 1: it can, but files had to be skipped and --strict is given; 2: the source would refuse it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import app, flags
+
+from mnemonics_tf import screen
+
+# TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
+if TYPE_CHECKING:
+    from mnemonics_tf.checks import UsageError
+    from mnemonics_tf.data.folder import Listing
+
+_SKIPPED = 1  # the exit code under --strict
+_PEAK = 2.5  # memory of a run over that of its images, as configs/datasets/folder.gin has it
+
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 64, "folder.image_size of the run: side of the images, in pixels.")
+_STRICT = flags.DEFINE_bool("strict", False, "Exit code 1 if a file had to be skipped.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """What is kept of an image once it has been decoded.
+
+    Attributes:
+      height: in pixels, as stored.
+      width: likewise.
+      grey: whether what a run sees of it is all shades of grey.
+      alpha: whether it is a PNG with transparency.
+    """
+
+    height: int
+    width: int
+    grey: bool
+    alpha: bool
+
+
+@dataclasses.dataclass
+class Totals:
+    """Sums over images, of a size that does not depend on their number.
+
+    Attributes:
+      image_size: side to which a run brings the images.
+      heights: the smallest and the largest.
+      widths: likewise.
+      num_enlarged: images with a side shorter than `image_size`.
+      num_grey: images in shades of grey.
+      num_alpha: PNG images with transparency.
+    """
+
+    image_size: int
+    heights: tuple[int, int] | None = None
+    widths: tuple[int, int] | None = None
+    num_enlarged: int = 0
+    num_grey: int = 0
+    num_alpha: int = 0
+
+    def add(self, image: Traits) -> None:
+        """Counts one more image."""
+        self.heights = _extended(self.heights, image.height)
+        self.widths = _extended(self.widths, image.width)
+        self.num_enlarged += min(image.height, image.width) < self.image_size
+        self.num_grey += image.grey
+        self.num_alpha += image.alpha
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What is in a folder.
+
+    Attributes:
+      root: its absolute path.
+      class_names: by class id.
+      splits: name of each split and the number of readable images of each of its classes, `[num_classes]`. Images that
+        a run splits itself are counted as it would split them by default.
+      held_out: whether a run splits the images itself.
+      num_files: image files, readable or not.
+      skipped: a line for each file that cannot be read, with its reason.
+      refusal: why the data source would refuse the folder for want of readable images, or None.
+      totals: over all images that can be read.
+    """
+
+    root: str
+    class_names: tuple[str, ...]
+    splits: dict[str, np.ndarray]
+    held_out: bool
+    num_files: int
+    skipped: list[str]
+    refusal: UsageError | None
+    totals: Totals
+
+
+def main(argv: list[str]) -> int:
+    """Checks the folder and prints what is in it. Returns the exit code."""
+    from mnemonics_tf import checks
+
+    try:
+        if len(argv) != 2:
+            what = f"Unexpected argument {argv[2]!r}: expected" if len(argv) > 2 else "No DIR was given. Give"
+            raise checks.UsageError(f"{what} one folder, such as python -m mnemonics_tf.data.check /my/images.")
+        checks.check_positive_integer(**{"--image_size": _IMAGE_SIZE.value})
+        with screen.quiet():
+            import mnemonics_tf.data.folder  # noqa: F401  # loads TensorFlow
+        found = find(argv[1], _IMAGE_SIZE.value)
+        _show([*report(found), verdict(found, _STRICT.value)])
+        if found.refusal:
+            raise found.refusal
+    except checks.UsageError as error:
+        if flags.FLAGS["verbosity"].present:
+            raise
+        print(f"mnemonics_tf: {error}", file=sys.stderr)
+        return screen.USAGE_ERROR
+    return _SKIPPED if _STRICT.value and found.skipped else 0
+
+
+def find(path: str, image_size: int) -> Findings:
+    """Decodes every image below a folder, keeping none.
+
+    Args:
+      path: the folder, as `folder.path`.
+      image_size: side of the square images of a run, in pixels.
+
+    Raises:
+      UsageError: no such folder, folders that are not laid out as the data source expects, or images that do not fit
+        in memory.
+    """
+    from mnemonics_tf import checks
+    from mnemonics_tf.data import folder
+
+    root = folder.root_of(path)
+    class_names, listings = folder.scan(root)
+    for listing in listings:
+        folder.empty_images(listing, image_size)  # only to see whether there is room
+    totals = Totals(image_size)
+    counts, broken = [], []
+    for listing in listings:
+        sizes, reasons = _look_through(listing, len(class_names), totals)
+        counts.append(sizes)
+        broken.append(reasons)
+    refusal = None
+    try:
+        folder.check_readable(listings, counts, class_names, broken)
+    except checks.UsageError as error:
+        refusal = error
+    held_out = len(listings) == 1 and refusal is None
+    if held_out:
+        test = np.array([folder.num_held_out(size, folder.TEST_SHARE) for size in counts[0].tolist()])
+        splits = {"train": counts[0] - test, "test": test}
+    elif len(listings) == 1:
+        splits = {"images": counts[0]}
+    else:
+        splits = {os.path.basename(each.root): sizes for each, sizes in zip(listings, counts, strict=True)}
+    num_files = sum(len(listing.files) for listing in listings)
+    skipped = folder.skipped_lines(root, listings, broken)
+    return Findings(root, class_names, splits, held_out, num_files, skipped, refusal, totals)
+
+
+def _look_through(listing: Listing, num_classes: int, totals: Totals) -> tuple[np.ndarray, dict[str, str]]:
+    """Readable images of each class `[num_classes]`, and why the others are not. Adds to `totals`."""
+    from mnemonics_tf.data import folder
+
+    sizes = np.zeros(num_classes, np.int64)
+    reasons = {}
+    title = f"checking {os.path.basename(listing.root)}"
+    results = folder.decode_each(listing, _inspector(totals.image_size), title)
+    for label, (file, result) in zip(listing.labels, results, strict=True):
+        if isinstance(result, str):
+            reasons[file] = result
+        else:
+            sizes[label] += 1
+            totals.add(result)
+    return sizes, reasons
+
+
+def _inspector(image_size: int) -> Callable[[bytes], Traits]:
+    """A function of a file's content that decodes and resizes as a run does, and returns what it saw."""
+    from mnemonics_tf.data import folder
+
+    resize = folder.resizer(image_size)
+
+    def inspect(data: bytes) -> Traits:
+        image = folder.pixels(data)
+        square = resize(image).numpy()
+        height, width = image.shape[:2]
+        return Traits(height, width, bool((square == square[..., :1]).all()), has_alpha(data))
+
+    return inspect
+
+
+def has_alpha(data: bytes) -> bool:
+    """Whether the head of a PNG file says that it has transparency; False for other formats."""
+    # Bit 2 of the colour type is an alpha channel; a block tRNS before the pixels makes single colours transparent.
+    return data.startswith(b"\x89PNG") and (bool(data[25] & 4) or data.find(b"tRNS", 0, data.find(b"IDAT")) > 0)
+
+
+def report(found: Findings) -> list[str]:
+    """What was found, in lines: splits, sizes, colours, memory, phases and skipped files."""
+    totals = found.totals
+    rows = [(name, _numbers_text(sizes, found.class_names)) for name, sizes in found.splits.items()]
+    if found.held_out:
+        rows.append(("", "as a run splits them by default: see folder.test_share and folder.split_seed"))
+    if totals.heights and totals.widths:
+        sides = f"{_range(totals.widths)} pixels wide, {_range(totals.heights)} high"
+        size = totals.image_size
+        rows.append(("sizes", f"{sides}; {totals.num_enlarged:,} with a side below {size}, to be enlarged"))
+        grey, alpha = f"{totals.num_grey:,} in shades of grey", f"{totals.num_alpha:,} PNG with transparency"
+        rows.append(("colours", f"{grey}; {alpha}, which is dropped"))
+        num_bytes = sum(int(sizes.sum()) for sizes in found.splits.values()) * size**2 * 3
+        peak = f"up to {_amount(_PEAK * num_bytes)} in a run"
+        rows.append(("memory", f"{_amount(num_bytes)} for the images at {size} x {size}, {peak}"))
+    rows.append(("phases", _phases_text(len(found.class_names))))
+    rows.append(("skipped", f"{len(found.skipped):,} of {found.num_files:,} files{':' * bool(found.skipped)}"))
+    count = len(found.class_names)
+    title = f"{found.root}: {count:,} class{'es' * (count != 1)}"
+    return [title, *(f"{name:<9} {text}" for name, text in rows), *(f"  {line}" for line in found.skipped)]
+
+
+def _numbers_text(sizes: np.ndarray, class_names: tuple[str, ...]) -> str:
+    smallest, largest = int(sizes.argmin()), int(sizes.argmax())
+    return (
+        f"{sizes.sum():,} images; of a class {sizes[smallest]:,} ({class_names[smallest]!r}) to {sizes[largest]:,} "
+        f"({class_names[largest]!r}), median {np.median(sizes):,g}"
+    )
+
+
+def even_phases(num_classes: int) -> list[int]:
+    """The numbers of phases N that deal the classes out evenly with half of them first; none for an odd number."""
+    half, odd = divmod(num_classes, 2)
+    return [] if odd else [count for count in range(1, half + 1) if half % count == 0]
+
+
+def _phases_text(num_classes: int) -> str:
+    fitting = even_phases(num_classes)
+    if fitting:
+        return f"N = {', '.join(map(str, fitting))} (Protocol.num_phases) with half of the classes first"
+    if num_classes == 1:
+        return "one class is a single phase: Protocol.num_phases = 0"
+    sizes = (num_classes - num_classes // 2, num_classes // 2)
+    return f"an odd number of classes has no half: set Protocol.sizes, such as {sizes}"
+
+
+def verdict(found: Findings, strict: bool) -> str:
+    """One line that says whether a run can use the folder."""
+    from mnemonics_tf.data.class_order import Protocol
+
+    if found.refusal:
+        return "A run cannot use it."
+    number = len(found.skipped)
+    files = f"the {number:,} skipped files" if number > 1 else "the skipped file"
+    if number and strict:
+        return f"A run could use it without {files}, which --strict does not allow."
+    without = f" without {files}" if number else ""
+    default = Protocol().num_phases
+    if default in even_phases(len(found.class_names)):
+        return f"A run can use it{without}."
+    return f"A run can use it{without}, with phases as above: N = {default}, the default, does not fit."
+
+
+def _extended(extent: tuple[int, int] | None, value: int) -> tuple[int, int]:
+    return (value, value) if extent is None else (min(extent[0], value), max(extent[1], value))
+
+
+def _range(extent: tuple[int, int]) -> str:
+    return f"{extent[0]:,}" if extent[0] == extent[1] else f"{extent[0]:,} to {extent[1]:,}"
+
+
+def _amount(num_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"
+
+
+def _show(lines: list[str]) -> None:
+    """Prints one line each, whatever is in the names of files."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        plain = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
+        print(plain.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

@@ -1,0 +1,294 @@
+"""The command that looks through a folder of images ahead of a run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
+from conftest import ROOT
+
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data import check
+from mnemonics_tf.data import folder as source
+from mnemonics_tf.data.class_order import Protocol
+
+
+@pytest.fixture
+def call(capsys):
+    """Calls `main` in this process: returns its exit code, the lines of standard output, and standard error."""
+
+    def called(*arguments):
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            code = check.main(flags.FLAGS(["mnemonics_tf.data.check", *map(str, arguments)]))
+        shown = capsys.readouterr()
+        return code, shown.out.splitlines(), shown.err
+
+    return called
+
+
+def _png(height: int = 64, width: int = 64, channels: int = 3) -> bytes:
+    """Each channel of a shade of its own."""
+    image = np.broadcast_to(np.arange(40, 40 + channels, dtype=np.uint8), (height, width, channels))
+    return tf.io.encode_png(image).numpy()
+
+
+def _store(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def _classes(**sizes: int) -> dict[str, bytes]:
+    content = _png()
+    return {f"{name}/{number}.png": content for name, size in sizes.items() for number in range(size)}
+
+
+def _below(split: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{split}/{name}": content for name, content in files.items()}
+
+
+def _rows(lines: list[str]) -> dict[str, str]:
+    """What follows each row's name."""
+    return {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in lines[1:-1] if line[0] != " "}
+
+
+def test_report_of_a_folder_that_a_run_can_use(call, tmp_path):
+    train = _classes(hen=4, kea=1, owl=2, tit=2)
+    path = _store(tmp_path / "birds", {**_below("train", train), **_below("val", _classes(hen=1, kea=3, owl=1, tit=1))})
+    code, lines, errors = call(path)
+    assert (code, errors) == (0, "")
+    assert lines == [
+        f"{path}: 4 classes",
+        "train     9 images; of a class 1 ('kea') to 4 ('hen'), median 2",
+        "val       6 images; of a class 1 ('hen') to 3 ('kea'), median 1",
+        "sizes     64 pixels wide, 64 high; 0 with a side below 64, to be enlarged",
+        "colours   0 in shades of grey; 0 PNG with transparency, which is dropped",
+        # 15 x 64 x 64 x 3 = 184,320 bytes; times 2.5 460,800.
+        "memory    184 kB for the images at 64 x 64, up to 461 kB in a run",
+        "phases    N = 1, 2 (Protocol.num_phases) with half of the classes first",
+        "skipped   0 of 15 files",
+        "A run can use it, with phases as above: N = 5, the default, does not fit.",
+    ]
+
+
+def test_counts_are_those_of_the_data_source(call, tmp_path):
+    # 0.2 of 5, of 8 (1.6) and of 2 (0.4, so the least, 1): 1, 2 and 1 for testing.
+    path = _store(tmp_path, {**_classes(hen=5, kea=8, owl=2), "hen/9.png": b""})
+    rows = _rows(call(path)[1])
+    assert rows["train"] == "11 images; of a class 1 ('owl') to 6 ('kea'), median 4"
+    assert rows["test"] == "4 images; of a class 1 ('hen') to 2 ('kea'), median 1"
+    data, found = source.folder(str(path), 64), check.find(str(path), 64)
+    for part, sizes in zip((data.train, data.test), found.splits.values(), strict=True):
+        np.testing.assert_array_equal(np.bincount(part.labels), sizes)
+    # What the images take in memory: 15 x 64 x 64 x 3.
+    assert data.train.images.nbytes + data.test.images.nbytes == 184_320
+    assert rows["memory"].startswith("184 kB")
+
+
+def test_sizes_and_colours_are_those_of_all_readable_images(call, tmp_path):
+    shapes = {"a": (70, 50, 3), "b": (30, 90, 1), "c": (64, 64, 4), "d": (32, 32, 2), "e": (64, 1200, 3)}
+    files = {f"hen/{name}.png": _png(*shape) for name, shape in shapes.items()}
+    # An RGB image of one shade is grey, too.
+    files["hen/f.png"] = tf.io.encode_png(np.full((64, 64, 3), 7, np.uint8)).numpy()
+    rows = _rows(call(_store(tmp_path, files))[1])
+    # Sides below 64 are in a, b and d; grey are b, d (with alpha) and f; alpha have c and d.
+    assert rows["sizes"] == "32 to 1,200 pixels wide, 30 to 70 high; 3 with a side below 64, to be enlarged"
+    assert rows["colours"] == "3 in shades of grey; 2 PNG with transparency, which is dropped"
+    rows = _rows(call(tmp_path, "--image_size=32")[1])
+    assert rows["sizes"].endswith("1 with a side below 32, to be enlarged")
+    assert rows["memory"] == "18 kB for the images at 32 x 32, up to 46 kB in a run"  # 6 x 32 x 32 x 3 = 18,432
+
+
+def test_single_transparent_colours_are_noticed():
+    plain = _png()
+    # A block tRNS of 6 bytes before the pixels.
+    block = b"\0\0\0\6tRNS" + bytes(6) + b"\0\0\0\0"
+    start = plain.index(b"IDAT") - 4
+    assert check.has_alpha(plain[:start] + block + plain[start:])
+    assert not check.has_alpha(plain)
+    assert not check.has_alpha(plain + block)
+    assert not check.has_alpha(tf.io.encode_jpeg(np.zeros((8, 8, 3), np.uint8)).numpy())
+
+
+_BROKEN = {
+    "train/hen/2.png": b"",
+    "train/hen/3.png": _png()[:-20],
+    "train/hen/4.jpg": b"no picture at all",
+    "train/hen/5\n6.png": b"",
+    "test/kea/7.png": b"",
+    "test/kea/8.png": b"",
+    "test/kea/9.png": b"",
+}
+
+
+def _with_broken(root: Path) -> Path:
+    both = _classes(hen=1, kea=1)
+    return _store(root, {**_below("train", both), **_below("test", both), **_BROKEN})
+
+
+def test_every_skipped_file_has_a_line_with_its_reason(call, tmp_path):
+    code, lines, errors = call(_with_broken(tmp_path))
+    assert (code, errors) == (0, "")
+    start = lines.index("skipped   7 of 11 files:") + 1
+    assert lines[start] == "  train/hen/2.png: the file is empty"
+    assert lines[start + 1].startswith("  train/hen/3.png: Invalid PNG data")
+    assert lines[start + 2].startswith("  train/hen/4.jpg: Unknown image file format")
+    assert lines[start + 3] == r"  train/hen/5\n6.png: the file is empty"
+    assert lines[start + 4 : -1] == [f"  test/kea/{number}.png: the file is empty" for number in (7, 8, 9)]
+    assert lines[-1].startswith("A run can use it without the 7 skipped files, with phases")
+
+
+def test_strict_allows_no_skipped_file(call, tmp_path):
+    path = _with_broken(tmp_path)
+    code, lines, errors = call("--strict", path)
+    assert (code, errors) == (1, "")
+    assert lines[-1] == "A run could use it without the 7 skipped files, which --strict does not allow."
+    for name in list(_BROKEN)[1:]:
+        (path / name).unlink()
+    assert call("--strict", path)[1][-1].startswith("A run could use it without the skipped file, which")
+    (path / "train/hen/2.png").unlink()
+    assert call("--strict", path)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "phases", "end"),
+    [
+        (10, "N = 1, 5 (Protocol", "A run can use it."),
+        (7, "an odd number of classes has no half: set Protocol.sizes, such as (4, 3)", "does not fit."),
+        (1, "one class is a single phase: Protocol.num_phases = 0", "does not fit."),
+    ],
+)
+def test_phases_fit_the_number_of_classes(num_classes, phases, end, call, tmp_path):
+    path = _store(tmp_path, _classes(**{f"c{number}": 2 for number in range(num_classes)}))
+    code, lines, _ = call(path)
+    assert code == 0
+    assert _rows(lines)["phases"].startswith(phases)
+    assert lines[-1].endswith(end)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 7, 12, 100])
+def test_phases_are_those_that_the_protocol_takes(num_classes):
+    fitting = []
+    for count in range(1, num_classes + 1):
+        try:
+            Protocol(num_phases=count).phase_sizes(num_classes)
+            fitting.append(count)
+        except UsageError:
+            pass
+    assert check.even_phases(num_classes) == fitting
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "has no folders, so no classes"),
+        ({"train/hen/1.png": b"a"}, "neither 'test' nor 'val'"),
+        ({"hen/1.txt": b"a"}, "no image in 'hen'"),
+    ],
+)
+def test_what_the_source_refuses_unread_is_one_line_and_exit_code_2(files, message, call, tmp_path):
+    code, lines, errors = call(_store(tmp_path, files))
+    assert (code, lines) == (2, [])
+    assert errors.startswith("mnemonics_tf: folder.path")
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "row"),
+    [
+        (
+            {**_classes(hen=2), "owl/1.png": b"", "owl/2.png": b"junk"},
+            "no image of 'owl' in",
+            ("images", "2 images; of a class 0 ('owl') to 2 ('hen'), median 1"),
+        ),
+        (
+            {**_classes(hen=2, owl=1), "owl/2.png": b""},
+            "'owl' with one readable image only",
+            ("images", "3 images; of a class 1 ('owl') to 2 ('hen'), median 1.5"),
+        ),
+        ({"hen/1.png": b""}, "no image of 'hen' in", ("skipped", "1 of 1 files:")),
+    ],
+)
+def test_class_without_readable_images_is_refused_after_the_report(files, message, row, call, tmp_path):
+    path = _store(tmp_path, files)
+    code, lines, errors = call(path)
+    assert code == 2
+    assert _rows(lines)[row[0]] == row[1]
+    assert lines[-1] == "A run cannot use it."
+    assert message in errors
+    assert errors.count("\n") == 1
+    # The very words of the source; gin adds a line of its own.
+    with pytest.raises(UsageError) as raised:
+        source.folder(str(path), 64)
+    assert errors == f"mnemonics_tf: {str(raised.value).partition(chr(10))[0]}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "No DIR was given"),
+        (("a", "b"), "Unexpected argument 'b'"),
+        (("no/such/folder",), "no/such/folder': there is no such folder"),
+        (("no/such/folder", "--image_size=0"), "--image_size = 0: expected a whole number of at least 1"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_code_2(call, arguments, message):
+    code, lines, errors = call(*arguments)
+    assert (code, lines) == (2, [])
+    assert errors.startswith("mnemonics_tf: ")
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+def test_images_that_fit_no_memory_are_refused_before_any_is_read(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "decode_each", None)
+    # 2 images x 4e18 pixels x 3 bytes, beyond what an address can tell on any machine.
+    code, _, errors = call(_store(tmp_path, _classes(hen=2)), "--image_size=2000000000")
+    assert code == 2
+    assert "2 images of that size" in errors
+
+
+def test_pixels_are_not_kept(tmp_path, monkeypatch):
+    alive, most = set(), []
+    lock, pixels = threading.Lock(), source.pixels
+
+    def watched(data):
+        image = pixels(data)
+        with lock:
+            alive.add(key := object())
+            most.append(len(alive))
+        weakref.finalize(image, alive.discard, key)
+        return image
+
+    monkeypatch.setattr(source, "pixels", watched)
+    found = check.find(str(_store(tmp_path, _classes(hen=300, owl=300))), 8)
+    assert len(most) == found.num_files == 600
+    assert max(most) <= 4  # one for each thread
+
+
+def test_names_that_the_terminal_cannot_show_are_spelled_out(tmp_path):
+    path = _store(tmp_path, {**_classes(hen=2, żółw=2), "hen/ż.png": b""})
+    finished = subprocess.run(
+        [sys.executable, "-m", "mnemonics_tf.data.check", path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    lines = finished.stdout.splitlines()
+    assert lines[-2] == r"  hen/\u017c.png: the file is empty"
+    assert lines[-1].startswith("A run can use it without the skipped file")
