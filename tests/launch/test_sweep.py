@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -98,14 +99,16 @@ def test_run_gets_files_and_bindings_in_the_order_in_which_they_override(output_
     _write_grid(output_dir.parent, methods=("lucir",), exemplars={"x": variant}, bindings=("a.b = 1",))
     assert _call(_command(output_dir)).returncode == 0
     shown = (output_dir / "logs/lucir-x-n2-seed0.txt").read_text().splitlines()
-    flags = f"'--output_dir={output_dir}/lucir-x-n2-seed0' '--initial_phases_dir={output_dir}/initial_phases'"
+    flags = [f"--output_dir={output_dir}/lucir-x-n2-seed0", f"--initial_phases_dir={output_dir}/initial_phases"]
     arguments = (
         "--gin_file=configs/methods/lucir.gin --gin_file=configs/datasets/digits.gin "
         "--gin_file=configs/base_method.gin '--gin_param=a.b = 1' '--gin_param=b.c = 2' "
         "'--gin_param=Protocol.num_phases = 2' '--gin_param=Experiment.seed = 0'"
     )
     command, checksum = shown[0].split("  # gin files ")
-    assert command.endswith(f"fake_main.py {flags} {arguments}")
+    words = shlex.split(command)
+    assert words[2].endswith("fake_main.py")
+    assert words[3:] == flags + shlex.split(arguments)
     assert shown[1:] == ["on standard output", f"finished: {arguments}  # gin files {checksum}"]
 
 
@@ -247,6 +250,15 @@ def _is_running(pid: int) -> bool:
     return not status.is_file() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.fixture
+def heeded_hangup():
+    """Children of tests that were started with nohup ignore that signal, as the sweep is meant to then."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeded_hangup")
 @pytest.mark.parametrize(
     ("signal_number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
