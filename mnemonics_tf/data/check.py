@@ -21,7 +21,7 @@ from mnemonics_tf import screen
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
     from mnemonics_tf.checks import UsageError
-    from mnemonics_tf.data.folder import Listing
+    from mnemonics_tf.data.listing import Listing
 
 _SKIPPED = 1  # the exit code under --strict
 _PEAK = 2.5  # memory of a run over that of its images, as configs/datasets/folder.gin has it
@@ -138,9 +138,10 @@ def find(path: str, image_size: int) -> Findings:
     """
     from mnemonics_tf import checks
     from mnemonics_tf.data import folder
+    from mnemonics_tf.data.listing import root_of, scan
 
-    root = folder.root_of(path)
-    class_names, listings = folder.scan(root)
+    root = root_of(path)
+    class_names, listings = scan(root)
     for listing in listings:
         folder.empty_images(listing, image_size)  # only to see whether there is room
     totals = Totals(image_size)

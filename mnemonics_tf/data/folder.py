@@ -1,16 +1,10 @@
-"""Images in folders, one folder a class: listed first, without opening a file, then read into memory.
-
-Scanning makes a `Listing` of files and labels; reading turns a listing into pixels. Whatever a listing can tell is
-checked before the first image is decoded.
-"""
+"""Images in folders, one folder a class: listed first (`listing.py`), then read into memory."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -20,37 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks, tracking
+from mnemonics_tf.data.listing import NUM_SHOWN, Listing, listed, root_of, scan
 from mnemonics_tf.data.sources import centre_square
 from mnemonics_tf.types import Dataset, LabelledImages
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 TEST_SHARE = 0.2  # by default
 
-_TRAIN = "train"
-_TESTS = ("test", "val")  # the first that is there
-# Beside no `train`, folders of such names are hardly classes.
-_LOOKS_LIKE_A_SPLIT = {"train", "training", "test", "testing", "val", "valid", "validation"}
-
-_LAYOUT = "expected path/train/<class>/... with path/test/<class>/... (or path/val), or path/<class>/... alone"
-_SHOWN = 5  # names or files that a message lists
 _CHUNK = 512  # files handed to the threads at a time, so that Ctrl-C need not wait for all of them
 
 _Decoded = TypeVar("_Decoded")
-
-
-@dataclasses.dataclass(frozen=True)
-class Listing:
-    """Image files of one split, not opened yet.
-
-    Attributes:
-      root: the split's folder.
-      files: paths below `root`, class after class, sorted within each, `[n]`.
-      labels: class id of each file, `[n]` int64.
-    """
-
-    root: str
-    files: tuple[str, ...]
-    labels: np.ndarray
 
 
 @gin.configurable
@@ -66,10 +38,10 @@ def folder(
 
     Either `path/train/<class>/...` with `path/test/<class>/...` (or `path/val`, where there is no `test`), or
     `path/<class>/...`, of which a share is held out; that split copies the images, so for a moment they take twice the
-    memory. Files are JPEG, PNG, BMP, GIF (the first frame) or WebP (not animated), at any depth below their class;
-    other files and hidden ones are ignored. Images become RGB, `[image_size, image_size, 3]` uint8: the shorter side is
-    scaled, then the centre square is cut out. Transparency is dropped, 16 bits become 8, and a camera's note on
-    orientation (EXIF) is not followed. Files that cannot be read are left out and reported.
+    memory. Files are JPEG, PNG, BMP, GIF (the first frame) or WebP (not animated, not transparent), at any depth below
+    their class; other files and hidden ones are ignored. Images become RGB, `[image_size, image_size, 3]` uint8: the
+    shorter side is scaled, then the centre square is cut out. Transparency is dropped, 16 bits become 8, and a
+    camera's note on orientation (EXIF) is not followed. Files that cannot be read are left out and reported.
 
     Args:
       path: the folder; its name becomes that of the data set.
@@ -99,129 +71,6 @@ def folder(
     return Dataset(os.path.basename(root), train, test, class_names, horizontal_flip, crop_padding)
 
 
-def root_of(path: str) -> str:
-    """The absolute path of a folder that a user gave; `~` is the user's home. An empty path stays empty."""
-    return os.path.abspath(os.path.expanduser(path)) if path else path
-
-
-def scan(root: str) -> tuple[tuple[str, ...], list[Listing]]:
-    """Class names, sorted, and the listings of training and test images; one listing where they are not apart.
-
-    Raises:
-      UsageError: the folders are not laid out as `folder` says, or a class has no image file.
-    """
-    if not os.path.isdir(root):
-        found = "that is a file" if os.path.isfile(root) else "there is no such folder"
-        raise checks.UsageError(f"folder.path = {root!r}: {found}. Give a folder: {_LAYOUT}.")
-    splits = _split_folders(root)
-    names = [_class_names(split) for split in splits]
-    if len(splits) == 2 and names[0] != names[1]:
-        _refuse_different_classes(splits, names)
-    return tuple(names[0]), [_listing(split, names[0]) for split in splits]
-
-
-def _split_folders(root: str) -> list[str]:
-    """The folders of training and test images, or `root` alone if the images are not split."""
-    folders = _subfolders(root)
-    if _TRAIN not in folders:
-        splits = [name for name in folders if name.casefold() in _LOOKS_LIKE_A_SPLIT]
-        if splits:
-            raise checks.UsageError(
-                f"folder.path = {root!r}: has {_listed(splits)} but no {_TRAIN!r}: {_LAYOUT}. Rename what holds the "
-                f"training images to {_TRAIN!r} and the test images to 'test', or a class of such a name."
-            )
-        return [root]
-    test = next((name for name in _TESTS if name in folders), None)
-    if test is None:
-        raise checks.UsageError(
-            f"folder.path = {root!r}: found {_listed(folders)}, neither 'test' nor 'val': {_LAYOUT}. Add test images, "
-            f"or move the classes out of {_TRAIN!r} (a class of that name must be renamed)."
-        )
-    return [os.path.join(root, _TRAIN), os.path.join(root, test)]
-
-
-def _subfolders(parent: str) -> list[str]:
-    """Names of the folders in `parent` that are not hidden, sorted."""
-    try:
-        with os.scandir(parent) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise _cannot_be_listed(error) from error
-
-
-def _cannot_be_listed(error: OSError) -> checks.UsageError:
-    return checks.UsageError(
-        f"folder.path: {error.filename!r} cannot be listed ({error.strerror}). Make it readable for this user."
-    )
-
-
-def _class_names(split: str) -> list[str]:
-    names = _subfolders(split)
-    if not names:
-        raise checks.UsageError(f"folder.path: {split!r} has no folders, so no classes: {_LAYOUT}.")
-    seen: dict[str, str] = {}
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise checks.UsageError(
-                f"folder.path: the name of class {name!r} in {split!r} is not UTF-8 text. Rename that folder."
-            ) from None
-        # Accents may be stored in two ways, too.
-        alike = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if alike != name:
-            raise checks.UsageError(
-                f"folder.path: the classes {alike!r} and {name!r} in {split!r} differ only by case or by how accents "
-                "are stored, so they are one class on some computers. Join them or rename one."
-            )
-    return names
-
-
-def _refuse_different_classes(splits: Sequence[str], names: Sequence[Sequence[str]]) -> None:
-    for (having, lacking), (there, here) in ((splits, names), (splits[::-1], names[::-1])):
-        missing = sorted(set(there) - set(here))
-        if missing:
-            raise checks.UsageError(
-                f"folder.path: {having!r} has {_listed(missing)}, {lacking!r} has not: expected the same classes in "
-                "both. Add what is missing, or remove it from both."
-            )
-
-
-def _listing(split: str, class_names: Sequence[str]) -> Listing:
-    files: list[str] = []
-    sizes = []
-    for name in class_names:
-        found = sorted(_image_files(os.path.join(split, name)))
-        files += [os.path.relpath(file, split) for file in found]
-        sizes.append(len(found))
-    empty = [name for name, size in zip(class_names, sizes, strict=True) if not size]
-    if empty:
-        raise checks.UsageError(
-            f"folder.path: no image in {_listed(empty)} in {split!r}: expected files {', '.join(SUFFIXES)} in every "
-            "class's folder. Add images or remove the folder."
-        )
-    return Listing(split, tuple(files), np.repeat(np.arange(len(class_names), dtype=np.int64), sizes))
-
-
-def _image_files(top: str) -> Iterator[str]:
-    """Files at any depth below `top` whose name ends as an image's does. Links to folders are followed."""
-
-    def refuse(error: OSError) -> None:
-        raise _cannot_be_listed(error)
-
-    visited = set()
-    for parent, folders, names in os.walk(top, onerror=refuse, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:  # links in a circle
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield os.path.join(parent, name)
-
-
 def _read_all(
     root: str, listings: Sequence[Listing], class_names: Sequence[str], image_size: int
 ) -> list[LabelledImages]:
@@ -239,8 +88,8 @@ def _read_all(
     lines = skipped_lines(root, listings, broken)
     if lines:
         total = sum(len(listing.files) for listing in listings)
-        shown = "".join(f"\n  {line}" for line in lines[:_SHOWN])
-        more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        shown = "".join(f"\n  {line}" for line in lines[:NUM_SHOWN])
+        more = f"\n  and {len(lines) - NUM_SHOWN} more" if len(lines) > NUM_SHOWN else ""
         tracking.notice(f"{len(lines)} of {total} image files in {root} cannot be read and are left out:{shown}{more}")
     counts = [np.bincount(part.labels, minlength=len(class_names)) for part in parts]
     check_readable(listings, counts, class_names, broken)
@@ -284,13 +133,13 @@ def check_readable(
         if lost:
             first = next(file for file in reasons if file.startswith(os.path.join(lost[0], "")))
             raise checks.UsageError(
-                f"folder.path: no image of {_listed(lost)} in {listing.root!r} can be read (such as "
+                f"folder.path: no image of {listed(lost)} in {listing.root!r} can be read (such as "
                 f"{os.path.join(listing.root, first)!r}: {reasons[first]}). Replace the files or remove the class."
             )
     single = [name for name, size in zip(class_names, counts[0], strict=True) if size < 2]
     if len(listings) == 1 and single:
         raise checks.UsageError(
-            f"folder.path = {listings[0].root!r}: {_listed(single)} with one readable image only: expected at least 2 "
+            f"folder.path = {listings[0].root!r}: {listed(single)} with one readable image only: expected at least 2 "
             "in a class, to train on and to test on. Add images or remove the class."
         )
 
@@ -429,9 +278,3 @@ def _split(data: LabelledImages, test_share: float, seed: int) -> tuple[Labelled
         members = generator.permutation(np.flatnonzero(data.labels == class_id))
         is_test[members[: num_held_out(size, test_share)]] = True
     return data.take(~is_test), data.take(is_test)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """The first few of `names`, quoted."""
-    shown = ", ".join(map(repr, names[:_SHOWN]))
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
