@@ -37,6 +37,14 @@ def check_non_negative_integer(**values: int) -> None:
             raise UsageError(f"{name} = {value!r}: expected a whole number of at least 0.")
 
 
+def check_legacy_seed(**values: int) -> None:
+    """Raises UsageError unless every value is a seed that NumPy's legacy generator takes: 0 <= value < 2^32."""
+    check_non_negative_integer(**values)
+    for name, value in values.items():
+        if value >= 2**32:
+            raise UsageError(f"{name} = {value}: expected a number below 2^32.")
+
+
 def check_non_negative(**values: float) -> None:
     """Raises UsageError unless every value is a number of at least zero."""
     for name, value in values.items():

@@ -35,9 +35,7 @@ class Protocol:
     def __post_init__(self):
         checks.check_non_negative_integer(**{"Protocol.num_phases": self.num_phases})
         if self.order_seed is not None:
-            checks.check_non_negative_integer(**{"Protocol.order_seed": self.order_seed})
-            if self.order_seed >= 2**32:
-                raise checks.UsageError(f"Protocol.order_seed = {self.order_seed}: expected a number below 2^32.")
+            checks.check_legacy_seed(**{"Protocol.order_seed": self.order_seed})
         checks.check_share(**{"Protocol.initial_share": self.initial_share})
         if self.sizes is not None:
             self._check_sizes()
@@ -110,14 +108,7 @@ class Protocol:
         if self.num_phases == 0:
             return [num_classes]
         if self.initial_share == 0:
-            if num_classes % (self.num_phases + 1):
-                fitting = [n - 1 for n in range(1, num_classes + 1) if num_classes % n == 0]
-                raise checks.UsageError(
-                    f"{num_classes} classes cannot be dealt evenly to the {self.num_phases + 1} phases of "
-                    f"Protocol.num_phases = {self.num_phases} with initial_share = 0. Set num_phases to one of "
-                    f"{', '.join(map(str, fitting))}."
-                )
-            return [num_classes // (self.num_phases + 1)] * (self.num_phases + 1)
+            return _even(num_classes, self.num_phases + 1, num_classes, num_initial=1)
         initial = num_classes * self.initial_share
         if not math.isclose(initial, round(initial)) or not 0 < round(initial) < num_classes:
             raise checks.UsageError(
@@ -125,7 +116,7 @@ class Protocol:
                 f"whole number from 1 to {num_classes - 1}."
             )
         rest = num_classes - round(initial)
-        return [round(initial), *_even(rest, self.num_phases, num_classes)]
+        return [round(initial), *_even(rest, self.num_phases, num_classes, num_initial=0)]
 
 
 def _class_id(name: str | int, phase: int, class_names: Sequence[str]) -> int:
@@ -165,11 +156,12 @@ def class_order(num_classes: int, seed: int | None) -> np.ndarray:
     return order.astype(np.int64)
 
 
-def _even(count: int, parts: int, num_classes: int) -> list[int]:
+def _even(count: int, parts: int, num_classes: int, num_initial: int) -> list[int]:
+    """Deals `count` of the classes out to phases, of which `num_initial` are not counted by N."""
     if count % parts:
-        fitting = [n for n in range(1, count + 1) if count % n == 0]
+        fitting = [n - num_initial for n in range(1, count + 1) if count % n == 0]
         raise checks.UsageError(
-            f"{count} of the {num_classes} classes cannot be dealt evenly to {parts} phases. Numbers of phases that "
-            f"divide them: {', '.join(map(str, fitting))} (see Protocol.num_phases and Protocol.initial_share)."
+            f"{count} of the {num_classes} classes cannot be dealt evenly to {parts} phases. Values of "
+            f"Protocol.num_phases that divide them: {', '.join(map(str, fitting))} (see also Protocol.initial_share)."
         )
     return [count // parts] * parts

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks, tracking
+from mnemonics_tf.data.holding_out import hold_out
 from mnemonics_tf.data.listing import NUM_SHOWN, Listing, listed, root_of, scan
 from mnemonics_tf.data.sources import centre_square
 from mnemonics_tf.types import Dataset, LabelledImages
@@ -66,8 +67,11 @@ def folder(
     checks.check_bool(**{"folder.horizontal_flip": horizontal_flip})
     root = root_of(path)
     class_names, listings = scan(root)
-    parts = _read_all(root, listings, class_names, image_size)
-    train, test = parts if len(parts) == 2 else _split(parts[0], test_share, split_seed)
+    parts: Sequence[LabelledImages] = _read_all(root, listings, class_names, image_size)
+    if len(parts) == 1:
+        share = functools.partial(num_held_out, test_share=test_share)
+        parts = hold_out(parts[0], share, np.random.default_rng(split_seed))
+    train, test = parts
     return Dataset(os.path.basename(root), train, test, class_names, horizontal_flip, crop_padding)
 
 
@@ -268,13 +272,3 @@ def _bmp_palette(data: bytes) -> np.ndarray | None:
 def num_held_out(size: int, test_share: float) -> int:
     """How many of a class's `size` images, of which there are at least 2, are held out for testing."""
     return min(max(round(size * test_share), 1), size - 1)
-
-
-def _split(data: LabelledImages, test_share: float, seed: int) -> tuple[LabelledImages, LabelledImages]:
-    """Training and test images: of every class the share, but at least one image for each."""
-    is_test = np.zeros(len(data), bool)
-    generator = np.random.default_rng(seed)
-    for class_id, size in enumerate(np.bincount(data.labels)):
-        members = generator.permutation(np.flatnonzero(data.labels == class_id))
-        is_test[members[: num_held_out(size, test_share)]] = True
-    return data.take(~is_test), data.take(is_test)

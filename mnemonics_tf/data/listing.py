@@ -87,10 +87,10 @@ def _subfolders(parent: str) -> list[str]:
         with os.scandir(parent) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise _cannot_belisted(error) from error
+        raise _cannot_be_listed(error) from error
 
 
-def _cannot_belisted(error: OSError) -> checks.UsageError:
+def _cannot_be_listed(error: OSError) -> checks.UsageError:
     return checks.UsageError(
         f"folder.path: {error.filename!r} cannot be listed ({error.strerror}). Make it readable for this user."
     )
@@ -148,7 +148,7 @@ def _image_files(top: str) -> Iterator[str]:
     """Files at any depth below `top` whose name ends as an image's does. Links to folders are followed."""
 
     def refuse(error: OSError) -> None:
-        raise _cannot_belisted(error)
+        raise _cannot_be_listed(error)
 
     visited = set()
     for parent, folders, names in os.walk(top, onerror=refuse, followlinks=True):

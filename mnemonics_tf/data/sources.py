@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from mnemonics_tf import checks, tracking
 from mnemonics_tf.data.class_order import index_of_id
+from mnemonics_tf.data.holding_out import hold_out
 from mnemonics_tf.types import Dataset, LabelledImages, PixelRange
 
 # Per-channel statistics of the training images, as the published results use them, by the name of TFDS.
@@ -35,17 +36,12 @@ def digits(test_share: float = 0.25, split_seed: int = 0) -> Dataset:
     checks.check_non_negative_integer(**{"digits.split_seed": split_seed})
     raw = load_digits()
     images = np.rint(raw.images[..., None] * (255 / 16)).astype(np.uint8)  # published as 0..16
-    labels = raw.target.astype(np.int64)
-    is_test = np.zeros(len(labels), bool)
-    generator = np.random.default_rng(split_seed)
-    for class_id in range(10):
-        members = generator.permutation(np.flatnonzero(labels == class_id))
-        is_test[members[: round(len(members) * test_share)]] = True
-    everything = LabelledImages(images, labels)
+    everything = LabelledImages(images, raw.target.astype(np.int64))
+    train, test = hold_out(everything, lambda size: round(size * test_share), np.random.default_rng(split_seed))
     return Dataset(
         name="digits",
-        train=everything.take(~is_test),
-        test=everything.take(is_test),
+        train=train,
+        test=test,
         class_names=tuple(str(class_id) for class_id in range(10)),
         horizontal_flip=False,
         crop_padding=1,
@@ -103,9 +99,7 @@ def tfds_source(
 def _check_draw(num_classes_drawn: int | None, draw_seed: int) -> None:
     if num_classes_drawn is not None:
         checks.check_positive_integer(**{"tfds.num_classes_drawn": num_classes_drawn})
-    checks.check_non_negative_integer(**{"tfds.draw_seed": draw_seed})
-    if draw_seed >= 2**32:
-        raise checks.UsageError(f"tfds.draw_seed = {draw_seed}: expected a number below 2^32.")
+    checks.check_legacy_seed(**{"tfds.draw_seed": draw_seed})
 
 
 def _drawn(names: list[str], count: int, seed: int) -> np.ndarray:

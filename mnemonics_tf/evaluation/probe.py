@@ -12,10 +12,9 @@ from collections.abc import Callable
 
 import gin
 import numpy as np
-import tensorflow as tf
 from scipy import special
 
-from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf import checks, runtime
 from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
@@ -138,11 +137,7 @@ def probe_from_scratch(
         runtime.seed_initial_weights(runtime.stage_seed(seed, stage))
         with trainer.strategy.scope():
             model = factory.build(0, len(classes))
-
-        def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-            logits = model(images, training=True).logits
-            return {"cross_entropy": runtime.global_mean(losses.cross_entropy(logits, labels))}
-
+        batch_losses = cross_entropy_of(model, training=True)
         trainer.fit(model, batch_losses, exemplars, settings.training, stage, runtime.stage_seed(seed, stage))
         return _score(Predictor(model, trainer.pixel_range, trainer.tracker), held_out, stage)
 

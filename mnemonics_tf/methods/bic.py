@@ -11,6 +11,7 @@ import tensorflow as tf
 from scipy import optimize, special
 
 from mnemonics_tf import checks
+from mnemonics_tf.data.holding_out import hold_out
 from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.methods.distilling import classify_and_distil, share_of_old_classes
 from mnemonics_tf.models.classifier import Classifier, Outputs
@@ -67,8 +68,8 @@ class BiC(Method):
             return super().training_data(phase, exemplars, generator)
         smallest = np.bincount(exemplars.labels).min()
         count = max(1, int(smallest * self.held_out_share))
-        old, held_out_old = _hold_out(exemplars, count, generator)
-        new, held_out_new = _hold_out(phase.train, count, generator)
+        old, held_out_old = hold_out(exemplars, lambda _: count, generator)
+        new, held_out_new = hold_out(phase.train, lambda _: count, generator)
         return new.join(old), held_out_new.join(held_out_old)
 
     def complete(
@@ -114,13 +115,3 @@ def fit_correction(logits: np.ndarray, labels: np.ndarray, num_old_classes: int,
     start, options = np.array([1.0, 0.0]), {"gtol": 1e-8}
     gain, offset = optimize.minimize(objective, start, jac=True, method="BFGS", options=options).x
     return float(gain), float(offset)
-
-
-def _hold_out(
-    data: LabelledImages, count: int, generator: np.random.Generator
-) -> tuple[LabelledImages, LabelledImages]:
-    """Splits `count` random images of each class off: the rest, and those."""
-    held_out = np.zeros(len(data), bool)
-    for label in np.unique(data.labels):
-        held_out[generator.permutation(np.flatnonzero(data.labels == label))[:count]] = True
-    return data.take(~held_out), data.take(held_out)

@@ -135,11 +135,11 @@ class Head(keras.layers.Layer):
 class _ScaledHead(Head):
     """Heads whose logits are scores times a learned eta."""
 
+    _columns_per_class = 1
+
     def _add_weights(self, width: int) -> None:
         self._add_by_class("kernel", (width,), self._columns_per_class, lambda: _uniform(width))
         self._eta = self.add_weight(name="eta", shape=(), initializer="ones")
-
-    _columns_per_class = 1
 
     @property
     def eta(self) -> tf.Tensor:

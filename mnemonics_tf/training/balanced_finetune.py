@@ -55,11 +55,11 @@ class BalancedFinetune(SGDSettings):
         return self.enabled and (phase > 0 or self.initial_phase)
 
 
-def cross_entropy_of(model: Classifier) -> BatchLosses:
-    """Cross-entropy alone, with frozen batch norm, as in the temporary model."""
+def cross_entropy_of(model: Classifier, training: bool = False) -> BatchLosses:
+    """Cross-entropy alone; with frozen batch norm, as in the temporary model, unless it is to be trained too."""
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = model(images, training=False).logits
+        logits = model(images, training=training).logits
         return {"cross_entropy": runtime.global_mean(losses.cross_entropy(logits, labels))}
 
     return batch_losses
