@@ -2,10 +2,13 @@
 
     <output_dir>/
       config.gin        the resolved configuration
+      data.json         class names and order, statistics of pixels
       results.json      all phases so far
+      skipped.json      images that could not be read, with the reason; only if there are any
       phases/000/       checkpoint/model.weights.h5  exemplars.npz  metrics.json  saved_model/  COMPLETE
       tensorboard/
       .lock             keeps a second process out
+      scratch-*         exemplars of a streamed data set while a phase runs
 
 A phase is written beside its place and moved there when all its files are on disk, so a killed run never leaves half a
 phase. `COMPLETE` holds a checksum of each file.
@@ -20,6 +23,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +33,7 @@ from mnemonics_tf import checks
 _CONFIG = "config.gin"
 _LOCK = ".lock"
 _MARK = "COMPLETE"
+_SCRATCH = "scratch-"
 
 
 class RunDirectory:
@@ -42,12 +47,18 @@ class RunDirectory:
         self.path = os.path.abspath(os.path.expanduser(path))
         self._config = os.path.join(self.path, _CONFIG)
         self._results = os.path.join(self.path, "results.json")
+        self._data = os.path.join(self.path, "data.json")
         self._holds_lock = False
 
     @property
     def tensorboard_dir(self) -> str:
         """Where TensorBoard's files go."""
         return os.path.join(self.path, "tensorboard")
+
+    @property
+    def skipped_file(self) -> str:
+        """Where images that could not be read are listed, if there were any."""
+        return os.path.join(self.path, "skipped.json")
 
     @property
     def results_file(self) -> str:
@@ -95,6 +106,79 @@ class RunDirectory:
                 f"--output_dir = {self.path}: cannot be used ({getattr(error, 'strerror', None) or error}). "
                 "Name a folder you can write to."
             ) from error
+
+    def check_shared(self, config: str) -> None:
+        """Makes sure that a worker which writes nothing sees the folder that the first worker has opened.
+
+        Raises:
+          UsageError: it does not, or is configured otherwise.
+        """
+        if not os.path.isfile(self._config):
+            raise checks.UsageError(
+                f"--output_dir = {self.path}: the first worker has opened a run there, which this one does not see. "
+                "Name a folder that all workers share."
+            )
+        self._check_same_config(config)
+
+    def read_data(self, classes: dict[str, Any]) -> dict[str, Any] | None:
+        """What was noted of the data set when the run began; None if nothing is noted yet.
+
+        Args:
+          classes: what must not have changed since, such as names and order of classes.
+
+        Raises:
+          UsageError: it has changed, or the note is damaged.
+        """
+        if not os.path.isfile(self._data):
+            return None
+        try:
+            with open(self._data, encoding="utf-8") as file:
+                noted = json.load(file)
+            changed = [name for name, value in classes.items() if noted[name] != value]
+        except (ValueError, KeyError, TypeError) as error:
+            raise checks.UsageError(
+                f"{self._data} is damaged ({type(error).__name__}). Put back a copy of it, or name another folder."
+            ) from error
+        if changed:
+            raise checks.UsageError(
+                f"--output_dir = {self.path}: the run began with other data: {', '.join(changed)} of {self._data} "
+                "differ from what the data source has now. Put the data back as they were, or name another folder."
+            )
+        return noted
+
+    def write_data(self, data: dict[str, Any]) -> None:
+        """Notes what `read_data` returns."""
+        _write_atomically(self._data, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+    def add_skipped(self, skipped: dict[str, str]) -> None:
+        """Adds images that could not be read to `skipped.json`: where they are, and the reason."""
+        if skipped:
+            _write_atomically(
+                self.skipped_file, json.dumps(self.read_skipped() | skipped, indent=1, ensure_ascii=False)
+            )
+
+    def read_skipped(self) -> dict[str, str]:
+        """All images of the run that could not be read."""
+        if not os.path.isfile(self.skipped_file):
+            return {}
+        with contextlib.suppress(ValueError), open(self.skipped_file, encoding="utf-8") as file:
+            return dict(json.load(file))
+        return {}
+
+    @contextlib.contextmanager
+    def scratch(self, is_chief: bool) -> Iterator[str]:
+        """A folder for what one phase needs on disk; it goes when the phase is over.
+
+        Args:
+          is_chief: whether this process may write here; others take the system's folder for temporary files.
+        """
+        if is_chief:
+            # What a killed process has left behind.
+            for name in os.listdir(self.path):
+                if name.startswith(_SCRATCH):
+                    shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self.path if is_chief else None) as folder:
+            yield folder
 
     def _lock(self) -> None:
         """Holds the folder while this object lives; the system lets go of it even if the process is killed."""

@@ -16,6 +16,10 @@ class DivergedError(UsageError):
     """A loss became NaN or infinite. What earlier phases saved is untouched."""
 
 
+class LostWorkerError(RuntimeError):
+    """Another worker of the run has ended. The command line shows its text alone and exits with 1."""
+
+
 def check_positive(**values: float) -> None:
     """Raises UsageError unless every value is a number above zero."""
     for name, value in values.items():

@@ -20,12 +20,14 @@ from mnemonics_tf.evaluation.probe import Probe
 from mnemonics_tf.exemplars.memory import ExemplarMemory
 from mnemonics_tf.experiment import Experiment
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.runtime import Devices
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.model_level import ModelLevel
 
 # Every name that a configuration can bind, with what it configures. Methods are found by themselves.
 CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "BalancedFinetune": BalancedFinetune,
+    "Devices": Devices,
     "Experiment": Experiment,
     "ExemplarLevel": ExemplarLevel,
     "ExemplarMemory": ExemplarMemory,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import gin
+import numpy as np
 
 from mnemonics_tf import __version__, checks, runtime
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
@@ -28,7 +29,7 @@ from mnemonics_tf.tracking import Tracker
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
-from mnemonics_tf.types import Dataset
+from mnemonics_tf.types import Dataset, PixelRange
 
 SCHEMA_VERSION = 2
 
@@ -121,6 +122,8 @@ class Run:
         self._finetuning = BalancedFinetune()
         self._probe = Probe()
         self._protocol, network = Protocol(), ResNet()
+        # With several workers, nothing may be computed before they have met.
+        self._strategy = runtime.Devices().create_strategy()
         if experiment.deterministic:
             runtime.make_deterministic()
         self._stream = ClassStream(experiment.load_dataset(), self._protocol)
@@ -137,11 +140,17 @@ class Run:
         )
         network.check_image_shape(dataset.image_shape)
         self._budget.check_image_shape(dataset.image_shape)
-        self._strategy = runtime.create_strategy()
+        if self._stream.streamed:
+            self._budget.check_stored()
         self._check_exemplar_level()
         self._config = describe()
         self.directory = RunDirectory(output_dir)
         self._initial_phases_dir = initial_phases_dir
+        if initial_phases_dir and runtime.num_workers(self._strategy) > 1:
+            raise checks.UsageError(
+                "--initial_phases_dir: trained initial phases are shared by runs of one process each, and this run has "
+                f"{runtime.num_workers(self._strategy)} workers. Leave it out."
+            )
 
     @property
     def num_phases(self) -> int:
@@ -159,21 +168,63 @@ class Run:
           DivergedError: a loss became NaN; complete phases stay.
         """
         shared = InitialPhases(self._initial_phases_dir) if self._initial_phases_dir else None
-        self.directory.open(self._config)
-        complete = self.directory.num_complete_phases()
+        with runtime.explaining_lost_workers(self._strategy):
+            return self._run(shared)
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run's files: it works alone, or is the first of several workers."""
+        return runtime.is_chief(self._strategy)
+
+    def _run(self, shared: InitialPhases | None) -> dict[str, Any]:
+        complete = self._open()
         for phase in range(complete):
             self.directory.verify_phase(phase)
         phases = [self.directory.read_metrics(phase) for phase in range(complete)]
         if complete < self.num_phases:
+            self._recall_data()
             runner = self._runner(shared)
             memory = runner.restore(complete - 1) if complete else None
             for index in range(complete, self.num_phases):
                 memory, result = runner.run(index, memory)
                 phases.append(dataclasses.asdict(result))
-                self.directory.write_results(self._results(phases))
-        results = self._results(phases)
-        self.directory.write_results(results)
-        return results
+                self._write(phases)
+        self._write(phases)
+        return self._results(phases)
+
+    def _open(self) -> int:
+        """Opens the folder on all workers. How many phases are complete."""
+        if self.is_chief:
+            self.directory.open(self._config)
+        runtime.barrier(self._strategy)
+        if not self.is_chief:
+            self.directory.check_shared(self._config)
+        complete = self.directory.num_complete_phases()
+        (total,) = runtime.sum_over_workers(self._strategy, [np.array([complete], np.float32)])
+        if total[0] != complete * runtime.num_workers(self._strategy):
+            raise checks.UsageError(
+                f"--output_dir = {self.directory.path}: this worker sees {complete} complete phases there, others see "
+                "another number. Name a folder that all workers share."
+            )
+        return complete
+
+    def _recall_data(self) -> None:
+        """Takes from an earlier process what it has found out about the data, or notes it for later ones."""
+        stream = self._stream
+        classes = {
+            "class_names": list(stream.dataset.class_names),
+            "class_order": stream.class_order.tolist(),
+            "phase_sizes": list(stream.phase_sizes),
+        }
+        noted = self.directory.read_data(classes)
+        if noted is not None:
+            stream.pixel_range = PixelRange(**{name: tuple(values) for name, values in noted["pixel_range"].items()})
+        elif self.is_chief:
+            self.directory.write_data({**classes, "pixel_range": dataclasses.asdict(stream.pixel_range)})
+
+    def _write(self, phases: list[dict[str, Any]]) -> None:
+        if self.is_chief:
+            self.directory.write_results(self._results(phases))
 
     def _check_method(self) -> None:
         budget, sizes = self._budget, self._stream.phase_sizes
@@ -220,8 +271,8 @@ class Run:
         trainer = Trainer(
             self._strategy,
             self._stream.pixel_range,
-            Augmentation(dataset.crop_padding, dataset.horizontal_flip),
-            Tracker(self.directory.tensorboard_dir),
+            Augmentation(dataset.crop_padding, dataset.horizontal_flip, dataset.resized_crop),
+            Tracker(self.directory.tensorboard_dir if self.is_chief else None),
         )
         return PhaseRunner(
             stream=self._stream,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.pixels import to_uint8
 from mnemonics_tf.types import LabelledImages
 
@@ -19,7 +20,8 @@ def exemplar_grid(exemplars: LabelledImages) -> np.ndarray:
     """
     rows = []
     for label in np.unique(exemplars.labels)[:_MAX_CLASSES]:
-        members = to_uint8(exemplars.images[exemplars.labels == label][:_MAX_PER_CLASS])
+        shown = np.flatnonzero(exemplars.labels == label)[:_MAX_PER_CLASS]
+        members = to_uint8(in_memory(exemplars.take(shown)).array)
         framed = np.pad(members, [(0, _MAX_PER_CLASS - len(members)), (0, 1), (0, 1), (0, 0)])
         rows.append(np.concatenate(list(framed), axis=1))
     return np.concatenate(rows)

@@ -25,10 +25,11 @@ import tensorflow as tf
 from mnemonics_tf import checks, runtime, tracking
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
+from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
 from mnemonics_tf.training.sgd import SGDSettings
-from mnemonics_tf.types import LabelledImages
+from mnemonics_tf.types import Images, LabelledImages
 
 # What the training of phase 0 is made of: an edit there makes networks that were trained before it another matter.
 _SOURCES = ("data", "methods", "models", "training", "losses.py", "runtime.py")
@@ -133,7 +134,7 @@ def describe_initial_phase(
     """
     sgd = {field.name: getattr(settings, field.name) for field in dataclasses.fields(SGDSettings)}
     return {
-        "images": [*data.images.shape, _checksum(data.images)],
+        "images": [*data.images.shape, _images_checksum(data.images)],
         "labels": _checksum(data.labels),
         "pixel_range": dataclasses.asdict(trainer.pixel_range),
         "augmentation": dataclasses.asdict(trainer.augmentation),
@@ -147,6 +148,10 @@ def describe_initial_phase(
         "versions": [tf.__version__, keras.__version__],
         "sources": _source_checksum(),
     }
+
+
+def _images_checksum(images: Images) -> str:
+    return images.checksum() if isinstance(images, StoredImages) else _checksum(images)
 
 
 def _checksum(array: np.ndarray) -> str:

@@ -24,7 +24,7 @@ _INITIAL_PHASES_DIR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> int:
     """Parses, runs and prints the result. Returns the exit code."""
-    from mnemonics_tf.checks import UsageError
+    from mnemonics_tf.checks import LostWorkerError, UsageError
 
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.FATAL)
@@ -47,10 +47,19 @@ def main(argv: list[str]) -> int:
         # gin adds to an exception's text where it was raised.
         print(f"mnemonics_tf: {str(error).partition(chr(10) + '  In call to configurable')[0]}", file=sys.stderr)
         return screen.USAGE_ERROR
+    except LostWorkerError as error:
+        if flags.FLAGS["verbosity"].present:
+            raise
+        print(f"mnemonics_tf: {error}", file=sys.stderr)
+        return screen.LOST_WORKER
+    if not run.is_chief:
+        return 0
     directory = run.directory
+    skipped = directory.read_skipped()
     print(
         f"\n{summary.summary(results)}\n\n"
-        f"results      {directory.results_file}\n"
+        + (f"skipped      {len(skipped)} images, listed in {directory.skipped_file}\n" if skipped else "")
+        + f"results      {directory.results_file}\n"
         f"last model   {directory.saved_model_dir(run.num_phases - 1)}\n"
         f"TensorBoard  tensorboard --logdir {shlex.quote(directory.tensorboard_dir)}"
     )

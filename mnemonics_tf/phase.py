@@ -16,6 +16,7 @@ from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.evaluation import classifiers, metrics
 from mnemonics_tf.evaluation.probe import Probe, probe_exemplars
 from mnemonics_tf.exemplars.memory import ExemplarMemory, load_exemplars, save_exemplars
+from mnemonics_tf.exemplars.pixel_file import PixelFile, as_pixels
 from mnemonics_tf.export import export_saved_model
 from mnemonics_tf.images import confusion_image, exemplar_grid
 from mnemonics_tf.initial_phases import InitialPhases, describe_initial_phase
@@ -89,10 +90,16 @@ class PhaseRunner:
         Returns:
           Θ_i with E_{0:i}, and what they reach.
         """
-        phase = self.stream.phase(index, with_old_data=self.method.trains_on_old_data)
         tracker = self.trainer.tracker
         tracker.start_phase(index, self.stream.num_phases)
+        with tracker.stage("check_images"):
+            phase = self._arriving(index)
+        with self.directory.scratch(self.is_chief) as scratch:
+            return self._run_steps(phase, memory, self._waiting_room(scratch))
 
+    def _run_steps(self, phase: Phase, memory: Memory | None, file: PixelFile | None) -> tuple[Memory, PhaseResult]:
+        """The eight steps, in the paper's order."""
+        tracker = self.trainer.tracker
         with tracker.stage("train_model"):
             model, predictor, reused = self._train_model(phase, memory)
         optimiser = ExemplarOptimiser(
@@ -102,6 +109,7 @@ class PhaseRunner:
             tracker,
             self.budget.low_resolution,
             self.trainer.strategy,
+            file,
         )
         with tracker.stage("select_exemplars"):
             new = self._select_exemplars(phase, predictor)
@@ -110,7 +118,7 @@ class PhaseRunner:
         with tracker.stage("adjust_exemplars"):
             old = self._adjust_exemplars(phase, memory, optimiser)
         with tracker.stage("enforce_budget"):
-            exemplars = self._enforce_budget(phase, old, new)
+            exemplars = self._enforce_budget(phase, old, new, file)
         with tracker.stage("probe_exemplars"):
             probed = self._probe_exemplars(phase, model, exemplars)
         with tracker.stage("finetune_balanced"):
@@ -119,7 +127,11 @@ class PhaseRunner:
             predictions = self._predict(phase, predictor, exemplars)
         memory = Memory(model, predictor, exemplars)
         result = self._result(phase, exemplars, predictions, probed, reused)
-        result = self._save(phase, memory, predictions, result)
+        if self.is_chief:
+            result = self._save(phase, memory, predictions, result)
+        runtime.barrier(self.trainer.strategy)
+        if self.stream.streamed:
+            memory = dataclasses.replace(memory, exemplars=self._saved_exemplars(phase.index))
         return memory, result
 
     def restore(self, index: int) -> Memory:
@@ -130,9 +142,32 @@ class PhaseRunner:
             model = self.factory.build(sum(sizes[:index]), sizes[index])
         model.load_weights(os.path.join(folder, "checkpoint", "model.weights.h5"))
         model.train_all()
-        predictor = Predictor(model, self.stream.pixel_range, self.trainer.tracker)
-        exemplars = load_exemplars(os.path.join(folder, "exemplars.npz"), self.stream.class_order)
-        return Memory(model, predictor, exemplars)
+        predictor = self.trainer.predictor(model)
+        return Memory(model, predictor, self._saved_exemplars(index))
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process saves what the workers have computed together."""
+        return runtime.is_chief(self.trainer.strategy)
+
+    def _arriving(self, index: int) -> Phase:
+        """The images of the phase's classes, those that can be read."""
+        phase = self.stream.phase(index, with_old_data=self.method.trains_on_old_data)
+        self.budget.check_readable(phase.train, self.stream.class_names)
+        self.stream.test_data(phase.num_classes)
+        if self.is_chief:
+            self.directory.add_skipped(self.stream.skipped)
+        return phase
+
+    def _waiting_room(self, scratch: str) -> PixelFile | None:
+        """Where exemplars wait until they are saved, if a streamed data set has too many for memory."""
+        if not self.stream.streamed:
+            return None
+        return PixelFile(os.path.join(scratch, "exemplars.pixels"), self.factory.image_shape)
+
+    def _saved_exemplars(self, index: int) -> LabelledImages:
+        path = os.path.join(self.directory.phase_dir(index), "exemplars.npz")
+        return load_exemplars(path, self.stream.class_order, self.stream.streamed)
 
     def _train_model(self, phase: Phase, memory: Memory | None) -> tuple[Classifier, Predictor, bool]:
         """Θ_i, what runs it, and whether it is an earlier run's network."""
@@ -164,7 +199,7 @@ class PhaseRunner:
 
         model, reused = shared.network(description, build, lambda: self._train_own_model(phase, None)[0])
         model.train_all()
-        return model, Predictor(model, self.stream.pixel_range, self.trainer.tracker), reused
+        return model, self.trainer.predictor(model), reused
 
     def _select_exemplars(self, phase: Phase, predictor: Predictor) -> LabelledImages:
         features = None
@@ -189,8 +224,10 @@ class PhaseRunner:
         self._show_exemplars("old", memory.exemplars, adjusted)
         return adjusted
 
-    def _enforce_budget(self, phase: Phase, old: LabelledImages | None, new: LabelledImages) -> LabelledImages:
-        new = self.budget.storable(new)
+    def _enforce_budget(
+        self, phase: Phase, old: LabelledImages | None, new: LabelledImages, file: PixelFile | None
+    ) -> LabelledImages:
+        new = self.budget.storable(new) if file is None else as_pixels(new, file)
         if old is None:
             return new
         kept = self.budget.shrink(old, phase.num_classes, self._generator(phase, "enforce_budget"))

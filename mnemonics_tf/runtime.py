@@ -2,21 +2,191 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import gin
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf import checks
+from mnemonics_tf import checks, cluster
+
+STRATEGIES = ("one_device", "mirrored", "multi_worker")
 
 
-def create_strategy() -> tf.distribute.Strategy:
-    """`MirroredStrategy` over all visible GPUs, or over all logical CPU devices where there is no GPU."""
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-    names = [device.name for device in tf.config.list_logical_devices(kind)]
-    return tf.distribute.MirroredStrategy(names)
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """What a run is computed on.
+
+    Attributes:
+      strategy: `one_device`, `mirrored` (all GPUs of this machine, or all logical CPU devices without any) or
+        `multi_worker` (all devices of all workers that TF_CONFIG or Slurm name). None chooses: `multi_worker` where
+        there are several workers, else `mirrored`, which on one device costs nothing.
+      wait_for_workers: seconds until a worker that does not come is an error.
+      slurm_port: where the first task of each machine listens under Slurm.
+    """
+
+    strategy: str | None = None
+    wait_for_workers: float = 300.0
+    slurm_port: int = 8888
+
+    def __post_init__(self):
+        if self.strategy is not None:
+            checks.check_choice("Devices.strategy", self.strategy, STRATEGIES)
+        checks.check_positive(**{"Devices.wait_for_workers": self.wait_for_workers})
+        checks.check_positive_integer(**{"Devices.slurm_port": self.slurm_port})
+
+    def create_strategy(self) -> tf.distribute.Strategy:
+        """The strategy. With several workers it must come before anything else that TensorFlow computes.
+
+        Raises:
+          UsageError: TF_CONFIG or Slurm's variables cannot be understood, a worker does not come, or several workers
+            are asked for and nothing names them.
+        """
+        workers = cluster.own_cluster(self.slurm_port) if self.strategy in (None, "multi_worker") else None
+        if workers is not None:
+            return _multi_worker(workers, self.wait_for_workers)
+        if self.strategy == "multi_worker":
+            raise checks.UsageError(
+                "Devices.strategy = 'multi_worker': neither TF_CONFIG nor Slurm names several workers. Set TF_CONFIG "
+                "for each of them, start them by srun, or leave the strategy out."
+            )
+        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+        names = [device.name for device in tf.config.list_logical_devices(kind)]
+        return tf.distribute.MirroredStrategy(names[:1] if self.strategy == "one_device" else names)
+
+
+def _multi_worker(workers: cluster.Cluster, wait: float) -> tf.distribute.Strategy:
+    cluster.meet(workers, wait)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(workers.addresses)}),
+        task_type="worker",
+        task_id=workers.index,
+        rpc_layer="grpc",
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+
+def worker_index(strategy: tf.distribute.Strategy) -> int:
+    """Which worker this process is, 0 where it works alone."""
+    return strategy.cluster_resolver.task_id if _has_workers(strategy) else 0
+
+
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """Processes that train together."""
+    return strategy.cluster_resolver.cluster_spec().num_tasks("worker") if _has_workers(strategy) else 1
+
+
+def _has_workers(strategy: tf.distribute.Strategy) -> bool:
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes to disk."""
+    return worker_index(strategy) == 0
+
+
+# What TensorFlow raises in the others when a worker is gone.
+_LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+
+
+@contextlib.contextmanager
+def explaining_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turns what TensorFlow says when another worker has gone into a `LostWorkerError`."""
+    try:
+        yield
+    except _LOST_WORKER as error:
+        if num_workers(strategy) == 1:
+            raise
+        reason = next((line.strip() for line in str(error).splitlines() if "/task:" in line), type(error).__name__)
+        raise checks.LostWorkerError(
+            f"Worker {worker_index(strategy)} stops: another worker has ended or cannot be reached any more "
+            f"({reason}). See that worker's own output for the cause. Start all workers again with the same command: "
+            "complete phases are kept."
+        ) from error
+
+
+def barrier(strategy: tf.distribute.Strategy) -> None:
+    """Returns once all workers have come here."""
+    sum_over_workers(strategy, [np.zeros(1, np.float32)])
+
+
+def sum_over_workers(strategy: tf.distribute.Strategy, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Each array added up over all workers; as it is where one works alone.
+
+    Args:
+      strategy: whose workers.
+      arrays: float32, of the same shape on every worker.
+    """
+    if num_workers(strategy) == 1:
+        return arrays
+
+    @tf.function(autograph=False)
+    def total(value: Any) -> tf.Tensor:
+        return strategy.run(lambda own: sum_over_replicas([own])[0], args=(value,))
+
+    # One of this worker's replicas brings its share, the others nothing.
+    others = strategy.num_replicas_in_sync // num_workers(strategy) - 1
+    return [
+        local_values(strategy, total(_on_own_replicas(strategy, [array, *[np.zeros_like(array)] * others])))[0].numpy()
+        for array in arrays
+    ]
+
+
+def _on_own_replicas(strategy: tf.distribute.Strategy, values: list[np.ndarray]) -> Any:
+    """A value for each replica of this process."""
+    first = share_of(strategy).first
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(values[context.replica_id_in_sync_group - first])
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """The replicas that one process feeds.
+
+    Attributes:
+      num_replicas: of all processes.
+      first: the first of its own.
+      count: number of its own, which follow one another.
+    """
+
+    num_replicas: int = 1
+    first: int = 0
+    count: int = 1
+
+
+ONE_REPLICA = Share()
+
+
+def share_of(strategy: tf.distribute.Strategy) -> Share:
+    """The replicas that this process feeds."""
+    count = strategy.num_replicas_in_sync // num_workers(strategy)
+    return Share(strategy.num_replicas_in_sync, worker_index(strategy) * count, count)
+
+
+def distribute(
+    strategy: tf.distribute.Strategy, make: Callable[[Share], tf.data.Dataset]
+) -> tf.distribute.DistributedDataset:
+    """Feeds each replica with its own elements, prefetched to its device.
+
+    Args:
+      strategy: the replicas.
+      make: returns a dataset whose elements are for this process's replicas in turn.
+    """
+    return strategy.distribute_datasets_from_function(lambda _: make(share_of(strategy)))
+
+
+def local_values(strategy: tf.distribute.Strategy, value: Any) -> list[Any]:
+    """What each replica of this process has in the place of `value`, a tensor or a tuple of tensors."""
+    if isinstance(value, tuple):
+        return list(zip(*(strategy.experimental_local_results(each) for each in value), strict=True))
+    return list(strategy.experimental_local_results(value))
 
 
 def device_kind(strategy: tf.distribute.Strategy) -> str:
@@ -80,7 +250,8 @@ def sum_over_replicas(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return list(tensors)
-    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors)))
+    # Several workers reduce nothing that is not on a device, as the arguments of a function are.
+    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, [tf.identity(tensor) for tensor in tensors]))
 
 
 def split(indices: np.ndarray, strategy: tf.distribute.Strategy) -> list[np.ndarray]:
@@ -96,6 +267,13 @@ def split(indices: np.ndarray, strategy: tf.distribute.Strategy) -> list[np.ndar
             "batch larger."
         )
     return np.array_split(indices, count)
+
+
+def concatenated(strategy: tf.distribute.Strategy, rows: Any) -> tf.Tensor:
+    """The rows that the replicas have, of all workers, one replica after the other. Their numbers may differ."""
+    if num_workers(strategy) > 1:
+        return strategy.gather(rows, axis=0)
+    return tf.concat(strategy.experimental_local_results(rows), axis=0)
 
 
 def on_each_replica(strategy: tf.distribute.Strategy, values: list[tf.Tensor]) -> Any:

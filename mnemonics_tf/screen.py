@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from absl import flags
 
 USAGE_ERROR = 2  # the exit code
+LOST_WORKER = 1  # likewise: the same command goes on, once all workers are started again
 
 
 def parse_flags(program: str, argv: Sequence[str]) -> list[str]:

@@ -14,24 +14,36 @@ from typing import Any
 
 import numpy as np
 
+from mnemonics_tf.stored import StoredImages
+
+Images = np.ndarray | StoredImages
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelledImages:
     """Images with the class index of each.
 
     Attributes:
-      images: `[n, H, W, C]`, uint8 in 0..255, or float32 on the same scale (exemplars stored as floats).
+      images: `[n, H, W, C]`, uint8 in 0..255, or float32 on the same scale (exemplars stored as floats); an array, or
+        rows of files that are read when they are needed.
       labels: `[n]`, int64.
       soft_labels: probabilities of all classes seen when they were learned, `[n, K + M]` float32; None for real images
         and for exemplars without.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     soft_labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def array(self) -> np.ndarray:
+        """The images in memory. Raises ValueError if they are in files: see `data.decoding.in_memory`."""
+        if isinstance(self.images, StoredImages):
+            raise ValueError("These images are in files: expected an array. Decode them first.")
+        return self.images
 
     @property
     def targets(self) -> np.ndarray:
@@ -56,8 +68,16 @@ class LabelledImages:
                 np.pad(each, [(0, 0), (0, width - each.shape[1])]) for each in (self.soft_labels, other.soft_labels)
             ]
             soft = np.concatenate(padded)
-        images, labels = (np.concatenate(pair) for pair in ((self.images, other.images), (self.labels, other.labels)))
-        return LabelledImages(images, labels, soft)
+        labels = np.concatenate([self.labels, other.labels])
+        return LabelledImages(_joined(self.images, other.images), labels, soft)
+
+
+def _joined(first: Images, second: Images) -> Images:
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return np.concatenate([first, second])
+    if isinstance(first, np.ndarray):
+        return StoredImages.of_array(first).joined(second)
+    return first.joined(second)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +95,7 @@ class PixelRange:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A whole data set in memory, with its own class ids as labels.
+    """A whole data set, in memory or in files, with its own class ids as labels.
 
     Attributes:
       name: as reported in results.
@@ -85,6 +105,8 @@ class Dataset:
       horizontal_flip: whether a mirrored image still shows its class (not so for digits).
       crop_padding: pixels of padding before the random crop of training images; 0 for none.
       pixel_range: the published statistics, or None to take them from the classes of phase 0.
+      resized_crop: train on random windows of images, resized, in the place of padding and cropping.
+      in_memory: images in files are decoded once, when their classes arrive, and kept as arrays.
     """
 
     name: str
@@ -94,6 +116,8 @@ class Dataset:
     horizontal_flip: bool
     crop_padding: int
     pixel_range: PixelRange | None = None
+    resized_crop: bool = False
+    in_memory: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

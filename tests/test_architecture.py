@@ -20,10 +20,12 @@ _ROOT = Path(mnemonics_tf.__file__).parent
 
 # A module imports only from what stands before it here, or from its own package.
 _ORDER = (
+    "stored",
     "types",
     "checks",
     "screen",
     "tracking",
+    "cluster",
     "runtime",
     "data",
     "models",

@@ -363,7 +363,7 @@ _DATA = LabelledImages(np.arange(6 * 16, dtype=np.uint8).reshape(6, 4, 4, 1), np
 
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
-    return Trainer(runtime.create_strategy(), PixelRange((0.5,), (0.25,)), Augmentation(1, True), Tracker())
+    return Trainer(runtime.Devices().create_strategy(), PixelRange((0.5,), (0.25,)), Augmentation(1, True), Tracker())
 
 
 def _key(

@@ -89,7 +89,7 @@ def meta_step(
     **switches: str | int | None,
 ) -> None:
     """One gradient with respect to the exemplars a turn."""
-    strategy = runtime.create_strategy()
+    strategy = runtime.Devices().create_strategy()
     exemplars, outer = batch(inputs.EXEMPLARS, seed=0), batch(inputs.OUTER_BATCH, seed=1)
     work = meta_gradient(build(blocks, strategy), strategy, exemplars, outer, inner_steps, **switches)
     start().serve(work, repeats)
@@ -131,7 +131,7 @@ class TurnTracker(Tracker):
 
 def project_training(start: Callable[[], turns.Turns]) -> None:
     """The project's real loop: input pipeline with augmentation, strategy, weight decay, losses read once an epoch."""
-    strategy = runtime.create_strategy()
+    strategy = runtime.Devices().create_strategy()
     count = inputs.TRAINING_STEPS * inputs.TRAINING_BATCH
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (count, inputs.IMAGE_SIZE, inputs.IMAGE_SIZE, 3), dtype=np.uint8)
@@ -194,7 +194,7 @@ def keras_training(start: Callable[[], turns.Turns]) -> None:
 
 def same_numbers(start: Callable[[], turns.Turns], file: str) -> None:
     """Leaves weights, outer losses and meta-gradients in `file`, for the PyTorch side to compute them once more."""
-    strategy = runtime.create_strategy()
+    strategy = runtime.Devices().create_strategy()
     model = build(inputs.RESNET20, strategy)
     generator = np.random.default_rng(2)
     for variable in model.variables:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +16,9 @@ from mnemonics_tf.bilevel.exemplar_variables import ExemplarVariables
 from mnemonics_tf.bilevel.plan import inner_plan
 from mnemonics_tf.bilevel.temporary_model import engine_for
 from mnemonics_tf.data import pipeline, pixels
+from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.exemplars.encoding import decode_exemplars
+from mnemonics_tf.exemplars.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.tracking import Tracker
 from mnemonics_tf.types import LabelledImages, PixelRange
@@ -30,6 +34,7 @@ class ExemplarOptimiser:
       tracker: progress and TensorBoard.
       factor: f of low resolution: each exemplar stands for f * f images.
       strategy: whose replicas share the work; None for one device.
+      file: where optimised exemplars go, rounded to uint8, chunk after chunk; None keeps them in memory as floats.
     """
 
     def __init__(
@@ -40,11 +45,12 @@ class ExemplarOptimiser:
         tracker: Tracker,
         factor: int = 1,
         strategy: tf.distribute.Strategy | None = None,
+        file: PixelFile | None = None,
     ):
         self._engine, self._params = engine_for(model, settings, strategy or tf.distribute.get_strategy())
         self._num_classes = model.num_classes
         self._pixel_range, self._settings, self._tracker = pixel_range, settings, tracker
-        self._factor = factor
+        self._factor, self._file = factor, file
 
     def learn(self, exemplars: LabelledImages, data: LabelledImages, generator: np.random.Generator) -> LabelledImages:
         """Learns new exemplars E_i so that a model trained on them does well on D_i (Eq. 7-9).
@@ -55,9 +61,16 @@ class ExemplarOptimiser:
           generator: of batches.
 
         Returns:
-          The same classes in the same order, float32 on the scale 0..255; with soft labels if they are learned.
+          The same classes in the same order, float32 on the scale 0..255, or uint8 in a file; with soft labels if they
+          are learned.
         """
-        return self._optimise(exemplars, data, self._settings.learning_rate, generator, "learn_exemplars")
+        rate = self._settings.learning_rate
+        result = _Collected(self._file)
+        for members, suffix in self._chunks(exemplars):
+            chunk = in_memory(exemplars.take(members))
+            own = data.of_classes(np.unique(chunk.labels))
+            result.add(members, self._optimise(chunk, own, rate, generator, f"learn_exemplars{suffix}"))
+        return result.exemplars
 
     def adjust(self, exemplars: LabelledImages, generator: np.random.Generator) -> LabelledImages:
         """Adjusts old exemplars: each part of them is optimised on the other parts, in turn (Eq. 10).
@@ -69,11 +82,18 @@ class ExemplarOptimiser:
           generator: of the split and of batches.
 
         Returns:
-          The same classes in the same order, float32 on the scale 0..255; with soft labels if they are learned.
+          The same classes in the same order, float32 on the scale 0..255, or uint8 in a file; with soft labels if they
+          are learned.
 
         Raises:
           ValueError: a class has fewer exemplars than there are parts.
         """
+        result = _Collected(self._file)
+        for members, suffix in self._chunks(exemplars):
+            result.add(members, self._adjust_chunk(in_memory(exemplars.take(members)), generator, suffix))
+        return result.exemplars
+
+    def _adjust_chunk(self, exemplars: LabelledImages, generator: np.random.Generator, suffix: str) -> LabelledImages:
         parts = split_within_classes(exemplars.labels, self._settings.num_parts, generator)
         result = _Merged(exemplars)
         for index, part in enumerate(parts):
@@ -84,32 +104,19 @@ class ExemplarOptimiser:
                 decode_exemplars(present.take(complement), self._factor),
                 self._settings.adjust_learning_rate,
                 generator,
-                f"adjust_exemplars_part{index + 1}",
+                f"adjust_exemplars_part{index + 1}{suffix}",
             )
             result.replace(part, adjusted)
         return result.exemplars
 
-    def _optimise(
-        self,
-        exemplars: LabelledImages,
-        data: LabelledImages,
-        learning_rate: float,
-        generator: np.random.Generator,
-        stage: str,
-    ) -> LabelledImages:
-        """Chunk after chunk of classes, so that only one has image-size variables."""
+    def _chunks(self, exemplars: LabelledImages) -> Iterator[tuple[np.ndarray, str]]:
+        """Positions of each chunk of classes, so that only one has image-size variables, and a suffix for its name."""
         chunks = class_chunks(exemplars.labels, self._settings.classes_per_chunk)
-        result = _Merged(exemplars)
         for index, classes in enumerate(chunks):
-            members = np.flatnonzero(np.isin(exemplars.labels, classes))
-            name = stage if len(chunks) == 1 else f"{stage}_chunk{index + 1}of{len(chunks)}"
-            chunk = exemplars.take(members)
-            result.replace(
-                members, self._optimise_chunk(chunk, data.of_classes(classes), learning_rate, generator, name)
-            )
-        return result.exemplars
+            suffix = "" if len(chunks) == 1 else f"_chunk{index + 1}of{len(chunks)}"
+            yield np.flatnonzero(np.isin(exemplars.labels, classes)), suffix
 
-    def _optimise_chunk(
+    def _optimise(
         self,
         exemplars: LabelledImages,
         data: LabelledImages,
@@ -164,11 +171,11 @@ class _Merged:
     """Exemplars some of which are replaced by optimised ones; images float32 on the scale 0..255."""
 
     def __init__(self, exemplars: LabelledImages):
-        self._images, self._labels = exemplars.images.astype(np.float32), exemplars.labels
+        self._images, self._labels = exemplars.array.astype(np.float32), exemplars.labels
         self._soft = exemplars.soft_labels
 
     def replace(self, positions: np.ndarray, optimised: LabelledImages) -> None:
-        self._images[positions] = optimised.images
+        self._images[positions] = optimised.array
         if optimised.soft_labels is not None:
             width = optimised.soft_labels.shape[1]
             soft = np.eye(width, dtype=np.float32)[self._labels] if self._soft is None else self._soft
@@ -178,6 +185,31 @@ class _Merged:
     @property
     def exemplars(self) -> LabelledImages:
         return LabelledImages(self._images, self._labels, self._soft)
+
+
+class _Collected:
+    """Optimised chunks of exemplars, in memory as they are, or in a file as uint8."""
+
+    def __init__(self, file: PixelFile | None):
+        self._file = file
+        self._positions: list[np.ndarray] = []
+        self._chunks: list[LabelledImages] = []
+
+    def add(self, positions: np.ndarray, optimised: LabelledImages) -> None:
+        """Takes in a chunk; `positions` say where its exemplars stand among all."""
+        if self._file is not None:
+            stored = self._file.append(pixels.to_uint8(optimised.array))
+            optimised = dataclasses.replace(optimised, images=stored)
+        self._positions.append(positions)
+        self._chunks.append(optimised)
+
+    @property
+    def exemplars(self) -> LabelledImages:
+        """All of them, in their order."""
+        if len(self._chunks) == 1:
+            return self._chunks[0]
+        joined = functools.reduce(LabelledImages.join, self._chunks)
+        return joined.take(np.argsort(np.concatenate(self._positions)))
 
 
 def class_chunks(labels: np.ndarray, classes_per_chunk: int | None) -> list[np.ndarray]:
@@ -210,4 +242,4 @@ def _endless_batches(data: LabelledImages, batch_size: int, generator: np.random
     while True:
         order = generator.permutation(len(data))
         for start in range(0, len(data) - batch_size + 1, batch_size):
-            yield data.take(order[start : start + batch_size])
+            yield in_memory(data.take(order[start : start + batch_size]))

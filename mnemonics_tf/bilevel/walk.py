@@ -106,7 +106,7 @@ class Walk:
 
     def _joined(self, rows: Any) -> tf.Tensor | None:
         """The rows of all replicas: they have consecutive parts of the batch."""
-        return None if rows is None else tf.concat(self._strategy.experimental_local_results(rows), axis=0)
+        return None if rows is None else runtime.concatenated(self._strategy, rows)
 
     def _one(self, value: Any) -> tf.Tensor | None:
         """The value of a tensor that is the same on all replicas."""

@@ -187,12 +187,12 @@ def _look_through(listing: Listing, num_classes: int, totals: Totals) -> tuple[n
 
 def _inspector(image_size: int) -> Callable[[bytes], Traits]:
     """A function of a file's content that decodes and resizes as a run does, and returns what it saw."""
-    from mnemonics_tf.data import folder
+    from mnemonics_tf.data import decoding
 
-    resize = folder.resizer(image_size)
+    resize = decoding.resizer(image_size)
 
     def inspect(data: bytes) -> Traits:
-        image = folder.pixels(data)
+        image = decoding.pixels(data)
         square = resize(image).numpy()
         height, width = image.shape[:2]
         return Traits(height, width, bool((square == square[..., :1]).all()), has_alpha(data))

@@ -31,7 +31,7 @@ class Listing:
 
     Attributes:
       root: the split's folder.
-      files: paths below `root`, class after class, sorted within each, `[n]`.
+      files: their paths, class after class, sorted within each, `[n]`.
       labels: class id of each file, `[n]` int64.
     """
 
@@ -49,7 +49,8 @@ def scan(root: str) -> tuple[tuple[str, ...], list[Listing]]:
     """Class names, sorted, and the listings of training and test images; one listing where they are not apart.
 
     Raises:
-      UsageError: the folders are not laid out as `folder` says, or a class has no image file.
+      UsageError: the folders are not laid out as `folder` says, or a class has no image file, or only one where
+        training and test images are not apart.
     """
     if not os.path.isdir(root):
         found = "that is a file" if os.path.isfile(root) else "there is no such folder"
@@ -58,7 +59,10 @@ def scan(root: str) -> tuple[tuple[str, ...], list[Listing]]:
     names = [_class_names(split) for split in splits]
     if len(splits) == 2 and names[0] != names[1]:
         _refuse_different_classes(splits, names)
-    return tuple(names[0]), [_listing(split, names[0]) for split in splits]
+    listings = [_listing(split, names[0]) for split in splits]
+    if len(listings) == 1:
+        _refuse_single_images(listings[0], names[0])
+    return tuple(names[0]), listings
 
 
 def _split_folders(root: str) -> list[str]:
@@ -133,7 +137,7 @@ def _listing(split: str, class_names: Sequence[str]) -> Listing:
     sizes = []
     for name in class_names:
         found = sorted(_image_files(os.path.join(split, name)))
-        files += [os.path.relpath(file, split) for file in found]
+        files += found
         sizes.append(len(found))
     empty = [name for name, size in zip(class_names, sizes, strict=True) if not size]
     if empty:
@@ -142,6 +146,15 @@ def _listing(split: str, class_names: Sequence[str]) -> Listing:
             "class's folder. Add images or remove the folder."
         )
     return Listing(split, tuple(files), np.repeat(np.arange(len(class_names), dtype=np.int64), sizes))
+
+
+def _refuse_single_images(listing: Listing, class_names: Sequence[str]) -> None:
+    single = [name for name, size in zip(class_names, np.bincount(listing.labels).tolist(), strict=True) if size < 2]
+    if single:
+        raise checks.UsageError(
+            f"folder.path = {listing.root!r}: {listed(single)} with one image only: expected at least 2 in a class, to "
+            "train on and to test on. Add images or remove the class."
+        )
 
 
 def _image_files(top: str) -> Iterator[str]:

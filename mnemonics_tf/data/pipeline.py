@@ -1,16 +1,37 @@
 """Input pipelines: shuffling, augmentation and batching in tf.data, by stateless seeds.
 
-Every random choice is a function of (seed, position in the stage), so a phase that is run again sees the same batches.
+Every random choice is a function of (seed, position in the stage), so a phase that is run again sees the same batches,
+and any number of replicas sees the same images in the same global batch. Of images in files, only positions are
+shuffled and each batch is read when its turn comes: memory holds a few batches, and the order is a true permutation.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from mnemonics_tf import checks
+from mnemonics_tf.data import decoding
+from mnemonics_tf.runtime import ONE_REPLICA, Share
+from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.types import LabelledImages
+
+
+class Draws(NamedTuple):
+    """Random choices for each image of a batch.
+
+    Attributes:
+      offsets: rows and columns by which a crop of the padded image is shifted, `[B, 2]` int32.
+      mirrored: `[B]` bool.
+      windows: seeds of random windows, `[B, 2]` int64.
+    """
+
+    offsets: tf.Tensor
+    mirrored: tf.Tensor
+    windows: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,31 +41,48 @@ class Augmentation:
     Attributes:
       crop_padding: zero pixels added on each side before a random crop of the original size; 0 for none.
       horizontal_flip: mirror with probability 1/2.
+      resized_crop: train on a random window of each image, resized to the image's size, as is usual for ImageNet.
     """
 
     crop_padding: int = 0
     horizontal_flip: bool = False
+    resized_crop: bool = False
 
-    def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Augments a batch `[B, H, W, C]`; each image by a draw of its own.
+    def draw(self, count: tf.Tensor | int, seed: tf.Tensor) -> Draws:
+        """Random choices for `count` images, by `seed`, `[2]` int."""
+        offsets = tf.random.stateless_uniform([2, count, 1], seed, 0, 2 * self.crop_padding + 1, tf.int32)
+        mirrored = tf.random.stateless_uniform([count, 1, 1, 1], seed + 1) < 0.5
+        windows = tf.random.stateless_uniform([count, 2], seed + 2, None, None, tf.int64)
+        return Draws(tf.transpose(offsets[..., 0]), tf.reshape(mirrored, [count]), windows)
 
-        Args:
-          images: any dtype.
-          seed: `[2]` int, for the stateless generator.
-        """
-        count = tf.shape(images)[0]
+    def __call__(self, images: tf.Tensor, draws: Draws) -> tf.Tensor:
+        """Augments a batch `[B, H, W, C]` of any dtype; each image by a draw of its own."""
+        if self.resized_crop:
+            spec = tf.TensorSpec(images.shape[1:], images.dtype)
+            images = tf.map_fn(lambda pair: decoding.cut_out(*pair), (images, draws.windows), fn_output_signature=spec)
+        return self.shifted_and_mirrored(images, draws)
+
+    def shifted_and_mirrored(self, images: tf.Tensor, draws: Draws) -> tf.Tensor:
+        """The rest of the augmentation of images of which windows have been cut out already."""
         if self.crop_padding:
             height, width = images.shape[1], images.shape[2]
             pad = self.crop_padding
             padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-            offsets = tf.random.stateless_uniform([2, count, 1], seed, 0, 2 * pad + 1, tf.int32)
-            rows = offsets[0] + tf.range(height)
-            columns = offsets[1] + tf.range(width)
+            rows = draws.offsets[:, :1] + tf.range(height)
+            columns = draws.offsets[:, 1:] + tf.range(width)
             images = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
         if self.horizontal_flip:
-            mirrored = tf.random.stateless_uniform([count, 1, 1, 1], seed + 1) < 0.5
-            images = tf.where(mirrored, tf.reverse(images, axis=[2]), images)
+            images = tf.where(draws.mirrored[:, None, None, None], tf.reverse(images, axis=[2]), images)
         return images
+
+    def of_rows(self, images: StoredImages, rows: tf.Tensor, draws: Draws) -> tf.Tensor:
+        """Reads, decodes and augments some rows, `[b]`: `[b, H, W, C]` uint8."""
+        if self.resized_crop:
+            decode = functools.partial(decoding.decode_window, image_shape=images.image_shape)
+            squares = decoding.decode_rows(images, rows, decode, decoding.cut_out, draws.windows)
+        else:
+            squares = _centres(images, rows)
+        return self.shifted_and_mirrored(squares, draws)
 
 
 def training_batches(
@@ -53,45 +91,75 @@ def training_batches(
     epochs: int,
     seed: int,
     augmentation: Augmentation,
-    num_replicas: int = 1,
+    share: Share = ONE_REPLICA,
 ) -> tf.data.Dataset:
     """Batches of all epochs, one after the other; each epoch in an order of its own, its last batch perhaps smaller.
 
     Args:
       data: images uint8 (or float32 exemplars on the same scale).
-      batch_size: B.
+      batch_size: B, over all replicas.
       epochs: passes over the data.
       seed: of this stage.
       augmentation: applied to each batch.
-      num_replicas: among which each batch will be split.
+      share: whose parts of each batch are wanted.
 
     Returns:
-      A dataset of `(images [B, H, W, C] of the data's dtype, labels [B] int64)`, or soft labels `[B, K + M]` float32
-      where the data has them.
+      A dataset of `(images [b, H, W, C] of the data's dtype, labels [b] int64)`, or soft labels `[b, K + M]` float32
+      where the data has them: for each batch one element a replica of the share, with consecutive parts.
     """
     count = len(data)
-    used = images_per_epoch(count, batch_size, num_replicas)
-    images, labels = tf.constant(data.images), tf.constant(data.targets)
+    used = images_per_epoch(count, batch_size, share.num_replicas)
 
     def epoch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), epoch_seed)
         return tf.data.Dataset.from_tensor_slices(order[:used]).batch(batch_size)
 
-    def load(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # Two draws a batch (crop and mirror) want seeds that no other batch uses.
-        stage_seed = tf.stack([tf.constant(seed, tf.int64), 2 * step])
-        return augmentation(tf.gather(images, indices), stage_seed), tf.gather(labels, indices)
+    with tf.device("/CPU:0"):  # whole data sets do not belong on a GPU
+        labels = tf.constant(data.targets)
+        pixels = None if isinstance(data.images, StoredImages) else tf.constant(data.images)
 
-    dataset = tf.data.Dataset.range(epochs).flat_map(epoch_indices).enumerate()
-    return dataset.map(load, num_parallel_calls=1).prefetch(2)
+    def load(step: tf.Tensor, indices: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        part = _part(tf.size(indices), replica, share)
+        # Several draws a batch want seeds that no other batch uses.
+        draws = augmentation.draw(tf.size(indices), tf.stack([tf.constant(seed, tf.int64), 2 * step]))
+        own, draws = tf.gather(indices, part), Draws(*(tf.gather(drawn, part) for drawn in draws))
+        if isinstance(data.images, StoredImages):
+            return augmentation.of_rows(data.images, own, draws), tf.gather(labels, own)
+        return augmentation(tf.gather(pixels, own), draws), tf.gather(labels, own)
+
+    batches = tf.data.Dataset.range(epochs).flat_map(epoch_indices).enumerate()
+    return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)
+
+
+def _for_replicas(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
+    """Each batch `(step, indices)` once for every replica of the share, whose number is added."""
+    replicas = tf.data.Dataset.range(share.first, share.first + share.count)
+    return batches.flat_map(lambda step, indices: replicas.map(lambda replica: (step, indices, replica)))
+
+
+def _part(size: tf.Tensor, replica: tf.Tensor, share: Share) -> tf.Tensor:
+    """Positions of a replica's part of a batch: `ceil(size / replicas)`, or what is left."""
+    each = -(-size // share.num_replicas)
+    start = tf.cast(replica, tf.int32) * each
+    return tf.range(start, tf.minimum(start + each, size))
+
+
+def _parallel_calls(data: LabelledImages) -> int:
+    """Batches that are made at once: gathering rows is quick, decoding takes all cores."""
+    return tf.data.AUTOTUNE if isinstance(data.images, StoredImages) else 1
+
+
+def _centres(images: StoredImages, rows: tf.Tensor) -> tf.Tensor:
+    decode = functools.partial(decoding.decode_centre, image_shape=images.image_shape, resized_side=images.resized_side)
+    seeds = tf.zeros([tf.size(rows), 2], tf.int64)  # nothing is random
+    return decoding.decode_rows(images, rows, lambda content, _: decode(content), lambda image, _: image, seeds)
 
 
 def images_per_epoch(count: int, batch_size: int, num_replicas: int) -> int:
     """Images that an epoch uses of `count`: all, or all but a last batch that would leave a replica without any.
 
-    tf.distribute gives each replica ceil(rest / replicas) images of the last batch until none is left; batch norm
-    cannot do with none.
+    Each replica gets ceil(rest / replicas) images of the last batch until none is left; batch norm cannot do with none.
 
     Raises:
       UsageError: not even one batch can be split among the replicas.
@@ -111,6 +179,31 @@ def num_batches(count: int, batch_size: int) -> int:
     return -(-count // batch_size)
 
 
-def evaluation_batches(data: LabelledImages, batch_size: int) -> tf.data.Dataset:
-    """Batches of images alone, in their order, without augmentation: `[B, H, W, C]` of the data's dtype."""
-    return tf.data.Dataset.from_tensor_slices(data.images).batch(batch_size).prefetch(2)
+def evaluation_batches(
+    data: LabelledImages, batch_size: int, share: Share = ONE_REPLICA, mirrored: bool = False
+) -> tf.data.Dataset:
+    """Batches of images alone, in their order, without augmentation.
+
+    Args:
+      data: images.
+      batch_size: B, over all replicas.
+      share: whose parts of each batch are wanted.
+      mirrored: mirror every image.
+
+    Returns:
+      A dataset of `[b, H, W, C]` of the data's dtype: for each batch one element a replica of the share, with
+      consecutive parts of `ceil(B / replicas)` images. Where the images do not last for that, the last one is repeated.
+    """
+    with tf.device("/CPU:0"):
+        pixels = None if isinstance(data.images, StoredImages) else tf.constant(data.images)
+
+    def load(step: tf.Tensor, indices: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
+        size = tf.size(indices)
+        each = -(-size // share.num_replicas)
+        part = tf.minimum(tf.cast(replica, tf.int32) * each + tf.range(each), size - 1)
+        own = tf.gather(indices, part)
+        images = _centres(data.images, own) if isinstance(data.images, StoredImages) else tf.gather(pixels, own)
+        return tf.reverse(images, axis=[2]) if mirrored else images
+
+    batches = tf.data.Dataset.range(len(data)).batch(batch_size).enumerate()
+    return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from mnemonics_tf import checks, tracking
 from mnemonics_tf.data.class_order import index_of_id
+from mnemonics_tf.data.decoding import centre_square
 from mnemonics_tf.data.holding_out import hold_out
 from mnemonics_tf.types import Dataset, LabelledImages, PixelRange
 
@@ -222,18 +223,3 @@ def _joined(batches: list[np.ndarray]) -> np.ndarray:
         joined[end - len(batch) : end] = batch
         end -= len(batch)
     return joined
-
-
-def centre_square(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Shorter side to `size` (antialiased), then the centre square: `[h, w, C]` to `[size, size, C]`, uint8."""
-    # Of a long strip only the middle shows. Scaled as a whole, it could take gigabytes.
-    extent = tf.shape(image)[:2]
-    used = tf.minimum(extent, 4 * tf.reduce_min(extent))
-    start = (extent - used) // 2
-    image = image[start[0] : start[0] + used[0], start[1] : start[1] + used[1]]
-    height, width = tf.unstack(tf.cast(used, tf.float32))
-    ratio = size / tf.minimum(height, width)
-    target = tf.maximum(tf.cast(tf.round(tf.stack([height, width]) * ratio), tf.int32), size)
-    resized = tf.image.resize(image, target, antialias=True)
-    cropped = tf.image.resize_with_crop_or_pad(resized, size, size)
-    return tf.cast(tf.clip_by_value(tf.round(cropped), 0, 255), tf.uint8)

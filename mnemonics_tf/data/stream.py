@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.class_order import Protocol, index_of_id
+from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
+from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.types import ClassGroups, Dataset, LabelledImages, Phase, PixelRange
 
 
 class ClassStream:
     """Deals a data set out to phases and renames its classes to their place in the class order.
+
+    Images in files are looked through when their classes arrive, and no others are opened: what cannot be read is left
+    out and noted, what can is kept as an array if the data set says so.
 
     Args:
       dataset: with the data set's own class ids.
@@ -19,8 +26,7 @@ class ClassStream:
     Attributes:
       class_order: class ids by index, `[num_classes]`; classes that the protocol leaves out are not in it.
       phase_sizes: number of new classes in each phase.
-      pixel_range: the data set's, or else the statistics of the training images of phase 0 (never of classes that
-        are yet to come).
+      skipped: images that could not be read so far: where they are, and the reason.
 
     Raises:
       UsageError: the classes cannot be dealt out as the protocol says, or a class has no image.
@@ -37,9 +43,13 @@ class ClassStream:
                 names = ", ".join(dataset.class_names[class_id] for class_id in missing[:5])
                 raise checks.UsageError(f"Data set {dataset.name!r}: no {split} image of {names}.")
         indices = index_of_id(self.class_order, num_classes)
-        self._train = LabelledImages(dataset.train.images, indices[dataset.train.labels])
-        self._test = LabelledImages(dataset.test.images, indices[dataset.test.labels])
-        self.pixel_range = dataset.pixel_range or pixel_statistics(self.phase(0).train.images)
+        self._splits = {
+            "train": LabelledImages(dataset.train.images, indices[dataset.train.labels]),
+            "test": LabelledImages(dataset.test.images, indices[dataset.test.labels]),
+        }
+        self.skipped: dict[str, str] = {}
+        self._arrived: dict[tuple[str, int], LabelledImages] = {}
+        self._pixel_range = dataset.pixel_range
 
     @property
     def num_phases(self) -> int:
@@ -47,35 +57,105 @@ class ClassStream:
         return len(self.phase_sizes)
 
     @property
+    def streamed(self) -> bool:
+        """Whether images stay in files, whatever phase they are needed in."""
+        return isinstance(self._splits["train"].images, StoredImages) and not self.dataset.in_memory
+
+    @property
     def smallest_class(self) -> int:
-        """Number of training images of the class that has fewest."""
-        return int(np.bincount(self._train.labels[self._train.labels >= 0]).min())
+        """Number of training images of the class that has fewest, as far as is known without opening any."""
+        labels = self._splits["train"].labels
+        return int(np.bincount(labels[labels >= 0]).min())
 
     @property
     def class_names(self) -> list[str]:
         """Names by index."""
         return [self.dataset.class_names[class_id] for class_id in self.class_order]
 
+    @property
+    def pixel_range(self) -> PixelRange:
+        """The data set's, or else the statistics of the training images of phase 0, never of classes yet to come."""
+        if self._pixel_range is None:
+            self._pixel_range = self._initial_statistics()
+        return self._pixel_range
+
+    @pixel_range.setter
+    def pixel_range(self, known: PixelRange) -> None:
+        """What an earlier process has found, so that phase 0 need not be read again."""
+        self._pixel_range = known
+
     def phase(self, index: int, with_old_data: bool = False) -> Phase:
-        """What arrives in phase `index`; with the training images of old classes if they are asked for."""
+        """What arrives in phase `index`; with the training images of old classes if they are asked for.
+
+        Raises:
+          UsageError: a class has no image that can be read.
+        """
         groups = ClassGroups(tuple(self.phase_sizes[: index + 1]))
-        old = range(groups.num_old_classes)
-        new = range(groups.num_old_classes, groups.num_classes)
-        old_train = self._train.of_classes(old) if with_old_data else None
-        return Phase(index, groups, self._train.of_classes(new), old_train)
+        old_train = self._old_train(index) if with_old_data else None
+        return Phase(index, groups, self._part("train", index), old_train)
 
     def test_data(self, num_classes: int) -> LabelledImages:
-        """Test images of the first `num_classes` classes, sorted by class so that groups are contiguous."""
-        seen = self._test.of_classes(range(num_classes))
+        """Test images of the first `num_classes` classes, sorted by class so that groups are contiguous.
+
+        Raises:
+          UsageError: a class has no image that can be read.
+        """
+        num_phases = int(np.searchsorted(np.cumsum(self.phase_sizes), num_classes)) + 1
+        seen = functools.reduce(LabelledImages.join, [self._part("test", index) for index in range(num_phases)])
         return seen.take(np.argsort(seen.labels, kind="stable"))
+
+    def _old_train(self, phase: int) -> LabelledImages:
+        if not isinstance(self._splits["train"].images, StoredImages):
+            return self._splits["train"].of_classes(range(sum(self.phase_sizes[:phase])))
+        empty = self._splits["train"].take(np.zeros(0, np.int64))
+        return functools.reduce(LabelledImages.join, [self._part("train", index) for index in range(phase)], empty)
+
+    def _part(self, split: str, phase: int) -> LabelledImages:
+        """Images of the classes that a phase brings, looked through once."""
+        key = (split, phase)
+        if key not in self._arrived:
+            if split == "train" and self.dataset.in_memory:
+                # As arrays, those of all phases might not fit in memory.
+                self._arrived = {kept: part for kept, part in self._arrived.items() if kept[0] != "train"}
+            self._arrived[key] = self._look_through(split, phase)
+        return self._arrived[key]
+
+    def _look_through(self, split: str, phase: int, histogram: np.ndarray | None = None) -> LabelledImages:
+        """What can be read of a part; colours are counted in `histogram`, `[C, 256]`, if it is given."""
+        end = sum(self.phase_sizes[: phase + 1])
+        listed = self._splits[split].of_classes(range(end - self.phase_sizes[phase], end))
+        if not isinstance(listed.images, StoredImages):
+            if histogram is not None:
+                histogram += _histogram(listed.images)
+            return listed
+        title = f"phase {phase}/{self.num_phases - 1} checking {split}"
+        readable, reasons = look_through(listed, title, self.dataset.in_memory, histogram)
+        report_unreadable(listed, reasons, "training" if split == "train" else split)
+        check_enough(listed, reasons, self.class_names, "training" if split == "train" else split)
+        self.skipped |= {listed.images.place(row): reason for row, reason in reasons.items()}
+        return readable
+
+    def _initial_statistics(self) -> PixelRange:
+        histogram = np.zeros((self.dataset.image_shape[2], 256), np.int64)
+        self._arrived["train", 0] = self._look_through("train", 0, histogram)
+        return statistics_of(histogram)
 
 
 def pixel_statistics(images: np.ndarray) -> PixelRange:
     """Mean and standard deviation of each channel of uint8 images `[n, H, W, C]`, on the scale 0..1."""
+    return statistics_of(_histogram(images))
+
+
+def _histogram(images: np.ndarray) -> np.ndarray:
+    """How often each channel has each value, `[C, 256]`."""
+    return np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[-1])])
+
+
+def statistics_of(histogram: np.ndarray) -> PixelRange:
+    """Mean and standard deviation of each channel, on the scale 0..1, from how often it has each value, `[C, 256]`."""
     mean, std = [], []
-    for channel in range(images.shape[-1]):
-        counts = np.bincount(images[..., channel].ravel(), minlength=256)
-        values = np.arange(256) / 255
+    values = np.arange(256) / 255
+    for counts in histogram:
         average = np.average(values, weights=counts)
         mean.append(float(average))
         deviation = float(np.sqrt(np.average((values - average) ** 2, weights=counts)))

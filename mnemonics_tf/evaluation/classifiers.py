@@ -75,9 +75,7 @@ def predict(
     by_classifier = {"cnn": np.argmax(test_logits, axis=1)}
     if not len(exemplars):
         return Predictions(test.labels, by_classifier, None)
-    mirrored = None
-    if horizontal_flip:
-        mirrored = predictor.features(LabelledImages(exemplars.images[:, :, ::-1], exemplars.labels), "evaluate")
+    mirrored = predictor.features(exemplars, "evaluate", mirrored=True) if horizontal_flip else None
     means = nme_means(predictor.features(exemplars, "evaluate"), mirrored, exemplars.labels)
     by_classifier["nme"] = nme_predict(test_features, means)
     return Predictions(test.labels, by_classifier, means)

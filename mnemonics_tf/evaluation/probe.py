@@ -101,7 +101,7 @@ def probe_exemplars(
     """
     with trainer.strategy.scope():
         copy = factory.build(model.head.num_old_classes, model.head.num_new_classes)
-    predictor = Predictor(copy, trainer.pixel_range, trainer.tracker)
+    predictor = trainer.predictor(copy)
     plain = dataclasses.replace(trainer, augmentation=Augmentation())
 
     def finetuned(repeat: int) -> tuple[float, float]:
@@ -139,7 +139,7 @@ def probe_from_scratch(
             model = factory.build(0, len(classes))
         batch_losses = cross_entropy_of(model, training=True)
         trainer.fit(model, batch_losses, exemplars, settings.training, stage, runtime.stage_seed(seed, stage))
-        return _score(Predictor(model, trainer.pixel_range, trainer.tracker), held_out, stage)
+        return _score(trainer.predictor(model), held_out, stage)
 
     return _estimates("scratch", from_scratch, settings.repeats)
 

@@ -55,7 +55,7 @@ def decode_exemplars(exemplars: LabelledImages, factor: int) -> LabelledImages:
     """What networks are trained on: every image of every slot, with the slot's label; uint8 where slots are."""
     if factor == 1:
         return exemplars
-    images = decode(tf.constant(exemplars.images, tf.float32), factor).numpy()
+    images = decode(tf.constant(exemplars.array, tf.float32), factor).numpy()
     images = pixels.to_uint8(images) if exemplars.images.dtype == np.uint8 else images
     repeated = exemplars.take(np.repeat(np.arange(len(exemplars)), factor**2))
     return LabelledImages(images, repeated.labels, repeated.soft_labels)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zipfile
+from collections.abc import Sequence
+from typing import IO
 
 import gin
 import numpy as np
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.class_order import index_of_id
+from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.pixels import to_uint8
 from mnemonics_tf.exemplars.encoding import decode_exemplars, encode
 from mnemonics_tf.exemplars.selection import select_herding, select_random
-from mnemonics_tf.types import LabelledImages
+from mnemonics_tf.stored import StoredImages
+from mnemonics_tf.types import Images, LabelledImages
 
 SELECTIONS = ("herding", "random")
 STRATEGIES = ("mnemonics", *SELECTIONS)
@@ -165,7 +170,9 @@ class ExemplarMemory:
                 chosen = select_random(len(members), count, generator)
             positions.append(members[chosen])
         chosen_images = data.take(np.concatenate(positions))
-        slots = encode(chosen_images.images, self.low_resolution)
+        if self.low_resolution == 1:
+            return chosen_images
+        slots = encode(in_memory(chosen_images).array, self.low_resolution)
         return LabelledImages(slots, chosen_images.labels[:: self.low_resolution**2])
 
     def decoded(self, exemplars: LabelledImages) -> LabelledImages:
@@ -188,32 +195,89 @@ class ExemplarMemory:
 
     def storable(self, exemplars: LabelledImages) -> LabelledImages:
         """The exemplars as they are kept: uint8, unless floats are asked for."""
-        if self.store_floats:
+        if self.store_floats or isinstance(exemplars.images, StoredImages):
             return exemplars
         return dataclasses.replace(exemplars, images=to_uint8(exemplars.images))
 
+    def check_stored(self) -> None:
+        """Raises UsageError for what needs all exemplars in memory, where images stay in files."""
+        wanted = {"store_floats": (self.store_floats, False), "low_resolution": (self.low_resolution, 1)}
+        for name, (value, expected) in wanted.items():
+            if value != expected:
+                raise checks.UsageError(
+                    f"ExemplarMemory.{name} = {value}: exemplars of a data set that is streamed from files are uint8 "
+                    f"images in a file. Set {name} = {expected}, or keep the data set in memory (its in_memory = True)."
+                )
+
+    def check_readable(self, data: LabelledImages, class_names: Sequence[str]) -> None:
+        """Raises UsageError if too few images of a class could be read, `class_names` by class index."""
+        needed = self.per_class if self.total is None else 1
+        needed *= self.low_resolution**2
+        for label, count in zip(*np.unique(data.labels, return_counts=True), strict=True):
+            if self.keeps and count < needed:
+                raise checks.UsageError(
+                    f"Class {class_names[label]!r} has {count} images that can be read, and {needed} are needed for "
+                    "its exemplars. Add images, or lower ExemplarMemory.per_class in a new run."
+                )
+
 
 def save_exemplars(path: str, exemplars: LabelledImages, class_order: np.ndarray) -> None:
-    """Writes an `.npz` that needs no pickle.
+    """Writes an `.npz` that needs no pickle, and no compression, so that single images can be read from it.
 
     `images` uint8 `[n, H, W, C]` and `labels` int64 `[n]` (the data set's own class ids). For exemplars kept as floats
     `float_images` float32 on the scale 0..255. For learned labels `soft_labels` float32 `[n, k]`, whose columns are the
     class ids `soft_label_classes` `[k]`.
     """
-    arrays = {"images": to_uint8(exemplars.images), "labels": class_order[exemplars.labels].astype(np.int64)}
-    if exemplars.images.dtype != np.uint8:
-        arrays["float_images"] = exemplars.images
-    if exemplars.soft_labels is not None:
-        arrays["soft_labels"] = exemplars.soft_labels
-        arrays["soft_label_classes"] = class_order[: exemplars.soft_labels.shape[1]].astype(np.int64)
-    np.savez_compressed(path, **arrays)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as file:
+            _write_images(file, exemplars.images)
+        arrays = {"labels": class_order[exemplars.labels].astype(np.int64)}
+        if exemplars.images.dtype != np.uint8:
+            arrays["float_images"] = exemplars.array
+        if exemplars.soft_labels is not None:
+            arrays["soft_labels"] = exemplars.soft_labels
+            arrays["soft_label_classes"] = class_order[: exemplars.soft_labels.shape[1]].astype(np.int64)
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def load_exemplars(path: str, class_order: np.ndarray) -> LabelledImages:
-    """Reads what `save_exemplars` wrote; labels become class indices again."""
+def _write_images(file: IO[bytes], images: Images) -> None:
+    """An array of uint8, a few images at a time."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(images.shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for row in range(len(images)):
+        file.write(images.content(row) if isinstance(images, StoredImages) else to_uint8(images[row]).tobytes())
+
+
+def load_exemplars(path: str, class_order: np.ndarray, streamed: bool = False) -> LabelledImages:
+    """Reads what `save_exemplars` wrote; labels become class indices again.
+
+    Args:
+      path: of the file.
+      class_order: class ids by index.
+      streamed: leave the images in the file.
+    """
     with np.load(os.fspath(path), allow_pickle=False) as arrays:
-        images = arrays["float_images"] if "float_images" in arrays else arrays["images"]
-        labels = arrays["labels"]
+        labels = index_of_id(class_order, int(class_order.max()) + 1)[arrays["labels"]]
         # Columns are in the order of class indices, as they were in memory.
         soft_labels = arrays.get("soft_labels")
-    return LabelledImages(images, index_of_id(class_order, int(class_order.max()) + 1)[labels], soft_labels)
+        if not streamed:
+            images = arrays["float_images"] if "float_images" in arrays else arrays["images"]
+            return LabelledImages(images, labels, soft_labels)
+    return LabelledImages(_images_in(path), labels, soft_labels)
+
+
+def _images_in(path: str) -> StoredImages:
+    """The rows of `images` in an `.npz`."""
+    with zipfile.ZipFile(path) as archive, archive.open("images.npy") as member:
+        np.lib.format.read_magic(member)
+        shape, _, _ = np.lib.format.read_array_header_1_0(member)
+        header = member.tell()
+        start = archive.getinfo("images.npy").header_offset
+    with open(path, "rb") as file:
+        # A member's name and further fields stand between its header of 30 bytes and its content.
+        file.seek(start + 26)
+        name, further = (int.from_bytes(file.read(2), "little") for _ in range(2))
+    count, height, width, channels = shape
+    return StoredImages.of_pixels(path, start + 30 + name + further + header, count, (height, width, channels))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
 
+from mnemonics_tf import runtime
 from mnemonics_tf.data import pipeline, pixels
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.tracking import Tracker
@@ -20,32 +23,68 @@ class Predictor:
       model: must not change its trained set of weights (which is part of the trace) while this is in use.
       pixel_range: the normalisation of its input.
       tracker: shows progress.
+      strategy: whose replicas share the images; None for the current one.
     """
 
-    def __init__(self, model: Classifier, pixel_range: PixelRange, tracker: Tracker):
+    def __init__(
+        self,
+        model: Classifier,
+        pixel_range: PixelRange,
+        tracker: Tracker,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
         self.model = model
         self.pixel_range = pixel_range
         self._tracker = tracker
-        shape = model.backbone.input_shape[1:]
-
-        @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32)])
-        def predict(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            outputs = model(images, training=False)
-            return outputs.features, outputs.logits
-
-        self._predict = predict
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._functions: dict[str, tf.types.experimental.PolymorphicFunction] = {}
 
     def __call__(self, data: LabelledImages, stage: str) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings `[n, d]` and logits `[n, K + M]` of the images, in their order; `stage` names the progress bar."""
-        features, logits = [], []
-        with self._tracker.progress(stage, len(data), "images") as bar:
-            for images in pipeline.evaluation_batches(data, _BATCH_SIZE):
-                batch_features, batch_logits = self._predict(pixels.normalise(images, self.pixel_range))
-                features.append(batch_features.numpy())
-                logits.append(batch_logits.numpy())
-                bar.update(len(batch_logits))
-        return np.concatenate(features), np.concatenate(logits)
+        count = len(data)
+        features = np.zeros((count, self.model.backbone.output.shape[-1]), np.float32)
+        logits = np.zeros((count, self.model.num_classes), np.float32)
+        for rows, (batch_features, batch_logits) in self._batches(data, stage, mirrored=False):
+            features[rows], logits[rows] = batch_features[: len(rows)], batch_logits[: len(rows)]
+        features, logits = runtime.sum_over_workers(self._strategy, [features, logits])
+        return features, logits
 
-    def features(self, data: LabelledImages, stage: str) -> np.ndarray:
-        """Embeddings `[n, d]`."""
-        return self(data, stage)[0]
+    def features(self, data: LabelledImages, stage: str, mirrored: bool = False) -> np.ndarray:
+        """Embeddings `[n, d]` of the images, or of their mirror images."""
+        features = np.zeros((len(data), self.model.backbone.output.shape[-1]), np.float32)
+        for rows, (batch_features, _) in self._batches(data, stage, mirrored):
+            features[rows] = batch_features[: len(rows)]
+        return runtime.sum_over_workers(self._strategy, [features])[0]
+
+    def _batches(
+        self, data: LabelledImages, stage: str, mirrored: bool
+    ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
+        """Positions of images and what the network says of them, for the replicas of this process."""
+        share = runtime.share_of(self._strategy)
+        batches = runtime.distribute(
+            self._strategy, lambda own: pipeline.evaluation_batches(data, _BATCH_SIZE, own, mirrored)
+        )
+        predict = self._function(batches.element_spec)
+        with self._tracker.progress(stage, len(data), "images") as bar:
+            for step, images in enumerate(batches):
+                start = step * _BATCH_SIZE
+                size = min(_BATCH_SIZE, len(data) - start)
+                each = -(-size // share.num_replicas)
+                results = runtime.local_values(self._strategy, predict(images))
+                for replica, (features, logits) in enumerate(results, share.first):
+                    rows = np.arange(start + replica * each, start + min((replica + 1) * each, size))
+                    yield rows, (features.numpy(), logits.numpy())
+                bar.update(size)
+
+    def _function(self, spec: tf.TypeSpec) -> tf.types.experimental.PolymorphicFunction:
+        """Runs a batch on all replicas: traced once for images of uint8, and once for exemplars kept as floats."""
+
+        def predict(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            outputs = self.model(pixels.normalise(images, self.pixel_range), training=False)
+            return outputs.features, outputs.logits
+
+        if str(spec) not in self._functions:
+            self._functions[str(spec)] = tf.function(
+                lambda images: self._strategy.run(predict, args=(images,)), input_signature=[spec], autograph=False
+            )
+        return self._functions[str(spec)]

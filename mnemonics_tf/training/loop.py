@@ -13,6 +13,7 @@ from mnemonics_tf import checks, runtime
 from mnemonics_tf.data import pipeline, pixels
 from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.tracking import Tracker
 from mnemonics_tf.training.sgd import SGDSettings
 from mnemonics_tf.types import LabelledImages, PixelRange
@@ -37,6 +38,10 @@ class Trainer:
     pixel_range: PixelRange
     augmentation: pipeline.Augmentation
     tracker: Tracker
+
+    def predictor(self, model: Classifier) -> Predictor:
+        """What runs a network of this run, on its devices."""
+        return Predictor(model, self.pixel_range, self.tracker, self.strategy)
 
     def fit(
         self,
@@ -63,8 +68,11 @@ class Trainer:
           DivergedError: a loss is NaN or infinite.
         """
         num_replicas = self.strategy.num_replicas_in_sync
-        batches = self.strategy.experimental_distribute_dataset(
-            pipeline.training_batches(data, settings.batch_size, settings.epochs, seed, self.augmentation, num_replicas)
+        batches = runtime.distribute(
+            self.strategy,
+            lambda share: pipeline.training_batches(
+                data, settings.batch_size, settings.epochs, seed, self.augmentation, share
+            ),
         )
         with self.strategy.scope():
             optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)

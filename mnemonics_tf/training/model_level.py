@@ -97,7 +97,7 @@ def train_model(
     trainer.fit(model, batch_losses, data, settings, "train_model", seed, method.gradient_noise)
     model.fold()
     model.train_all()
-    predictor = Predictor(model, trainer.pixel_range, trainer.tracker)
+    predictor = trainer.predictor(model)
     if previous is not None:
         method.complete(model, predictor, held_out, phase.groups)
     return model, predictor

@@ -50,7 +50,7 @@ _SCRIPT = textwrap.dedent("""
         "head": (head_loss, {"engine": "head", "features": features}),
     }
 
-    strategy = runtime.create_strategy()
+    strategy = runtime.Devices().create_strategy()
     assert strategy.num_replicas_in_sync == 2
     single = tf.distribute.get_strategy()
     arrays = {}

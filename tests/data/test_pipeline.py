@@ -73,9 +73,13 @@ def test_batches_keep_the_dtype_of_the_images(dtype):
     assert images.dtype == dtype
 
 
+def _augmented(augmentation: Augmentation, images: np.ndarray) -> np.ndarray:
+    return augmentation(tf.constant(images), augmentation.draw(len(images), _SEED)).numpy()
+
+
 def test_no_augmentation_leaves_images_alone():
     images = _distinct(4, 5, 3, 2)
-    np.testing.assert_array_equal(Augmentation()(tf.constant(images), _SEED), images)
+    np.testing.assert_array_equal(_augmented(Augmentation(), images), images)
 
 
 def _windows(image: np.ndarray, padding: int) -> dict[bytes, tuple[int, int]]:
@@ -93,7 +97,7 @@ def _windows(image: np.ndarray, padding: int) -> dict[bytes, tuple[int, int]]:
 def test_crops_are_all_the_windows_of_the_padded_image_each_image_with_its_own():
     image = _distinct(1, 5, 4, 3)[0]
     windows = _windows(image, padding=1)
-    crops = Augmentation(crop_padding=1)(tf.constant(np.stack([image] * 300)), _SEED).numpy()
+    crops = _augmented(Augmentation(crop_padding=1), np.stack([image] * 300))
     offsets = [windows[crop.tobytes()] for crop in crops]  # a KeyError is a crop that is no window
     # 9 windows: the chance that 300 draws miss one of them is 9 * (8/9)^300 < 1e-14.
     assert set(offsets) == {(row, column) for row in range(3) for column in range(3)}
@@ -101,7 +105,7 @@ def test_crops_are_all_the_windows_of_the_padded_image_each_image_with_its_own()
 
 def test_mirrored_images_are_reversed_from_left_to_right_in_about_half_of_the_draws():
     images = _distinct(400, 3, 5, 3)
-    augmented = Augmentation(horizontal_flip=True)(tf.constant(images), _SEED).numpy()
+    augmented = _augmented(Augmentation(horizontal_flip=True), images)
     mirrored = np.array([np.array_equal(new, old[:, ::-1]) for new, old in zip(augmented, images, strict=True)])
     kept = np.array([np.array_equal(new, old) for new, old in zip(augmented, images, strict=True)])
     assert (mirrored ^ kept).all()
@@ -115,16 +119,16 @@ def test_crop_and_mirror_are_drawn_independently():
     for key, (row, column, _) in list(windows.items()):
         window = np.frombuffer(key, np.uint8).reshape(4, 4, 1)
         windows[np.ascontiguousarray(window[:, ::-1]).tobytes()] = (row, column, True)
-    crops = Augmentation(1, True)(tf.constant(np.stack([image] * 600)), _SEED).numpy()
+    crops = _augmented(Augmentation(1, True), np.stack([image] * 600))
     # 18 outcomes: the chance that 600 draws miss one of them is 18 * (17/18)^600 < 1e-13.
     assert {windows[crop.tobytes()] for crop in crops} == set(windows.values())
 
 
 def test_augmentation_is_the_same_eagerly_and_inside_tf_data():
-    images = tf.constant(_distinct(8, 6, 6, 3))
+    images = _distinct(8, 6, 6, 3)
     augmentation = Augmentation(2, True)
-    mapped = tf.data.Dataset.from_tensors(images).map(lambda batch: augmentation(batch, _SEED))
-    np.testing.assert_array_equal(next(iter(mapped)), augmentation(images, _SEED))
+    mapped = tf.data.Dataset.from_tensors(images).map(lambda batch: augmentation(batch, augmentation.draw(8, _SEED)))
+    np.testing.assert_array_equal(next(iter(mapped)), _augmented(augmentation, images))
 
 
 @pytest.mark.parametrize(("count", "batch_size", "expected"), [(1, 128, 1), (128, 128, 1), (129, 128, 2), (10, 3, 4)])

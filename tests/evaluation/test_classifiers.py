@@ -78,8 +78,9 @@ class _PixelPredictor:
         self.to_features = generator.normal(size=(int(np.prod(shape)), 4))
         self.to_logits = generator.normal(size=(4, num_classes))
 
-    def features(self, data: LabelledImages, stage: str = "") -> np.ndarray:
-        return data.images.reshape(len(data), -1) / 255 @ self.to_features
+    def features(self, data: LabelledImages, stage: str = "", mirrored: bool = False) -> np.ndarray:
+        images = data.images[:, :, ::-1] if mirrored else data.images
+        return images.reshape(len(data), -1) / 255 @ self.to_features
 
     def __call__(self, data: LabelledImages, stage: str = "") -> tuple[np.ndarray, np.ndarray]:
         return self.features(data), self.features(data) @ self.to_logits

@@ -33,7 +33,7 @@ _GROUPS = ClassGroups((2, 1))
 
 @pytest.fixture(scope="module")
 def strategy():
-    return runtime.create_strategy()
+    return runtime.Devices().create_strategy()
 
 
 @pytest.fixture

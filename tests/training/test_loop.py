@@ -22,7 +22,7 @@ PIXELS = PixelRange((0.0,), (1.0,))
 
 @pytest.fixture(scope="module")
 def strategy():
-    return runtime.create_strategy()
+    return runtime.Devices().create_strategy()
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ class _Recorder(Trainer):
 
 @pytest.fixture(scope="module")
 def strategy():
-    return runtime.create_strategy()
+    return runtime.Devices().create_strategy()
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ _SCRIPT = textwrap.dedent("""
     from mnemonics_tf.training.model_level import ModelLevel
     from mnemonics_tf.types import ClassGroups, LabelledImages, PixelRange
 
-    strategy = runtime.create_strategy()
+    strategy = runtime.Devices().create_strategy()
     assert strategy.num_replicas_in_sync == devices
     factory = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1))
     runtime.seed_initial_weights(0)

@@ -1,0 +1,192 @@
+"""From encoded images to squares of pixels: as they are evaluated, and as random windows to train on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf.stored import StoredImages
+from mnemonics_tf.types import LabelledImages
+
+# Random resized crops, as the published ImageNet results have them: share of the image's area, and width over height.
+_AREA = (0.08, 1.0)
+_ASPECT = (3 / 4, 4 / 3)
+
+
+def pixels(content: bytes) -> tf.Tensor:
+    """Decodes an image by its content, whatever the file is called: `[h, w, 3]` uint8."""
+    # Three channels, always: with any other number, TensorFlow 2.21 overruns its memory on animated WebP.
+    image = tf.io.decode_image(content, channels=3, expand_animations=False)
+    palette = _bmp_palette(content)
+    return image if palette is None else tf.gather(palette, tf.cast(image[..., 0], tf.int32))
+
+
+def _bmp_palette(content: bytes) -> np.ndarray | None:
+    """The colours `[256, 3]` uint8 of a BMP of 8 bits a pixel, which TensorFlow takes for shades of grey; else None."""
+    header_size, bits_per_pixel = (int.from_bytes(content[place : place + 2], "little") for place in (14, 28))
+    if not content.startswith(b"BM") or bits_per_pixel != 8:
+        return None
+    # The palette, as blue, green, red and a byte of nothing, stands between the headers and the pixels.
+    pixels_start = int.from_bytes(content[10:14], "little")
+    stored = np.frombuffer(content[14 + header_size : min(pixels_start, 14 + header_size + 1024)], np.uint8)
+    colours = stored[: len(stored) // 4 * 4].reshape(-1, 4)[:, 2::-1]
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colours)] = colours
+    return palette
+
+
+def centre_square(image: tf.Tensor, size: int, resized_side: int | None = None) -> tf.Tensor:
+    """Shorter side to `resized_side` (antialiased), then the centre square.
+
+    Args:
+      image: `[h, w, C]`.
+      size: of the square, in pixels.
+      resized_side: at least `size`; None for `size`.
+
+    Returns:
+      `[size, size, C]` uint8.
+    """
+    side = resized_side or size
+    # Of a long strip only the middle shows. Scaled as a whole, it could take gigabytes.
+    extent = tf.shape(image)[:2]
+    used = tf.minimum(extent, 4 * tf.reduce_min(extent))
+    start = (extent - used) // 2
+    image = image[start[0] : start[0] + used[0], start[1] : start[1] + used[1]]
+    height, width = tf.unstack(tf.cast(used, tf.float32))
+    ratio = side / tf.minimum(height, width)
+    target = tf.maximum(tf.cast(tf.round(tf.stack([height, width]) * ratio), tf.int32), side)
+    resized = tf.image.resize(image, target, antialias=True)
+    cropped = tf.image.resize_with_crop_or_pad(resized, size, size)
+    return tf.cast(tf.clip_by_value(tf.round(cropped), 0, 255), tf.uint8)
+
+
+@functools.cache  # traced once a size: one image takes milliseconds of Python otherwise
+def resizer(image_size: int, resized_side: int | None = None) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function of an image `[h, w, 3]` uint8 that returns its centre square, `[image_size, image_size, 3]` uint8."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def resize(image: tf.Tensor) -> tf.Tensor:
+        return centre_square(image, image_size, resized_side)
+
+    return resize
+
+
+def random_window(extent: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A random window of an image, of 8 to 100 % of its area and 3:4 to 4:3 wide; the whole image if none fits.
+
+    Args:
+      extent: height, width and more, `[2 or 3]` int32.
+      seed: `[2]` int, for the stateless generator.
+
+    Returns:
+      Top, left, height and width in pixels, `[4]` int32.
+    """
+    shape = tf.stack([extent[0], extent[1], 3])
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape, tf.zeros([1, 0, 4]), seed, 0.0, _ASPECT, _AREA, max_attempts=10, use_image_if_no_bounding_boxes=True
+    )
+    return tf.concat([begin[:2], size[:2]], axis=0)
+
+
+def cut_out(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A random window of an image of pixels, at the image's own size: `[H, W, C]`, of its dtype."""
+    top, left, height, width = tf.unstack(random_window(tf.shape(image), seed))
+    window = tf.image.resize(image[None, top : top + height, left : left + width], image.shape[:2])[0]
+    return tf.cast(tf.round(window), image.dtype) if image.dtype.is_integer else tf.cast(window, image.dtype)
+
+
+def decode_window(content: tf.Tensor, seed: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.Tensor:
+    """A random window of an encoded image, resized (bilinear): `[H, W, 3]` uint8. Of a JPEG nothing else is decoded."""
+
+    def of_jpeg() -> tf.Tensor:
+        window = random_window(tf.image.extract_jpeg_shape(content), seed)
+        return tf.io.decode_and_crop_jpeg(content, window, channels=3, dct_method="INTEGER_FAST")
+
+    def of_others() -> tf.Tensor:
+        image = tf.io.decode_image(content, channels=3, expand_animations=False)
+        top, left, height, width = tf.unstack(random_window(tf.shape(image), seed))
+        return image[top : top + height, left : left + width]
+
+    window = tf.ensure_shape(tf.cond(tf.io.is_jpeg(content), of_jpeg, of_others), [None, None, 3])
+    resized = tf.image.resize(window, image_shape[:2])
+    return tf.cast(resized + 0.5, tf.uint8)  # rounds; bilinear values stay in 0..255
+
+
+def decode_centre(content: tf.Tensor, image_shape: tuple[int, int, int], resized_side: int) -> tf.Tensor:
+    """The centre square of an encoded image, as it is evaluated: `[H, W, 3]` uint8."""
+    image = tf.io.decode_image(content, channels=3, expand_animations=False)
+    return tf.ensure_shape(centre_square(image, image_shape[0], resized_side), image_shape)
+
+
+def read_rows(images: StoredImages, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Contents of some rows, `[b]` string, and which of them are bare pixels, `[b]` bool; for graphs of tf.data."""
+
+    def read(positions: np.ndarray) -> np.ndarray:
+        return np.array([_plain(images.content(position)) for position in positions], object)
+
+    contents = tf.ensure_shape(tf.numpy_function(read, [rows], tf.string), rows.shape)
+    return contents, tf.gather(tf.constant(images.is_pixels), rows)
+
+
+def _plain(content: bytes) -> bytes:
+    """The content, but for images that graphs cannot decode as `pixels` does: those become PNG, which loses nothing."""
+    return content if _bmp_palette(content) is None else tf.io.encode_png(pixels(content)).numpy()
+
+
+def decode_rows(
+    images: StoredImages,
+    rows: tf.Tensor,
+    decode: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    prepare: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    seeds: tf.Tensor,
+) -> tf.Tensor:
+    """Reads and decodes some rows, for graphs of tf.data.
+
+    Args:
+      images: where they are.
+      rows: positions, `[b]` int64.
+      decode: makes `[H, W, C]` uint8 of an encoded image and a seed `[2]`.
+      prepare: likewise of bare pixels `[H, W, C]`.
+      seeds: one for each row, `[b, 2]` int.
+
+    Returns:
+      `[b, H, W, C]` uint8.
+    """
+    contents, is_pixels = read_rows(images, rows)
+    shape = images.image_shape
+
+    def decode_one(row: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        content, bare, seed = row
+        return tf.cond(
+            bare,
+            lambda: prepare(tf.reshape(tf.io.decode_raw(content, tf.uint8), shape), seed),
+            lambda: decode(content, seed),
+        )
+
+    return tf.map_fn(decode_one, (contents, is_pixels, seeds), fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+
+
+def in_memory(data: LabelledImages) -> LabelledImages:
+    """The same images as an array, encoded ones as they are evaluated. Meant for few of them."""
+    images = data.images
+    if isinstance(images, np.ndarray):
+        return data
+    decoded = np.empty(images.shape, np.uint8)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for row, square in enumerate(pool.map(functools.partial(_evaluated, images), range(len(images)))):
+            decoded[row] = square
+    return dataclasses.replace(data, images=decoded)
+
+
+def _evaluated(images: StoredImages, row: int) -> np.ndarray:
+    content = images.content(row)
+    if images.is_pixels[row]:
+        return np.frombuffer(content, np.uint8).reshape(images.image_shape)
+    with tf.device("/CPU:0"):  # a GPU would be sent every image and send it back
+        return resizer(images.image_shape[0], images.resized_side)(pixels(content)).numpy()
