@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 
+import tensorflow as tf
+
 from mnemonics_tf import checks, tracking
 
 _PAUSE = 0.2  # seconds between two attempts to reach a worker
@@ -176,12 +178,12 @@ def own_cluster(slurm_port: int) -> Cluster | None:
     cluster = from_tf_config(os.environ)
     if cluster is not None or not is_slurm_step(os.environ):
         return cluster if cluster is not None and len(cluster.addresses) > 1 else None
-    from tensorflow.distribute.cluster_resolver import SlurmClusterResolver
-
     try:
         tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
         # Which GPUs a task sees is Slurm's business; the resolver wants to deal some out all the same.
-        resolver = SlurmClusterResolver(port_base=slurm_port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False)
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=slurm_port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
+        )
         addresses = resolver.cluster_spec().as_dict()["worker"]
         # The resolver sorts machines by name, which need not be the order of Slurm's ranks.
         own = f"{os.environ['SLURMD_NODENAME']}:{slurm_port + int(os.environ['SLURM_LOCALID'])}"

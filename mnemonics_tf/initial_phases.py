@@ -142,6 +142,7 @@ def describe_initial_phase(
         "head": factory.head,
         "loss": method.initial_training,
         "training": sgd,
+        "precision": settings.precision,
         "seed": seed,
         "deterministic": deterministic,
         "devices": [runtime.device_kind(trainer.strategy), trainer.strategy.num_replicas_in_sync],

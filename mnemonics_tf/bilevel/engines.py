@@ -63,6 +63,9 @@ class MetaGradientEngine:
       window: W, the last steps that `truncated` differentiates.
       checkpoint_every: engines that walk back keep the parameters of every k-th step only and train the steps between
         once more: T / k + k copies in the place of T, for one more training. None keeps all.
+      images_at_once: engines that walk back work on so many images of a batch at a time, at most, and add up: memory
+        for activations no longer grows with the batch. The same gradient, as long as the loss of an image does not
+        depend on the rest of its batch (batch statistics do). None works on all at once.
       strategy: its replicas share every batch of the engines that walk back, which gives what one device gives as long
         as the loss of an image does not depend on the rest of its batch (batch statistics do). `unrolled` and
         `prototype` use one device. None for the current strategy.
@@ -81,9 +84,10 @@ class MetaGradientEngine:
         features: Features | None = None,
         window: int | None = None,
         checkpoint_every: int | None = None,
+        images_at_once: int | None = None,
         strategy: tf.distribute.Strategy | None = None,
     ):
-        check_engine_options(engine, window, checkpoint_every)
+        check_engine_options(engine, window, checkpoint_every, images_at_once)
         if (features is not None) != (engine in FROZEN_ENGINES):
             raise checks.UsageError(
                 f"The engine {engine!r} and features = {features!r}: {' and '.join(map(repr, FROZEN_ENGINES))} need "
@@ -99,7 +103,7 @@ class MetaGradientEngine:
         else:
             strategy = strategy or tf.distribute.get_strategy()
             second_order = forward_over_reverse if engine == "adjoint_forward" else reverse_over_reverse
-            walk = Walk(inner_loss, outer_loss, sgd, second_order, window, checkpoint_every, strategy)
+            walk = Walk(inner_loss, outer_loss, sgd, second_order, window, checkpoint_every, images_at_once, strategy)
             self._compute = Head(walk, network) if engine == "head" else walk
 
     def __call__(
@@ -158,13 +162,16 @@ class MetaGradientEngine:
         return tf.broadcast_to(rates, [num_steps])
 
 
-def check_engine_options(engine: str, window: int | None, checkpoint_every: int | None, owner: str = "") -> None:
+def check_engine_options(
+    engine: str, window: int | None, checkpoint_every: int | None, images_at_once: int | None, owner: str = ""
+) -> None:
     """Checks that an engine exists and gets the options that it uses, and no others.
 
     Args:
       engine: one of `ENGINES`.
       window: see `MetaGradientEngine`.
       checkpoint_every: likewise.
+      images_at_once: likewise.
       owner: what messages put before the names, such as `ExemplarLevel.`.
 
     Raises:
@@ -178,12 +185,14 @@ def check_engine_options(engine: str, window: int | None, checkpoint_every: int 
         )
     if window is not None:
         checks.check_positive_integer(**{f"{owner}window": window})
-    if checkpoint_every is not None:
-        checks.check_positive_integer(**{f"{owner}checkpoint_every": checkpoint_every})
+    for name, value in (("checkpoint_every", checkpoint_every), ("images_at_once", images_at_once)):
+        if value is None:
+            continue
+        checks.check_positive_integer(**{f"{owner}{name}": value})
         if engine not in WALKING_ENGINES:
             raise checks.UsageError(
-                f"{owner}checkpoint_every = {checkpoint_every} with the engine {engine!r}: only "
-                f"{', '.join(map(repr, WALKING_ENGINES))} keep parameters. Leave it out."
+                f"{owner}{name} = {value} with the engine {engine!r}: only {', '.join(map(repr, WALKING_ENGINES))} "
+                "know it. Leave it out."
             )
 
 
@@ -203,6 +212,7 @@ def meta_gradient(
     features: Features | None = None,
     window: int | None = None,
     checkpoint_every: int | None = None,
+    images_at_once: int | None = None,
 ) -> MetaGradient:
     """The gradient of `outer_loss`, after training on exemplars, with respect to the exemplars.
 
@@ -225,12 +235,31 @@ def meta_gradient(
     Args, result and errors: those of `MetaGradientEngine` and of its call.
     """
     compiled = _engine(
-        inner_loss, outer_loss, sgd, engine, features, window, checkpoint_every, tf.distribute.get_strategy()
+        inner_loss,
+        outer_loss,
+        sgd,
+        engine,
+        features,
+        window,
+        checkpoint_every,
+        images_at_once,
+        tf.distribute.get_strategy(),
     )
     return compiled(params, exemplars, labels, plan, outer_images, outer_labels, rates)
 
 
 @functools.lru_cache(maxsize=8)
-def _engine(inner_loss, outer_loss, sgd, engine, features, window, checkpoint_every, strategy) -> MetaGradientEngine:
-    options = {"features": features, "window": window, "checkpoint_every": checkpoint_every, "strategy": strategy}
-    return MetaGradientEngine(inner_loss, outer_loss, sgd, engine, **options)
+def _engine(
+    inner_loss, outer_loss, sgd, engine, features, window, checkpoint_every, images_at_once, strategy
+) -> MetaGradientEngine:
+    return MetaGradientEngine(
+        inner_loss,
+        outer_loss,
+        sgd,
+        engine,
+        features=features,
+        window=window,
+        checkpoint_every=checkpoint_every,
+        images_at_once=images_at_once,
+        strategy=strategy,
+    )

@@ -26,6 +26,8 @@ class ExemplarLevel:
         `prototype` inner_steps and inner_batch_size say no more than which exemplars are used.
       window: steps that `truncated` differentiates; it then draws T from window to inner_steps in each meta-step.
       checkpoint_every: keep the temporary model of every k-th step only, at the price of one more training.
+      images_at_once: images of a batch that are worked on together while the rest waits; gradients add up. It bounds
+        the memory for activations and changes no result. None for whole batches.
       batch_norm: of the temporary model: `frozen` statistics, or those of each `batch`.
       epochs: of optimising new exemplars on D_i, and each part of the old ones on its complement.
       steps_per_epoch: meta-steps in an epoch of a chunk at most; None for the whole pass.
@@ -52,6 +54,7 @@ class ExemplarLevel:
     engine: str = "adjoint"
     window: int | None = None
     checkpoint_every: int | None = None
+    images_at_once: int | None = None
     batch_norm: str = "frozen"
     epochs: int = 50
     steps_per_epoch: int | None = None
@@ -75,7 +78,7 @@ class ExemplarLevel:
 
     def __post_init__(self):
         counts = ("epochs", "halve_every", "batch_size", "inner_steps", "inner_batch_size", "num_parts")
-        optional_counts = ("steps_per_epoch", "classes_per_chunk", "window", "checkpoint_every")
+        optional_counts = ("steps_per_epoch", "classes_per_chunk", "window", "checkpoint_every", "images_at_once")
         rates = ("learning_rate", "adjust_learning_rate", "rates_learning_rate", "labels_learning_rate")
         checks.check_positive_integer(
             **self._named(*counts), **{k: v for k, v in self._named(*optional_counts).items() if v is not None}
@@ -100,7 +103,12 @@ class ExemplarLevel:
         return {f"ExemplarLevel.{name}": getattr(self, name) for name in names}
 
     def _check_engine(self) -> None:
-        check_engine_options(self.engine, self.window, self.checkpoint_every, "ExemplarLevel.")
+        check_engine_options(self.engine, self.window, self.checkpoint_every, self.images_at_once, "ExemplarLevel.")
+        if self.images_at_once is not None and self.batch_norm == "batch":
+            raise checks.UsageError(
+                f"ExemplarLevel.images_at_once = {self.images_at_once} with batch_norm = 'batch': the moments are "
+                "those of whole batches. Use 'frozen', or leave images_at_once out."
+            )
         if self.window is not None and self.window > self.inner_steps:
             raise checks.UsageError(
                 f"ExemplarLevel.window = {self.window}: expected at most inner_steps = {self.inner_steps}."

@@ -51,6 +51,7 @@ def engine_for(
         features=features if settings.engine in FROZEN_ENGINES else None,
         window=settings.window,
         checkpoint_every=settings.checkpoint_every,
+        images_at_once=settings.images_at_once,
         strategy=strategy,
     )
     return engine, [] if trained is None else parameters(trained)

@@ -20,8 +20,9 @@ import tensorflow as tf
 
 from mnemonics_tf import runtime
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD, State
+from mnemonics_tf.bilevel.pieces import gradients_in_pieces, scaled, second_order_in_pieces
 from mnemonics_tf.bilevel.problem import Loss, MetaGradient, MetaStep
-from mnemonics_tf.bilevel.second_order import SecondOrder, gradients_of
+from mnemonics_tf.bilevel.second_order import SecondOrder
 
 
 class Walk:
@@ -35,6 +36,7 @@ class Walk:
       window: W; None for all steps.
       checkpoint_every: keep the state of every k-th step only and train the steps between once more on the way back;
         T states become T / k + k. None keeps all.
+      images_at_once: a replica's part of a batch is worked on in pieces of at most so many images; None for all.
       strategy: every batch is split among its replicas, which add up their shares of each gradient.
     """
 
@@ -46,6 +48,7 @@ class Walk:
         second_order: Callable[..., SecondOrder],
         window: int | None,
         checkpoint_every: int | None,
+        images_at_once: int | None,
         strategy: tf.distribute.Strategy,
     ):
         self._sgd = sgd
@@ -53,9 +56,11 @@ class Walk:
         self._checkpoint_every = checkpoint_every or 1
         self._strategy = strategy
 
-        self._step = self._on_replicas(_step(inner_loss, sgd))
-        self._outer = self._on_replicas(_outer(outer_loss, sgd))
-        self._step_back = self._on_replicas(_step_back(inner_loss, sgd, second_order))
+        gradients = gradients_in_pieces(images_at_once)
+        self._step = self._on_replicas(_step(inner_loss, sgd, gradients))
+        self._outer = self._on_replicas(_outer(outer_loss, sgd, gradients))
+        derivatives = second_order_in_pieces(second_order, images_at_once)
+        self._step_back = self._on_replicas(_step_back(inner_loss, sgd, derivatives))
 
     def __call__(self, step: MetaStep) -> MetaGradient:
         """Trains by the plan and walks back; see `MetaGradientEngine`."""
@@ -145,22 +150,19 @@ class _StepBack(NamedTuple):
     norm: tf.Tensor
 
 
-def _share_of(loss: Loss, share: tf.Tensor) -> Loss:
-    """The part of a mean over the whole batch that a replica's part of the batch contributes."""
-    return lambda params, images, labels: share * loss(params, images, labels)
-
-
-def _step(inner_loss: Loss, sgd: InnerSGD) -> Callable[..., State]:
+def _step(inner_loss: Loss, sgd: InnerSGD, gradients_of: Callable[..., Any]) -> Callable[..., State]:
     def step(state, rate, images, labels, share):
-        _, gradients = gradients_of(_share_of(inner_loss, share), state.params, images, labels, "inner loss")
+        _, gradients = gradients_of(scaled(inner_loss, share), state.params, images, labels, "inner loss")
         return sgd.step(state, runtime.sum_over_replicas(gradients), rate)
 
     return step
 
 
-def _outer(outer_loss: Loss, sgd: InnerSGD) -> Callable[..., tuple[tf.Tensor, State, tf.Tensor]]:
+def _outer(
+    outer_loss: Loss, sgd: InnerSGD, gradients_of: Callable[..., Any]
+) -> Callable[..., tuple[tf.Tensor, State, tf.Tensor]]:
     def outer(params, images, labels, share):
-        loss, gradients = gradients_of(_share_of(outer_loss, share), params, images, labels, "outer loss")
+        loss, gradients = gradients_of(scaled(outer_loss, share), params, images, labels, "outer loss")
         loss, *gradients = runtime.sum_over_replicas([loss, *gradients])
         # The last velocity has no influence on the loss but through theta: its adjoint starts from zero.
         return loss, sgd.start(gradients), tf.linalg.global_norm(gradients)
@@ -171,7 +173,7 @@ def _outer(outer_loss: Loss, sgd: InnerSGD) -> Callable[..., tuple[tf.Tensor, St
 def _step_back(inner_loss: Loss, sgd: InnerSGD, second_order: Callable[..., SecondOrder]) -> Callable[..., _StepBack]:
     def step_back(state, after, rate, images, labels, share, learns_rates):
         p = sgd.gradient_adjoint(after, rate)
-        at = second_order(_share_of(inner_loss, share), state.params, p, images, labels)
+        at = second_order(scaled(inner_loss, share), state.params, p, images, labels)
         before = sgd.step_adjoint(after, p, runtime.sum_over_replicas(at.hessian_p))
         by_rate = None
         if learns_rates:

@@ -1,7 +1,7 @@
 """What a run would find in a folder of images: `python -m mnemonics_tf.data.check DIR`.
 
-Every file is decoded as the data source `folder` does it, and nothing is trained. Exit code 0: a run can use the
-folder; 1: it can, but files had to be skipped and --strict is given; 2: the source would refuse it.
+Every file is decoded as a run on the data source `folder` does it, and nothing is trained. Exit code 0: a run can use
+the folder; 1: it can, but files had to be skipped and --strict is given; 2: a run would refuse it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from mnemonics_tf import screen
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
     from mnemonics_tf.checks import UsageError
-    from mnemonics_tf.data.listing import Listing
+    from mnemonics_tf.types import LabelledImages
 
 _SKIPPED = 1  # the exit code under --strict
-_PEAK = 2.5  # memory of a run over that of its images, as configs/datasets/folder.gin has it
 
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 64, "folder.image_size of the run: side of the images, in pixels.")
 _STRICT = flags.DEFINE_bool("strict", False, "Exit code 1 if a file had to be skipped.")
@@ -88,7 +87,8 @@ class Findings:
       held_out: whether a run splits the images itself.
       num_files: image files, readable or not.
       skipped: a line for each file that cannot be read, with its reason.
-      refusal: why the data source would refuse the folder for want of readable images, or None.
+      refusal: why a run would refuse the folder for want of readable images, or None.
+      in_memory: whether a run holds the images in memory by default.
       totals: over all images that can be read.
     """
 
@@ -99,6 +99,7 @@ class Findings:
     num_files: int
     skipped: list[str]
     refusal: UsageError | None
+    in_memory: bool
     totals: Totals
 
 
@@ -112,7 +113,7 @@ def main(argv: list[str]) -> int:
             raise checks.UsageError(f"{what} one folder, such as python -m mnemonics_tf.data.check /my/images.")
         checks.check_positive_integer(**{"--image_size": _IMAGE_SIZE.value})
         with screen.quiet():
-            import mnemonics_tf.data.folder  # noqa: F401  # loads TensorFlow
+            import mnemonics_tf.data.reading  # noqa: F401  # loads TensorFlow
         found = find(argv[1], _IMAGE_SIZE.value)
         _show([*report(found), verdict(found, _STRICT.value)])
         if found.refusal:
@@ -133,63 +134,71 @@ def find(path: str, image_size: int) -> Findings:
       image_size: side of the square images of a run, in pixels.
 
     Raises:
-      UsageError: no such folder, folders that are not laid out as the data source expects, or images that do not fit
-        in memory.
+      UsageError: no such folder, or folders that are not laid out as the data source expects.
     """
     from mnemonics_tf import checks
-    from mnemonics_tf.data import folder
+    from mnemonics_tf.data import folder, reading
     from mnemonics_tf.data.listing import root_of, scan
 
     root = root_of(path)
     class_names, listings = scan(root)
-    for listing in listings:
-        folder.empty_images(listing, image_size)  # only to see whether there is room
+    parts = folder.parts(listings, image_size)
     totals = Totals(image_size)
-    counts, broken = [], []
-    for listing in listings:
-        sizes, reasons = _look_through(listing, len(class_names), totals)
-        counts.append(sizes)
-        broken.append(reasons)
+    counts: list[np.ndarray] = []
+    skipped: list[str] = []
     refusal = None
-    try:
-        folder.check_readable(listings, counts, class_names, broken)
-    except checks.UsageError as error:
-        refusal = error
-    held_out = len(listings) == 1 and refusal is None
+    for part, split in zip(parts, ("training", "test"), strict=True):
+        sizes, reasons = _look_through(part, len(class_names), totals, f"checking {split} images")
+        counts.append(sizes)
+        skipped += _skipped_lines(part, reasons, root)
+        try:
+            reading.check_enough(part, reasons, class_names, split)
+        except checks.UsageError as error:
+            refusal = refusal or error
+    held_out = len(listings) == 1
     if held_out:
-        test = np.array([folder.num_held_out(size, folder.TEST_SHARE) for size in counts[0].tolist()])
-        splits = {"train": counts[0] - test, "test": test}
-    elif len(listings) == 1:
-        splits = {"images": counts[0]}
+        skipped.sort()  # the user sees one set of images
+    if held_out and refusal:
+        splits = {"images": counts[0] + counts[1]}
     else:
-        splits = {os.path.basename(each.root): sizes for each, sizes in zip(listings, counts, strict=True)}
-    num_files = sum(len(listing.files) for listing in listings)
-    skipped = folder.skipped_lines(root, listings, broken)
-    return Findings(root, class_names, splits, held_out, num_files, skipped, refusal, totals)
+        names = ("train", "test") if held_out else tuple(os.path.basename(listing.root) for listing in listings)
+        splits = dict(zip(names, counts, strict=True))
+    num_files = sum(map(len, parts))
+    in_memory = folder.is_held_in_memory(num_files, image_size)
+    return Findings(root, class_names, splits, held_out and not refusal, num_files, skipped, refusal, in_memory, totals)
 
 
-def _look_through(listing: Listing, num_classes: int, totals: Totals) -> tuple[np.ndarray, dict[str, str]]:
+def _look_through(
+    part: LabelledImages, num_classes: int, totals: Totals, title: str
+) -> tuple[np.ndarray, dict[int, str]]:
     """Readable images of each class `[num_classes]`, and why the others are not. Adds to `totals`."""
-    from mnemonics_tf.data import folder
+    from mnemonics_tf.data import reading
 
     sizes = np.zeros(num_classes, np.int64)
-    reasons = {}
-    title = f"checking {os.path.basename(listing.root)}"
-    results = folder.decode_each(listing, _inspector(totals.image_size), title)
-    for label, (file, result) in zip(listing.labels, results, strict=True):
+    reasons: dict[int, str] = {}
+    results = reading.decode_each(reading.in_files(part), _inspector(totals.image_size), title)
+    for row, (label, result) in enumerate(zip(part.labels, results, strict=True)):
         if isinstance(result, str):
-            reasons[file] = result
+            reasons[row] = result
         else:
             sizes[label] += 1
             totals.add(result)
     return sizes, reasons
 
 
+def _skipped_lines(part: LabelledImages, reasons: dict[int, str], root: str) -> list[str]:
+    """A line for each file that cannot be read: its path below `root` and the reason."""
+    from mnemonics_tf.data import reading
+
+    images = reading.in_files(part)
+    return [f"{os.path.relpath(images.place(row), root)}: {reason}" for row, reason in reasons.items()]
+
+
 def _inspector(image_size: int) -> Callable[[bytes], Traits]:
     """A function of a file's content that decodes and resizes as a run does, and returns what it saw."""
     from mnemonics_tf.data import decoding
 
-    resize = decoding.resizer(image_size)
+    resize = decoding.resizer(image_size, image_size)
 
     def inspect(data: bytes) -> Traits:
         image = decoding.pixels(data)
@@ -219,8 +228,8 @@ def report(found: Findings) -> list[str]:
         grey, alpha = f"{totals.num_grey:,} in shades of grey", f"{totals.num_alpha:,} PNG with transparency"
         rows.append(("colours", f"{grey}; {alpha}, which is dropped"))
         num_bytes = sum(int(sizes.sum()) for sizes in found.splits.values()) * size**2 * 3
-        peak = f"up to {_amount(_PEAK * num_bytes)} in a run"
-        rows.append(("memory", f"{_amount(num_bytes)} for the images at {size} x {size}, {peak}"))
+        use = "held in memory" if found.in_memory else "read from their files in every epoch"
+        rows.append(("memory", f"{_amount(num_bytes)} for the images at {size} x {size}, {use} by default"))
     rows.append(("phases", _phases_text(len(found.class_names))))
     rows.append(("skipped", f"{len(found.skipped):,} of {found.num_files:,} files{':' * bool(found.skipped)}"))
     count = len(found.class_names)

@@ -55,7 +55,7 @@ def folder(
       resized_side: pixels to which the shorter side is scaled before the centre square is cut out, at least
         `image_size`; None for `image_size`.
       in_memory: decode images once, when their classes arrive, and hold them; False reads their files in every epoch.
-        None holds them where all images take at most 2 GB at `image_size`.
+        None holds them where all images take at most 2 GB at `image_size`, and reads them for `resized_crop`.
 
     Raises:
       UsageError: no such folder, folders that are not laid out so, or a class without image files.
@@ -76,7 +76,7 @@ def folder(
     class_names, listings = scan(root)
     train, test = parts(listings, image_size, resized_side, test_share, split_seed)
     if in_memory is None:
-        in_memory = is_held_in_memory(len(train) + len(test), image_size)
+        in_memory = not resized_crop and is_held_in_memory(len(train) + len(test), image_size)
     return Dataset(
         name=os.path.basename(root),
         train=train,

@@ -1,8 +1,8 @@
-"""Where images come from. Each source returns a whole `Dataset` as uint8 in memory."""
+"""Where images come from. Each source returns a whole `Dataset`, as uint8 in memory or as rows of files."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 
 import gin
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mnemonics_tf import checks, tracking
+from mnemonics_tf.data import class_files, prepared, sharding
 from mnemonics_tf.data.class_order import index_of_id
 from mnemonics_tf.data.decoding import centre_square
 from mnemonics_tf.data.holding_out import hold_out
@@ -21,6 +22,7 @@ _PUBLISHED_PIXELS = {
     "imagenet2012": PixelRange((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 _SUBSET_NAMES = {"imagenet2012": "imagenet_subset"}  # as the field calls it
+_MOST_MEMORY = 2e9  # bytes of images that are held there without being asked
 
 
 @gin.configurable
@@ -54,130 +56,117 @@ def tfds_source(
     name: str | None = None,
     data_dir: str | None = None,
     image_size: int | None = None,
+    resized_side: int | None = None,
     horizontal_flip: bool = True,
-    crop_padding: int = 4,
+    crop_padding: int | None = None,
+    resized_crop: bool = False,
     num_classes_drawn: int | None = None,
     draw_seed: int = 1993,
+    in_memory: bool | None = None,
+    shards_dir: str | None = None,
 ) -> Dataset:
-    """Any image-classification set of TensorFlow Datasets that fits in memory, or some of its classes.
+    """Any image-classification set of TensorFlow Datasets, or some of its classes: in memory, or in files.
+
+    What stays in files is sorted by class first, once, into a copy on disk (see `data.class_files`), so that a phase
+    reads the images of its own classes and no others.
 
     Args:
       name: its TFDS name, such as `cifar100`.
       data_dir: where TFDS keeps its data; None for the environment's TFDS_DATA_DIR, or TFDS's default.
-      image_size: side of the square to which images are resized and cropped; needed where sizes differ.
+      image_size: side of the square to which images are resized and cropped; needed where sizes differ, and for images
+        in files.
+      resized_side: pixels to which the shorter side is brought before the centre square is cut out, at least
+        `image_size`; None for `image_size`.
       horizontal_flip: whether a mirrored image still shows its class.
-      crop_padding: pixels of padding before the random crop of training images.
+      crop_padding: pixels of padding before the random crop of training images; None for 4, or for 0 with
+        `resized_crop`.
+      resized_crop: train on random windows of images, resized, in the place of padding and cropping.
       num_classes_drawn: how many classes to draw by chance and keep; None for all. Images of others are never decoded.
       draw_seed: seed of the draw; 1993 in the literature.
+      in_memory: whether all images are decoded at once and held in memory; None for yes if they take at most 2 GB.
+      shards_dir: the folder of images that are sorted by class; None for `class_shards` among the data of TFDS.
 
     Raises:
-      UsageError: no such data set, no data and no way to download it, a set without images and labels, or fewer
-        classes than are to be drawn.
+      UsageError: no such data set, no data and no way to download it, a set without images and labels, fewer classes
+        than are to be drawn, or images that are to stay in files and cannot.
     """
     if not isinstance(name, str):
         raise checks.UsageError(f"tfds.name = {name!r}: expected the name of a data set, such as 'cifar100'.")
-    if image_size is not None:
-        checks.check_positive_integer(**{"tfds.image_size": image_size})
-    checks.check_bool(**{"tfds.horizontal_flip": horizontal_flip})
-    checks.check_non_negative_integer(**{"tfds.crop_padding": crop_padding})
-    _check_draw(num_classes_drawn, draw_seed)
-    builder = _prepared_builder(name, data_dir)
-    _check_features(builder, image_size)
-    test_split = _test_split(builder)
-    names = builder.info.features["label"].names
-    kept = np.arange(len(names)) if num_classes_drawn is None else _drawn(names, num_classes_drawn, draw_seed)
-    return Dataset(
-        name=builder.name if num_classes_drawn is None else _SUBSET_NAMES.get(builder.name, f"{builder.name}_subset"),
-        train=_load_split(builder, "train", image_size, kept),
-        test=_load_split(builder, test_split, image_size, kept),
-        class_names=tuple(names[class_id] for class_id in kept),
-        horizontal_flip=horizontal_flip,
-        crop_padding=crop_padding,
-        pixel_range=_PUBLISHED_PIXELS.get(builder.name),
-    )
-
-
-def _check_draw(num_classes_drawn: int | None, draw_seed: int) -> None:
-    if num_classes_drawn is not None:
-        checks.check_positive_integer(**{"tfds.num_classes_drawn": num_classes_drawn})
-    checks.check_legacy_seed(**{"tfds.draw_seed": draw_seed})
-
-
-def _drawn(names: list[str], count: int, seed: int) -> np.ndarray:
-    """Ids of `count` classes drawn by chance, `[count]` int64, in the order of their names.
-
-    The script that made the published ImageNet-Subset drew from the sorted names of class folders and copied those
-    folders; training then listed the copies, sorted again, and shuffled *that* list into the class order. So the order
-    of the draw is forgotten: ids 0 to count - 1 go by name, and `Protocol` shuffles them.
-    """
-    if count > len(names):
-        raise checks.UsageError(
-            f"tfds.num_classes_drawn = {count}: the data set has {len(names)} classes. Draw at most as many."
-        )
-    by_name = np.array(sorted(range(len(names)), key=lambda class_id: names[class_id]), np.int64)
-    return by_name[np.sort(np.random.RandomState(seed).choice(len(names), count, replace=False))]
-
-
-def _check_features(builder: tfds.core.DatasetBuilder, image_size: int | None) -> None:
-    features = builder.info.features
-    if not isinstance(features, tfds.features.FeaturesDict) or not {"image", "label"} <= set(features):
-        raise checks.UsageError(
-            f"tfds.name = {builder.name!r}: expected a data set with the features 'image' and 'label'."
-        )
-    if image_size is None and None in features["image"].shape:
+    _check_sizes(image_size, resized_side)
+    checks.check_bool(**{"tfds.horizontal_flip": horizontal_flip, "tfds.resized_crop": resized_crop})
+    if in_memory is not None:
+        checks.check_bool(**{"tfds.in_memory": in_memory})
+    padding = _padding(crop_padding, resized_crop)
+    prepared.check_draw(num_classes_drawn, draw_seed)
+    builder = prepared.prepared_builder(name, data_dir)
+    if image_size is None and None in builder.info.features["image"].shape:
         raise checks.UsageError(
             f"tfds.name = {builder.name!r}: its images differ in size. Set tfds.image_size to the side they shall have."
         )
-
-
-def _test_split(builder: tfds.core.DatasetBuilder) -> str:
-    """The split to test on: `test`, or else `validation`."""
-    # The labels of ImageNet's test images are secret; everyone tests on the validation images.
-    candidates = ("validation",) if builder.name == "imagenet2012" else ("test", "validation")
-    found = next((split for split in candidates if split in builder.info.splits), None)
-    if found is None or "train" not in builder.info.splits:
-        expected = " or ".join(repr(split) for split in candidates)
+    splits = ("train", prepared.test_split(builder))
+    kept = prepared.kept_classes(builder, num_classes_drawn, draw_seed)
+    folders = class_files.split_folders(builder, splits, shards_dir)
+    if _num_bytes(builder, splits, len(kept), image_size) <= _MOST_MEMORY if in_memory is None else in_memory:
+        train, test = (_load_split(builder, split, image_size, resized_side, kept) for split in splits)
+    elif image_size is None:
         raise checks.UsageError(
-            f"tfds.name = {builder.name!r}: expected the splits 'train' and {expected}, "
-            f"found {', '.join(builder.info.splits) or 'none'}."
+            "tfds.image_size = None: expected the side that images shall have which stay in files. Set it, or set "
+            "tfds.in_memory = True if there is room for all of them."
         )
-    return found
+    else:
+        sharding.build(builder, folders, kept)
+        train, test = (folder.open(kept, image_size, resized_side) for folder in folders)
+    names = builder.info.features["label"].names
+    return Dataset(
+        name=builder.name if num_classes_drawn is None else _SUBSET_NAMES.get(builder.name, f"{builder.name}_subset"),
+        train=train,
+        test=test,
+        class_names=tuple(names[class_id] for class_id in kept),
+        horizontal_flip=horizontal_flip,
+        crop_padding=padding,
+        pixel_range=_PUBLISHED_PIXELS.get(builder.name),
+        resized_crop=resized_crop,
+    )
 
 
-def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    if data_dir is not None and not os.path.isdir(data_dir if isinstance(data_dir, str) else ""):
-        raise checks.UsageError(f"tfds.data_dir = {data_dir!r}: there is no such folder.")
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError:
-        raise checks.UsageError(
-            f"tfds.name = {name!r}: TensorFlow Datasets has no such set.{checks.nearest(name, tfds.list_builders())}"
-        ) from None
-    except Exception as error:  # TFDS raises all kinds of them for names and versions that are not well formed
-        raise checks.UsageError(f"tfds.name = {name!r}: {_first_line(error)}.") from error
-    if not os.path.isdir(builder.data_dir):
-        tracking.notice(f"Data set {name!r} is not at {builder.data_dir}: downloading and preparing it ...")
-        try:
-            builder.download_and_prepare()
-        except Exception as error:  # TFDS raises whatever its downloaders raise
-            by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+def _check_sizes(image_size: int | None, resized_side: int | None) -> None:
+    if image_size is not None:
+        checks.check_positive_integer(**{"tfds.image_size": image_size})
+    if resized_side is not None:
+        checks.check_positive_integer(**{"tfds.resized_side": resized_side})
+        if image_size is None or resized_side < image_size:
             raise checks.UsageError(
-                f"Data set {name!r} is not at {builder.data_dir} and could not be downloaded ({_first_line(error)}"
-                f"{' ' * bool(by_hand)}{by_hand.rstrip('.')}). "
-                "Prepare it "
-                f"with 'tfds build {name}' on a machine with internet, then point the environment variable "
-                "TFDS_DATA_DIR (or the binding tfds.data_dir) at its folder."
-            ) from error
-    return builder
+                f"tfds.resized_side = {resized_side} with tfds.image_size = {image_size}: expected at least the size "
+                "of the square that is cut out. Set both."
+            )
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:160].rstrip(".") if text else type(error).__name__
+def _padding(crop_padding: int | None, resized_crop: bool) -> int:
+    if crop_padding is None:
+        return 0 if resized_crop else 4
+    checks.check_non_negative_integer(**{"tfds.crop_padding": crop_padding})
+    if crop_padding and resized_crop:
+        raise checks.UsageError(
+            f"tfds.crop_padding = {crop_padding} with tfds.resized_crop = True: random windows take the place of "
+            "padding and cropping. Leave crop_padding out."
+        )
+    return crop_padding
+
+
+def _num_bytes(
+    builder: tfds.core.DatasetBuilder, splits: Sequence[str], num_classes: int, image_size: int | None
+) -> float:
+    """What the images of some classes take in memory; exact where classes have equally many."""
+    features = builder.info.features
+    height, width, channels = features["image"].shape
+    if image_size is not None:
+        height = width = image_size
+    num_images = sum(builder.info.splits[split].num_examples for split in splits)
+    return num_images * num_classes / features["label"].num_classes * height * width * channels
 
 
 def _load_split(
-    builder: tfds.core.DatasetBuilder, split: str, image_size: int | None, kept: np.ndarray
+    builder: tfds.core.DatasetBuilder, split: str, image_size: int | None, resized_side: int | None, kept: np.ndarray
 ) -> LabelledImages:
     """Images of the classes `kept`; a label is a class's place among them."""
     features = builder.info.features
@@ -189,7 +178,7 @@ def _load_split(
 
     def prepare(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image = features["image"].decode_example(example["image"])
-        image = image if image_size is None else centre_square(image, image_size)
+        image = image if image_size is None else centre_square(image, image_size, resized_side)
         return image, tf.gather(new_ids, example["label"])
 
     # Images stay encoded until it is known that their class is kept: decoding is what takes the time.
@@ -205,10 +194,7 @@ def _load_split(
                 labels.append(batch_labels)
                 bar.update(len(batch_labels))
         except tf.errors.OpError as error:
-            raise checks.UsageError(
-                f"Data set {builder.name!r}: its {split} files in {builder.data_dir} cannot be read "
-                f"({_first_line(error)}). Delete that folder to prepare them again."
-            ) from error
+            raise prepared.unreadable(builder, split, prepared.first_line(error)) from error
     if not images:
         raise checks.UsageError(f"Data set {builder.name!r}: no {split} image of the {len(kept)} classes asked for.")
     return LabelledImages(_joined(images), np.concatenate(labels))

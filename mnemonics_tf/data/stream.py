@@ -90,6 +90,10 @@ class ClassStream:
         Raises:
           UsageError: a class has no image that can be read.
         """
+        if not with_old_data:
+            # Of classes that nobody asks for again; as arrays, those of all phases might not fit in memory.
+            kept = {key: part for key, part in self._arrived.items() if key == ("train", index) or key[0] == "test"}
+            self._arrived = kept
         groups = ClassGroups(tuple(self.phase_sizes[: index + 1]))
         old_train = self._old_train(index) if with_old_data else None
         return Phase(index, groups, self._part("train", index), old_train)
@@ -114,9 +118,6 @@ class ClassStream:
         """Images of the classes that a phase brings, looked through once."""
         key = (split, phase)
         if key not in self._arrived:
-            if split == "train" and self.dataset.in_memory:
-                # As arrays, those of all phases might not fit in memory.
-                self._arrived = {kept: part for kept, part in self._arrived.items() if kept[0] != "train"}
             self._arrived[key] = self._look_through(split, phase)
         return self._arrived[key]
 

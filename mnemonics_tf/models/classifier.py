@@ -56,7 +56,8 @@ class Classifier(keras.Model):
         **kwargs,
     ):
         # Keras casts what a model is called with to the model's own dtype, which is not that of its layers by itself.
-        super().__init__(dtype=backbone.output.dtype, **kwargs)
+        # With mixed precision only the backbone computes in half; head and losses work as its weights are stored.
+        super().__init__(dtype=backbone.input.dtype, **kwargs)
         self.backbone = backbone
         # The same layers with more outputs.
         self._with_maps = None
@@ -64,7 +65,7 @@ class Classifier(keras.Model):
             outputs = [backbone.get_layer(name).output for name in map_layers]
             self._with_maps = keras.Model(backbone.input, [*outputs, backbone.output])
         make_head = HEADS[head]
-        self.head = make_head(num_old_classes, num_new_classes, corrected, dtype=backbone.output.dtype, name="head")
+        self.head = make_head(num_old_classes, num_new_classes, corrected, dtype=backbone.input.dtype, name="head")
         self.head.build(backbone.output_shape)
         self.built = True
 
@@ -78,6 +79,7 @@ class Classifier(keras.Model):
             maps, features = [], self.backbone(images, training=training)
         else:
             *maps, features = self._with_maps(images, training=training)
+        features, *maps = (tf.cast(each, self.backbone.input.dtype) for each in (features, *maps))
         scores, logits = self.head(features)
         return Outputs(features, scores, logits, self.head.eta, tuple(maps))
 
@@ -127,6 +129,9 @@ class Classifier(keras.Model):
             layer.fold()
 
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
 @dataclasses.dataclass(frozen=True)
 class ClassifierFactory:
     """Builds the classifier of any phase. Call it in the scope of the strategy that will train it.
@@ -138,6 +143,7 @@ class ClassifierFactory:
       head: `cosine`, `linear` or `proxies`.
       corrected: whether the head corrects biased logits.
       tells_maps: whether `Outputs.maps` are wanted.
+      precision: what the backbone computes in: `float32`, `bfloat16` or `float16`. Weights are float32 all the same.
     """
 
     network: ResNet
@@ -146,11 +152,13 @@ class ClassifierFactory:
     head: str = "cosine"
     corrected: bool = False
     tells_maps: bool = False
+    precision: str = "float32"
 
     def build(self, num_old_classes: int, num_new_classes: int) -> Classifier:
         """A classifier with random weights."""
         signed = HEADS[self.head].wants_signed_features
-        backbone = self.network.build(self.image_shape, self.scale_form, signed_features=signed)
+        dtype = None if self.precision == "float32" else f"mixed_{self.precision}"
+        backbone = self.network.build(self.image_shape, self.scale_form, dtype, signed)
         map_layers = self.network.stage_outputs if self.tells_maps else ()
         return Classifier(backbone, num_old_classes, num_new_classes, self.head, self.corrected, map_layers)
 
@@ -163,6 +171,12 @@ class ClassifierFactory:
         grown.backbone.set_weights(previous.backbone.get_weights())
         grown.head.take_from(previous.head)
         return grown
+
+    def same(self, model: Classifier) -> Classifier:
+        """A copy with the same old and new classes, in this factory's precision."""
+        same = self.build(model.head.num_old_classes, model.head.num_new_classes)
+        same.set_weights(model.get_weights())
+        return same
 
     def copy(self, model: Classifier) -> Classifier:
         """A copy whose classes all count as new ones."""

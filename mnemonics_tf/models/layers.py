@@ -180,7 +180,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             variance = tf.reduce_mean(centred**2, axes)
             return centred * (tf.math.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
         # The fused kernel knows no float64, which finite-difference checks use, and nothing but images.
-        if not training or not self.trainable or self.compute_dtype != "float32" or inputs.shape.rank != 4:
+        if not training or not self.trainable or self.compute_dtype == "float64" or inputs.shape.rank != 4:
             return super().call(inputs, training=training, mask=mask)
         if runtime.num_replicas() > 1:
             outputs, mean, variance = self._across_replicas(inputs)
@@ -194,7 +194,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def _across_replicas(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Outputs, mean and variance as one device would have them that saw the batches of all replicas."""
-        axes = [0, 1, 2]
+        axes, dtype = [0, 1, 2], inputs.dtype
+        inputs = tf.cast(inputs, self.variable_dtype)  # sums of half precision would be worthless
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), inputs.dtype)
         count, total = runtime.sum_over_replicas([count, tf.reduce_sum(inputs, axes)])
         mean = total / count
@@ -203,7 +204,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         (squares,) = runtime.sum_over_replicas([tf.reduce_sum(centred**2, axes)])
         outputs = centred * (tf.math.rsqrt(squares / count + self.epsilon) * self.gamma) + self.beta
         # The fused kernel, too, corrects the variance that is remembered for the size of the sample.
-        return outputs, mean, squares / tf.maximum(count - 1.0, 1.0)
+        return tf.cast(outputs, dtype), mean, squares / tf.maximum(count - 1.0, 1.0)
 
     def frozen_affine(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Gain and offset `[C]` of inference, where batch norm is `gain * x + offset`."""
@@ -249,6 +250,6 @@ class ConvNorm(ScaleShiftConv2D):
         kernel, bias = self._effective_weights()
         gain, offset = self.norm.frozen_affine()
         if bias is not None:
-            offset += gain * bias
+            offset += gain * tf.cast(bias, gain.dtype)
         # Not bias_add: fusing that makes TensorFlow find cycles in graphs of several nested steps.
-        return self._convolve(inputs, kernel * gain) + offset
+        return self._convolve(inputs, kernel * tf.cast(gain, kernel.dtype)) + tf.cast(offset, kernel.dtype)

@@ -74,7 +74,7 @@ class ResNet:
         Args:
           image_shape: `(H, W, C)`.
           scale_form: None, `per_neuron` or `per_kernel`: the scale and shift of weight transfer (Eq. 11).
-          dtype: as Keras has it; None for Keras's default, float32.
+          dtype: or policy, such as `mixed_bfloat16`, as Keras has it; None for Keras's default, float32.
           signed_features: whether the head wants embeddings with both signs; `last_relu` overrules it.
 
         Raises:
@@ -83,7 +83,8 @@ class ResNet:
         self.check_image_shape(image_shape)
         make = _Maker(scale_form, dtype)
         last_relu = not signed_features if self.last_relu is None else self.last_relu
-        inputs = keras.Input(image_shape, dtype=dtype)
+        # With mixed precision images come as what the weights are.
+        inputs = keras.Input(image_shape, dtype=dtype and keras.DTypePolicy(dtype).variable_dtype)
         if self.stem == "3x3":
             x = make.conv_norm(inputs, self.widths[0], 3, 1, "stem")
         else:

@@ -15,6 +15,7 @@ from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.training.loss_scale import LossScale
 from mnemonics_tf.training.sgd import SGDSettings
 from mnemonics_tf.types import LabelledImages, PixelRange
 
@@ -77,8 +78,11 @@ class Trainer:
         with self.strategy.scope():
             optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
             optimizer.build(model.trainable_variables)
+            loss_scale = LossScale() if model.backbone.output.dtype == "float16" else None
         add_noise = functools.partial(noise.add, step=optimizer.iterations, seed=seed) if noise else list
-        replica_step = _replica_step(model, batch_losses, optimizer, settings.weight_decay, self.pixel_range, add_noise)
+        replica_step = _replica_step(
+            model, batch_losses, optimizer, settings.weight_decay, self.pixel_range, add_noise, loss_scale
+        )
 
         @tf.function(input_signature=[batches.element_spec])
         def step(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -112,6 +116,7 @@ def _replica_step(
     weight_decay: float,
     pixel_range: PixelRange,
     add_noise: Callable[[list[tf.Tensor]], list[tf.Tensor]],
+    loss_scale: LossScale | None,
 ) -> BatchLosses:
     variables = model.trainable_variables
     undecayed = {
@@ -128,10 +133,12 @@ def _replica_step(
             tape.watch([variable.value for variable in variables])
             losses = batch_losses(pixels.normalise(images, pixel_range), labels)
             total = tf.add_n(list(losses.values()))
+            total = total if loss_scale is None else loss_scale.scaled(total)
         gradients = tape.gradient(total, [variable.value for variable in variables])
         missing = [variable.path for variable, gradient in zip(variables, gradients, strict=True) if gradient is None]
         if missing:
             raise ValueError(f"The loss does not depend on the trained variables {', '.join(missing)}.")
+        gradients = gradients if loss_scale is None else loss_scale.unscaled(gradients)
         # Gradients are added up over replicas, so each adds its share of the penalty.
         decay = weight_decay / runtime.num_replicas()
         decayed = [

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mnemonics_tf import checks, runtime
 from mnemonics_tf.methods.base import Method
-from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
+from mnemonics_tf.models.classifier import PRECISIONS, Classifier, ClassifierFactory
 from mnemonics_tf.models.imprinting import imprint
 from mnemonics_tf.models.layers import SCALE_FORMS
 from mnemonics_tf.models.predictor import Predictor
@@ -29,6 +29,8 @@ class ModelLevel(SGDSettings):
       weight_transfer: what phases after the first train: `none` trains every weight; `per_neuron` (Eq. 11) and
         `per_kernel` train scale and shift of frozen weights, batch norm and the head.
       distillation: whether the base method's losses look at the teacher (Table S1 of the paper).
+      precision: what backbones compute in: `float32`, `bfloat16` or `float16` (whose gradients are scaled by what they
+        bear). Weights, head and losses stay float32, and so does everything outside the model level.
     """
 
     epochs: int = 160
@@ -40,11 +42,13 @@ class ModelLevel(SGDSettings):
     weight_decay: float = 5e-4
     weight_transfer: str = "per_neuron"
     distillation: bool = True
+    precision: str = "float32"
 
     def __post_init__(self):
         super().__post_init__()
         checks.check_choice("ModelLevel.weight_transfer", self.weight_transfer, WEIGHT_TRANSFERS)
         checks.check_bool(**{"ModelLevel.distillation": self.distillation})
+        checks.check_choice("ModelLevel.precision", self.precision, PRECISIONS)
 
     @property
     def scale_form(self) -> str | None:
@@ -77,16 +81,19 @@ def train_model(
     Returns:
       Θ_i, folded (Eq. 14) and with every weight trainable again, and what runs it.
     """
+    trained_by = dataclasses.replace(factory, precision=settings.precision)
+    teacher = previous.model if previous is not None and settings.distillation and method.distils else None
     with trainer.strategy.scope():
         if previous is None:
-            model = factory.build(0, phase.num_new_classes)
+            model = trained_by.build(0, phase.num_new_classes)
         else:
-            model = factory.grow(previous.model, phase.num_new_classes)
+            model = trained_by.grow(previous.model, phase.num_new_classes)
+        if teacher is not None and settings.precision != factory.precision:
+            teacher = trained_by.same(teacher)
     if previous is not None and method.imprints:
         imprint(model.head, previous.features(phase.train, "imprint_weights"), phase.train.labels)
     transferring = previous is not None and settings.scale_form is not None
     model.train_phase(transferring, old_head=method.trains_old_head)
-    teacher = previous.model if previous is not None and settings.distillation and method.distils else None
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         # Called inside the traced step: the teacher is traced with it, once.
@@ -96,6 +103,9 @@ def train_model(
     data, held_out = method.training_data(phase, exemplars, runtime.generator(seed, "training_data"))
     trainer.fit(model, batch_losses, data, settings, "train_model", seed, method.gradient_noise)
     model.fold()
+    if settings.precision != factory.precision:
+        with trainer.strategy.scope():
+            model = factory.same(model)
     model.train_all()
     predictor = trainer.predictor(model)
     if previous is not None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
-import threading
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from absl.testing import flagsaver
 from conftest import ROOT
 
 from mnemonics_tf.checks import UsageError
-from mnemonics_tf.data import check
+from mnemonics_tf.data import check, reading
 from mnemonics_tf.data import folder as source
 from mnemonics_tf.data.class_order import Protocol
 
@@ -74,26 +73,50 @@ def test_report_of_a_folder_that_a_run_can_use(call, tmp_path):
         "val       6 images; of a class 1 ('hen') to 3 ('kea'), median 1",
         "sizes     64 pixels wide, 64 high; 0 with a side below 64, to be enlarged",
         "colours   0 in shades of grey; 0 PNG with transparency, which is dropped",
-        # 15 x 64 x 64 x 3 = 184,320 bytes; times 2.5 460,800.
-        "memory    184 kB for the images at 64 x 64, up to 461 kB in a run",
+        # 15 x 64 x 64 x 3 = 184,320 bytes.
+        "memory    184 kB for the images at 64 x 64, held in memory by default",
         "phases    N = 1, 2 (Protocol.num_phases) with half of the classes first",
         "skipped   0 of 15 files",
         "A run can use it, with phases as above: N = 5, the default, does not fit.",
     ]
 
 
-def test_counts_are_those_of_the_data_source(call, tmp_path):
-    # 0.2 of 5, of 8 (1.6) and of 2 (0.4, so the least, 1): 1, 2 and 1 for testing.
-    path = _store(tmp_path, {**_classes(hen=5, kea=8, owl=2), "hen/9.png": b""})
+def test_counts_are_those_of_a_run(call, tmp_path):
+    # 0.2 of 6 (1.2), of 8 (1.6) and of 2 (0.4, so the least, 1): 1, 2 and 1 for testing, unread. 1 of hen's 5 others
+    # cannot be read.
+    path = _store(tmp_path, _classes(hen=6, kea=8, owl=2))
+    data = source.folder(str(path), 64)
+    Path(data.train.images.place(0)).write_bytes(b"")
     rows = _rows(call(path)[1])
     assert rows["train"] == "11 images; of a class 1 ('owl') to 6 ('kea'), median 4"
     assert rows["test"] == "4 images; of a class 1 ('hen') to 2 ('kea'), median 1"
-    data, found = source.folder(str(path), 64), check.find(str(path), 64)
+    found, held = check.find(str(path), 64), 0
     for part, sizes in zip((data.train, data.test), found.splits.values(), strict=True):
-        np.testing.assert_array_equal(np.bincount(part.labels), sizes)
+        readable, _ = reading.look_through(part, "reading", keep=True)
+        np.testing.assert_array_equal(np.bincount(readable.labels), sizes)
+        held += readable.array.nbytes
     # What the images take in memory: 15 x 64 x 64 x 3.
-    assert data.train.images.nbytes + data.test.images.nbytes == 184_320
+    assert held == 184_320
     assert rows["memory"].startswith("184 kB")
+
+
+@pytest.mark.parametrize(
+    ("image_size", "expected"),
+    [
+        # 4 x 12,880^2 x 3 = 1.99e9 and 4 x 12,950^2 x 3 = 2.01e9.
+        (12_880, "2.0 GB for the images at 12880 x 12880, held in memory by default"),
+        (12_950, "2.0 GB for the images at 12950 x 12950, read from their files in every epoch by default"),
+    ],
+)
+def test_memory_is_that_of_the_default(image_size, expected, tmp_path):
+    path = _store(tmp_path, {**_classes(hen=4), "hen/0.png": b""})
+    found = check.find(str(path), 64)
+    assert found.in_memory
+    in_memory = source.folder(str(path), image_size).in_memory
+    totals = dataclasses.replace(found.totals, image_size=image_size)
+    splits = {"train": np.array([4])}
+    lines = check.report(dataclasses.replace(found, totals=totals, splits=splits, in_memory=in_memory))
+    assert f"memory    {expected}" in lines
 
 
 def test_sizes_and_colours_are_those_of_all_readable_images(call, tmp_path):
@@ -107,7 +130,7 @@ def test_sizes_and_colours_are_those_of_all_readable_images(call, tmp_path):
     assert rows["colours"] == "3 in shades of grey; 2 PNG with transparency, which is dropped"
     rows = _rows(call(tmp_path, "--image_size=32")[1])
     assert rows["sizes"].endswith("1 with a side below 32, to be enlarged")
-    assert rows["memory"] == "18 kB for the images at 32 x 32, up to 46 kB in a run"  # 6 x 32 x 32 x 3 = 18,432
+    assert rows["memory"] == "18 kB for the images at 32 x 32, held in memory by default"  # 6 x 32 x 32 x 3 = 18,432
 
 
 def test_single_transparent_colours_are_noticed():
@@ -195,6 +218,7 @@ def test_phases_are_those_that_the_protocol_takes(num_classes):
         ({}, "has no folders, so no classes"),
         ({"train/hen/1.png": b"a"}, "neither 'test' nor 'val'"),
         ({"hen/1.txt": b"a"}, "no image in 'hen'"),
+        ({**_classes(hen=2, owl=1)}, "'owl' with one image only"),
     ],
 )
 def test_what_the_source_refuses_unread_is_one_line_and_exit_code_2(files, message, call, tmp_path):
@@ -206,33 +230,43 @@ def test_what_the_source_refuses_unread_is_one_line_and_exit_code_2(files, messa
 
 
 @pytest.mark.parametrize(
-    ("files", "message", "row"),
+    ("files", "split", "row"),
     [
         (
             {**_classes(hen=2), "owl/1.png": b"", "owl/2.png": b"junk"},
-            "no image of 'owl' in",
+            "training",
             ("images", "2 images; of a class 0 ('owl') to 2 ('hen'), median 1"),
         ),
         (
-            {**_classes(hen=2, owl=1), "owl/2.png": b""},
-            "'owl' with one readable image only",
-            ("images", "3 images; of a class 1 ('owl') to 2 ('hen'), median 1.5"),
+            {**_below("train", _classes(hen=3, owl=1)), **_below("val", _classes(hen=2)), "val/owl/2.png": b""},
+            "test",
+            ("val", "2 images; of a class 0 ('owl') to 2 ('hen'), median 1"),
         ),
-        ({"hen/1.png": b""}, "no image of 'hen' in", ("skipped", "1 of 1 files:")),
+        ({"owl/1.png": b"", "owl/2.png": b""}, "training", ("skipped", "2 of 2 files:")),
     ],
 )
-def test_class_without_readable_images_is_refused_after_the_report(files, message, row, call, tmp_path):
+def test_class_without_readable_images_is_refused_after_the_report(files, split, row, call, tmp_path):
     path = _store(tmp_path, files)
     code, lines, errors = call(path)
     assert code == 2
     assert _rows(lines)[row[0]] == row[1]
     assert lines[-1] == "A run cannot use it."
-    assert message in errors
+    assert f"No {split} image of 'owl' can be read" in errors
     assert errors.count("\n") == 1
-    # The very words of the source; gin adds a line of its own.
+    # The very words of a run.
+    data = source.folder(str(path), 64)
+    part = data.train if split == "training" else data.test
     with pytest.raises(UsageError) as raised:
-        source.folder(str(path), 64)
-    assert errors == f"mnemonics_tf: {str(raised.value).partition(chr(10))[0]}\n"
+        reading.check_enough(part, reading.look_through(part, "reading", keep=False)[1], data.class_names, split)
+    assert errors == f"mnemonics_tf: {raised.value}\n"
+
+
+def test_class_whose_only_readable_image_is_held_out_or_not_is_refused(call, tmp_path):
+    path = _store(tmp_path, {**_classes(hen=2, owl=1), "owl/2.png": b""})
+    code, lines, errors = call(path)
+    assert code == 2
+    assert _rows(lines)["images"] == "3 images; of a class 1 ('owl') to 2 ('hen'), median 1.5"
+    assert " image of 'owl' can be read" in errors
 
 
 @pytest.mark.parametrize(
@@ -252,34 +286,17 @@ def test_mistake_is_one_line_and_exit_code_2(call, arguments, message):
     assert errors.count("\n") == 1
 
 
-def test_images_that_fit_no_memory_are_refused_before_any_is_read(call, tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "decode_each", None)
-    # 2 images x 4e18 pixels x 3 bytes, beyond what an address can tell on any machine.
-    code, _, errors = call(_store(tmp_path, _classes(hen=2)), "--image_size=2000000000")
+def test_images_larger_than_any_machine_are_refused_in_one_line(call, tmp_path):
+    # One takes 4e18 pixels x 3 bytes.
+    code, lines, errors = call(_store(tmp_path, _classes(hen=2)), "--image_size=2000000000")
     assert code == 2
-    assert "2 images of that size" in errors
-
-
-def test_pixels_are_not_kept(tmp_path, monkeypatch):
-    alive, most = set(), []
-    lock, pixels = threading.Lock(), source.pixels
-
-    def watched(data):
-        image = pixels(data)
-        with lock:
-            alive.add(key := object())
-            most.append(len(alive))
-        weakref.finalize(image, alive.discard, key)
-        return image
-
-    monkeypatch.setattr(source, "pixels", watched)
-    found = check.find(str(_store(tmp_path, _classes(hen=300, owl=300))), 8)
-    assert len(most) == found.num_files == 600
-    assert max(most) <= 4  # one for each thread
+    assert lines[-1] == "A run cannot use it."
+    assert errors.count("\n") == 1
 
 
 def test_names_that_the_terminal_cannot_show_are_spelled_out(tmp_path):
-    path = _store(tmp_path, {**_classes(hen=2, żółw=2), "hen/ż.png": b""})
+    both = _classes(hen=2, żółw=2)
+    path = _store(tmp_path, {**_below("train", both), **_below("test", both), "train/hen/ż.png": b""})
     finished = subprocess.run(
         [sys.executable, "-m", "mnemonics_tf.data.check", path],
         cwd=ROOT,
@@ -290,5 +307,5 @@ def test_names_that_the_terminal_cannot_show_are_spelled_out(tmp_path):
     )
     assert (finished.returncode, finished.stderr) == (0, "")
     lines = finished.stdout.splitlines()
-    assert lines[-2] == r"  hen/\u017c.png: the file is empty"
+    assert lines[-2] == r"  train/hen/\u017c.png: the file is empty"
     assert lines[-1].startswith("A run can use it without the skipped file")

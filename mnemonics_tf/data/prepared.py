@@ -1,0 +1,153 @@
+"""Data sets of TensorFlow Datasets on disk: found or prepared, their splits, and the classes that a run keeps."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mnemonics_tf import checks, tracking
+
+# What TFDS goes without if it is not there: it would prepare the rest for hours, of which a run can make no use.
+_ARCHIVES = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
+
+
+def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """The data set, which is downloaded and prepared if it is not there.
+
+    Args:
+      name: as TFDS has it, possibly with a configuration and a version: `cifar100:3.0.2`.
+      data_dir: where TFDS keeps its data; None for the environment's TFDS_DATA_DIR, or TFDS's default.
+
+    Raises:
+      UsageError: no such data set or folder, no way to get it, or features other than an image and its label.
+    """
+    if data_dir is not None and not os.path.isdir(data_dir if isinstance(data_dir, str) else ""):
+        raise checks.UsageError(f"tfds.data_dir = {data_dir!r}: there is no such folder.")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        raise checks.UsageError(
+            f"tfds.name = {name!r}: TensorFlow Datasets has no such set.{checks.nearest(name, tfds.list_builders())}"
+        ) from None
+    except Exception as error:  # TFDS raises all kinds of them for names and versions that are not well formed
+        raise checks.UsageError(f"tfds.name = {name!r}: {first_line(error)}.") from error
+    if not os.path.isdir(builder.data_dir):
+        _prepare(builder)
+    features = builder.info.features
+    if not isinstance(features, tfds.features.FeaturesDict) or not {"image", "label"} <= set(features):
+        raise checks.UsageError(
+            f"tfds.name = {builder.name!r}: expected a data set with the features 'image' and 'label'."
+        )
+    return builder
+
+
+def _prepare(builder: tfds.core.DatasetBuilder) -> None:
+    _check_manual_files(builder)
+    name = builder.name
+    tracking.notice(f"Data set {name!r} is not at {builder.data_dir}: downloading and preparing it ...")
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # TFDS raises whatever its downloaders raise
+        raise checks.UsageError(
+            f"Data set {name!r} is not at {builder.data_dir} and could not be downloaded ({first_line(error)}). "
+            "Prepare it on a machine with internet (in Python: import tensorflow_datasets; "
+            f"tensorflow_datasets.load('{name}')), then point the environment variable TFDS_DATA_DIR (or the binding "
+            "tfds.data_dir) at its folder."
+        ) from error
+
+
+def _check_manual_files(builder: tfds.core.DatasetBuilder) -> None:
+    """Raises UsageError if the data set is made of files that nobody but the user can get, and they are not there."""
+    instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    if not instructions:
+        return
+    folder = os.path.join(data_root(builder), "downloads", "manual")
+    present = os.listdir(folder) if os.path.isdir(folder) else []
+    missing = [file for file in _ARCHIVES.get(builder.name, ()) if file not in present]
+    if missing:
+        what = f"Put (or link) {' and '.join(missing)} into {folder}"
+    elif not present:
+        what = f"Put what it needs into {folder}"
+    else:
+        return
+    raise checks.UsageError(
+        f"Data set {builder.name!r} is not at {builder.data_dir}, and TensorFlow Datasets cannot download it. {what} "
+        f"and start again: it is prepared then. TensorFlow Datasets says: {instructions.rstrip('.')}. If it is "
+        "prepared elsewhere, point the environment variable TFDS_DATA_DIR (or the binding tfds.data_dir) there. "
+        f"'python -m mnemonics_tf.data.shards {builder.name}' does all this ahead of a run."
+    )
+
+
+def data_root(builder: tfds.core.DatasetBuilder) -> str:
+    """The folder that holds all data sets of TFDS, this one among them."""
+    # `<root>/<name>[/<config>]/<version>`. TFDS's own answer is another for data sets that it knows from disk alone.
+    path = os.path.abspath(builder.data_dir)
+    for _ in builder.info.full_name.split("/"):
+        path = os.path.dirname(path)
+    return path
+
+
+def test_split(builder: tfds.core.DatasetBuilder) -> str:
+    """The split to test on: `test`, or else `validation`. Raises UsageError if there is none, or none to train on."""
+    # The labels of ImageNet's test images are secret; everyone tests on the validation images.
+    candidates = ("validation",) if builder.name == "imagenet2012" else ("test", "validation")
+    found = next((split for split in candidates if split in builder.info.splits), None)
+    if found is None or "train" not in builder.info.splits:
+        expected = " or ".join(repr(split) for split in candidates)
+        raise checks.UsageError(
+            f"tfds.name = {builder.name!r}: expected the splits 'train' and {expected}, "
+            f"found {', '.join(builder.info.splits) or 'none'}."
+        )
+    return found
+
+
+def check_draw(num_classes_drawn: int | None, draw_seed: int) -> None:
+    """Raises UsageError unless the draw is a whole number of classes, or None, by a seed that NumPy takes."""
+    if num_classes_drawn is not None:
+        checks.check_positive_integer(**{"tfds.num_classes_drawn": num_classes_drawn})
+    checks.check_legacy_seed(**{"tfds.draw_seed": draw_seed})
+
+
+def kept_classes(builder: tfds.core.DatasetBuilder, count: int | None, seed: int) -> np.ndarray:
+    """Ids of the classes that a run keeps: all of them, or some drawn by chance, in the order of their names.
+
+    The script that made the published ImageNet-Subset drew from the sorted names of class folders and copied those
+    folders; training then listed the copies, sorted again, and shuffled *that* list into the class order. So the order
+    of the draw is forgotten: ids 0 to count - 1 go by name, and `Protocol` shuffles them.
+
+    Args:
+      builder: the data set.
+      count: how many to draw; None for all, in the data set's own order.
+      seed: of the draw.
+
+    Returns:
+      `[count]` int64.
+
+    Raises:
+      UsageError: the data set has fewer classes.
+    """
+    names = builder.info.features["label"].names
+    if count is None:
+        return np.arange(len(names))
+    if count > len(names):
+        raise checks.UsageError(
+            f"tfds.num_classes_drawn = {count}: the data set has {len(names)} classes. Draw at most as many."
+        )
+    by_name = np.array(sorted(range(len(names)), key=lambda class_id: names[class_id]), np.int64)
+    return by_name[np.sort(np.random.RandomState(seed).choice(len(names), count, replace=False))]
+
+
+def unreadable(builder: tfds.core.DatasetBuilder, split: str, reason: str) -> checks.UsageError:
+    """The error of files of a data set that are not as TFDS wrote them."""
+    return checks.UsageError(
+        f"Data set {builder.name!r}: its {split} files in {builder.data_dir} cannot be read ({reason}). Delete that "
+        "folder to prepare them again."
+    )
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, shortened, without a full stop."""
+    text = str(error).strip()
+    return text.splitlines()[0][:160].rstrip(".") if text else type(error).__name__

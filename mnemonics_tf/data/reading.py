@@ -1,0 +1,190 @@
+"""Looks images in files through before a phase trains on them, so that none turns out to be broken hours later."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import checks, tracking
+from mnemonics_tf.data.decoding import pixels, resizer
+from mnemonics_tf.data.listing import NUM_SHOWN, listed
+from mnemonics_tf.stored import StoredImages
+from mnemonics_tf.types import LabelledImages
+
+_CHUNK = 512  # images handed to the threads at a time, so that Ctrl-C need not wait for all of them
+_MOST_THREADS = 8  # each holds a decoded image of the size that it has in its file
+
+_Decoded = TypeVar("_Decoded")
+
+
+def look_through(
+    data: LabelledImages, title: str, keep: bool, histogram: np.ndarray | None = None
+) -> tuple[LabelledImages, dict[int, str]]:
+    """Reads and decodes every image once, and leaves out those that cannot be read.
+
+    Args:
+      data: n encoded images in files, with any labels.
+      title: of the progress bar.
+      keep: whether the decoded images are kept, as they are evaluated (see `data.decoding`).
+      histogram: to which the number of pixels of each value is added, `[C, 256]` int64; over the images as they are
+        evaluated that can be read. None counts none.
+
+    Returns:
+      What can be read, in the order of `data`: an array `[at most n, H, W, C]` uint8 with `keep`, rows of files
+      without. And for the position in `data` of every other image the reason.
+
+    Raises:
+      ValueError: the images are an array already.
+      UsageError: images that are to be kept do not fit in memory.
+    """
+    images = in_files(data)
+    squares = empty_images(images.shape) if keep else None
+    resize = resizer(images.image_shape[0], images.resized_side)
+
+    def view(content: bytes) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The square if it is kept, and its histogram if there is one."""
+        image = pixels(content)
+        if squares is None and histogram is None:
+            return None, None
+        square = resize(image).numpy()
+        return None if squares is None else square, None if histogram is None else _histogram(square)
+
+    rows: list[int] = []
+    reasons: dict[int, str] = {}
+    for row, result in enumerate(decode_each(images, view, title)):
+        if isinstance(result, str):
+            reasons[row] = result
+            continue
+        square, counts = result
+        if squares is not None:
+            squares[len(rows)] = square
+        if histogram is not None:
+            histogram += counts
+        rows.append(row)
+    readable = data.take(np.array(rows, np.int64))
+    if squares is not None:
+        readable = dataclasses.replace(readable, images=squares[: len(rows)])
+    return readable, reasons
+
+
+def _histogram(image: np.ndarray) -> np.ndarray:
+    """How many pixels of an image `[H, W, C]` uint8 have each value, `[C, 256]` int64."""
+    num_channels = image.shape[-1]
+    places = image.reshape(-1, num_channels) + 256 * np.arange(num_channels)
+    return np.bincount(places.ravel(), minlength=256 * num_channels).reshape(num_channels, 256)
+
+
+def empty_images(shape: tuple[int, ...]) -> np.ndarray:
+    """Room for images `[n, H, W, C]` uint8; it takes no memory until it is filled.
+
+    Raises:
+      UsageError: they do not fit in memory.
+    """
+    try:
+        return np.empty(shape, np.uint8)
+    except (MemoryError, ValueError):  # NumPy's, for sizes beyond any machine
+        count, height, width, channels = shape
+        raise checks.UsageError(
+            f"{count:,} images of {height} x {width} pixels take {count * height * width * channels / 1e9:,.1f} GB, "
+            "more than this machine's memory. Set the data source's in_memory = False, which reads them from their "
+            "files in every epoch, or lower its image_size."
+        ) from None
+
+
+def decode_each(images: StoredImages, decode: Callable[[bytes], _Decoded], title: str) -> Iterator[_Decoded | str]:
+    """Reads images, several at a time, and yields what `decode` makes of each, in their order.
+
+    Args:
+      images: encoded, in files.
+      decode: a function of an image's content, called in several threads. What it returns is no text.
+      title: of the progress bar.
+
+    Yields:
+      The decoded image, or the reason why it cannot be read.
+    """
+    # TensorFlow lets go of Python's lock while it decodes, and each image keeps an error of its own.
+    with (
+        ThreadPoolExecutor(min(_MOST_THREADS, max(2, os.cpu_count() or 2))) as pool,
+        tracking.progress(title, len(images), "images") as bar,
+    ):
+        for start in range(0, len(images), _CHUNK):
+            rows = range(start, min(start + _CHUNK, len(images)))
+            for result in pool.map(functools.partial(_decoded, images, decode), rows):
+                yield result
+                bar.update(1)
+
+
+def _decoded(images: StoredImages, decode: Callable[[bytes], _Decoded], row: int) -> _Decoded | str:
+    """What `decode` makes of a row's content, or why it cannot be read."""
+    file = images.files[images.file[row]]
+    if isinstance(file, str) and not os.path.isfile(file):
+        # Reading a pipe would wait for ever.
+        return "not a file (a broken link, or a pipe)" if os.path.lexists(file) else "there is no such file any more"
+    try:
+        content = images.content(row)
+        if not content:
+            return "the file is empty"
+        with tf.device("/CPU:0"):  # a GPU would be sent every image and send it back
+            return decode(content)
+    except OSError as error:
+        return error.strerror or str(error)
+    except tf.errors.OpError as error:
+        # Without TensorFlow's remarks on where in its code it happened.
+        return re.sub(r"^\{\{.*?\}\} ?(\w+::)?| ?\[Op:.*$", "", error.message.partition("\n")[0]).rstrip(".")
+
+
+def report_unreadable(data: LabelledImages, reasons: Mapping[int, str], split: str) -> None:
+    """Says on standard error which images are left out, if any are.
+
+    Args:
+      data: what was looked through, in files.
+      reasons: why an image cannot be read, by its position.
+      split: `training` or `test`.
+    """
+    if not reasons:
+        return
+    images = in_files(data)
+    lines = [f"\n  {images.place(row)}: {reason}" for row, reason in list(reasons.items())[:NUM_SHOWN]]
+    more = f"\n  and {len(reasons) - NUM_SHOWN} more" if len(reasons) > NUM_SHOWN else ""
+    tracking.notice(
+        f"{len(reasons)} of {len(data)} {split} images cannot be read and are left out:{''.join(lines)}{more}"
+    )
+
+
+def check_enough(data: LabelledImages, reasons: Mapping[int, str], class_names: Sequence[str], split: str) -> None:
+    """Refuses classes that had images of which none can be read.
+
+    Args:
+      data: what was looked through, in files.
+      reasons: why an image cannot be read, by its position.
+      class_names: by label.
+      split: `training` or `test`.
+
+    Raises:
+      UsageError: there is such a class.
+    """
+    is_readable = np.ones(len(data), bool)
+    is_readable[list(reasons)] = False
+    lost = np.setdiff1d(data.labels, data.labels[is_readable])
+    if len(lost):
+        first = int(np.flatnonzero(data.labels == lost[0])[0])
+        raise checks.UsageError(
+            f"No {split} image of {listed([class_names[label] for label in lost])} can be read (such as "
+            f"{in_files(data).place(first)!r}: {reasons[first]}). Replace or remove such files, or leave the class "
+            "out. `python -m mnemonics_tf.data.check DIR` lists every file below a folder that cannot be read."
+        )
+
+
+def in_files(data: LabelledImages) -> StoredImages:
+    """The images as rows of files. Raises ValueError if they are in memory."""
+    if isinstance(data.images, np.ndarray):
+        raise ValueError("These images are in memory: expected rows of files.")
+    return data.images
