@@ -34,6 +34,7 @@ _CONFIG = "config.gin"
 _LOCK = ".lock"
 _MARK = "COMPLETE"
 _SCRATCH = "scratch-"
+_FREE = "Devices."  # bindings of what a run is computed on, which may be another machine when it is resumed
 
 
 class RunDirectory:
@@ -251,11 +252,12 @@ class RunDirectory:
     def _check_same_config(self, config: str) -> None:
         with open(self._config, encoding="utf-8") as file:
             present = file.read()
-        if present == config:
+        before, now = ([line for line in text.splitlines() if not line.startswith(_FREE)] for text in (present, config))
+        if before == now:
             return
         changes = [
             line
-            for line in difflib.unified_diff(present.splitlines(), config.splitlines(), lineterm="", n=0)
+            for line in difflib.unified_diff(before, now, lineterm="", n=0)
             if line[0] in "+-" and not line.startswith(("---", "+++")) and line[1:].strip()
         ]
         raise checks.UsageError(

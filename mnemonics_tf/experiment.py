@@ -126,7 +126,7 @@ class Run:
         self._strategy = runtime.Devices().create_strategy()
         if experiment.deterministic:
             runtime.make_deterministic()
-        self._stream = ClassStream(experiment.load_dataset(), self._protocol)
+        self._stream = ClassStream(self._load_dataset(), self._protocol)
         self._budget.check_fits(self._stream.phase_sizes, self._stream.smallest_class, self._exemplar_level.num_parts)
         dataset = self._stream.dataset
         self._check_method()
@@ -190,7 +190,19 @@ class Run:
                 phases.append(dataclasses.asdict(result))
                 self._write(phases)
         self._write(phases)
+        # A worker that left before the first has written everything would be missed if that one had to start again.
+        runtime.barrier(self._strategy)
         return self._results(phases)
+
+    def _load_dataset(self) -> Dataset:
+        """The data: the first worker prepares them, if that is still to do, and then the others find them."""
+        with runtime.explaining_lost_workers(self._strategy):
+            if not self.is_chief:
+                runtime.barrier(self._strategy)
+            dataset = self._experiment.load_dataset()
+            if self.is_chief:
+                runtime.barrier(self._strategy)
+            return dataset
 
     def _open(self) -> int:
         """Opens the folder on all workers. How many phases are complete."""

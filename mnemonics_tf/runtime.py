@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import signal
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -63,13 +65,18 @@ class Devices:
 
 def _multi_worker(workers: cluster.Cluster, wait: float) -> tf.distribute.Strategy:
     cluster.meet(workers, wait)
+    # Through a proxy of the web, workers would wait for one another for ever.
+    os.environ.setdefault("grpc_proxy", "")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(workers.addresses)}),
         task_type="worker",
         task_id=workers.index,
         rpc_layer="grpc",
     )
-    return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    # TensorFlow now takes SIGTERM for a notice and goes on. Here it ends the process: nothing half-written counts.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return strategy
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
@@ -103,7 +110,7 @@ def explaining_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     except _LOST_WORKER as error:
         if num_workers(strategy) == 1:
             raise
-        reason = next((line.strip() for line in str(error).splitlines() if "/task:" in line), type(error).__name__)
+        reason = next((line.strip(" :") for line in str(error).splitlines() if "/task:" in line), type(error).__name__)
         raise checks.LostWorkerError(
             f"Worker {worker_index(strategy)} stops: another worker has ended or cannot be reached any more "
             f"({reason}). See that worker's own output for the cause. Start all workers again with the same command: "

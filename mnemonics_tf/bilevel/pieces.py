@@ -70,11 +70,11 @@ def _in_pieces(
 
     def one(step, sums, rows):
         # The shape of a piece is known; a slice's is not.
-        own = [
+        own_images, own_labels = (
             tf.ensure_shape(values[step * size : (step + 1) * size], [size, *values.shape[1:]])
             for values in (images, labels)
-        ]
-        added, made = derive(*own, size / count)
+        )
+        added, made = derive(own_images, own_labels, size / count)
         sums = [total + value for total, value in zip(sums, added, strict=True)]
         return step + 1, sums, [array.write(step, row) for array, row in zip(rows, made, strict=True)]
 

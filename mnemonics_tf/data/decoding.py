@@ -128,15 +128,18 @@ def read_rows(images: StoredImages, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     """Contents of some rows, `[b]` string, and which of them are bare pixels, `[b]` bool; for graphs of tf.data."""
 
     def read(positions: np.ndarray) -> np.ndarray:
-        return np.array([_plain(images.content(position)) for position in positions], object)
+        return np.array([_plain(images, position) for position in positions], object)
 
     contents = tf.ensure_shape(tf.numpy_function(read, [rows], tf.string), rows.shape)
     return contents, tf.gather(tf.constant(images.is_pixels), rows)
 
 
-def _plain(content: bytes) -> bytes:
-    """The content, but for images that graphs cannot decode as `pixels` does: those become PNG, which loses nothing."""
-    return content if _bmp_palette(content) is None else tf.io.encode_png(pixels(content)).numpy()
+def _plain(images: StoredImages, row: int) -> bytes:
+    """A row's content, but for files that graphs cannot decode as `pixels` does: those become PNG, without loss."""
+    content = images.content(row)
+    if images.is_pixels[row] or _bmp_palette(content) is None:
+        return content
+    return tf.io.encode_png(pixels(content)).numpy()
 
 
 def decode_rows(

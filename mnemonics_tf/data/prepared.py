@@ -89,7 +89,7 @@ def data_root(builder: tfds.core.DatasetBuilder) -> str:
     return path
 
 
-def test_split(builder: tfds.core.DatasetBuilder) -> str:
+def evaluation_split(builder: tfds.core.DatasetBuilder) -> str:
     """The split to test on: `test`, or else `validation`. Raises UsageError if there is none, or none to train on."""
     # The labels of ImageNet's test images are secret; everyone tests on the validation images.
     candidates = ("validation",) if builder.name == "imagenet2012" else ("test", "validation")

@@ -63,7 +63,7 @@ def build(builder: tfds.core.DatasetBuilder, folders: Sequence[SplitFolder], cla
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             mend = "Free some of the disk and start again: it goes on from where it stopped."
         else:
-            mend = "Name a folder you can write to (tfds.shards_dir, or --shards_dir)."
+            mend = "Name another folder, which you can write to (tfds.shards_dir, or --shards_dir)."
         reason = error.strerror or error
         raise checks.UsageError(f"{path}: images cannot be sorted by class there ({reason}). {mend}") from error
 
@@ -205,6 +205,8 @@ def _append(folder: SplitFolder, images: Mapping[int, Sequence[bytes]]) -> dict[
             for each in images.values():
                 for image in each:
                     writer.write(image)
+        if os.path.getsize(partial) != sum(added.values()):
+            raise OSError(errno.EIO, "what was written is not all there")
 
         def append(class_id: int) -> None:
             with open(partial, "rb") as source, open(folder.class_file(class_id), "ab") as file:

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
         prepared.check_draw(_NUM_CLASSES_DRAWN.value, _DRAW_SEED.value)
         builder = prepared.prepared_builder(argv[1], _DATA_DIR.value)
         kept = prepared.kept_classes(builder, _NUM_CLASSES_DRAWN.value, _DRAW_SEED.value)
-        splits = ("train", prepared.test_split(builder))
+        splits = ("train", prepared.evaluation_split(builder))
         folders = class_files.split_folders(builder, splits, _SHARDS_DIR.value)
         sharding.build(builder, folders, kept)
         for folder in folders:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import gin
@@ -103,7 +104,7 @@ def tfds_source(
         raise checks.UsageError(
             f"tfds.name = {builder.name!r}: its images differ in size. Set tfds.image_size to the side they shall have."
         )
-    splits = ("train", prepared.test_split(builder))
+    splits = ("train", prepared.evaluation_split(builder))
     kept = prepared.kept_classes(builder, num_classes_drawn, draw_seed)
     folders = class_files.split_folders(builder, splits, shards_dir)
     if _num_bytes(builder, splits, len(kept), image_size) <= _MOST_MEMORY if in_memory is None else in_memory:
@@ -158,11 +159,10 @@ def _num_bytes(
 ) -> float:
     """What the images of some classes take in memory; exact where classes have equally many."""
     features = builder.info.features
-    height, width, channels = features["image"].shape
-    if image_size is not None:
-        height = width = image_size
+    shape = features["image"].shape
+    size = math.prod(shape) if image_size is None else image_size**2 * shape[-1]
     num_images = sum(builder.info.splits[split].num_examples for split in splits)
-    return num_images * num_classes / features["label"].num_classes * height * width * channels
+    return num_images * num_classes / features["label"].num_classes * size
 
 
 def _load_split(

@@ -118,6 +118,8 @@ def test_valid_arguments_are_not_refused(adjoint):
             {"engine": "unrolled", "checkpoint_every": 2},
             "checkpoint_every = 2 .*'unrolled'.* Leave it out",
         ),
+        ({"engine": "unrolled", "images_at_once": 2}, "images_at_once = 2 .*'unrolled'.* Leave it out"),
+        ({"engine": "adjoint", "images_at_once": 0}, "images_at_once = 0: expected a whole number"),
         ({"engine": "prototype", "checkpoint_every": 2, "features": _features}, "checkpoint_every = 2 .*'prototype'"),
         ({"engine": "head"}, "features = None.* 'head' and 'prototype' need"),
         ({"engine": "prototype"}, "features = None"),

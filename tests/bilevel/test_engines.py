@@ -19,6 +19,9 @@ EXACT = {
     "adjoint_forward": {"engine": "adjoint_forward"},
     "unrolled": {"engine": "unrolled"},
     "checkpointed": {"engine": "adjoint", "checkpoint_every": 2},
+    # Batches of 3 exemplars: a piece of 2 and one of 1, and three pieces of 1 in forward mode.
+    "in_pieces": {"engine": "adjoint", "images_at_once": 2},
+    "forward_in_pieces": {"engine": "adjoint_forward", "images_at_once": 1},
     "window_of_all": {"engine": "truncated", "window": 9},
 }
 ARGUMENTS = ("exemplars", "labels", "rates")

@@ -25,6 +25,7 @@ from mnemonics_tf.checks import UsageError
         {"batch_norm": "training"},
         {"batch_norm": "batch", "engine": "head"},
         {"checkpoint_every": 2, "engine": "unrolled"},
+        {"images_at_once": 8, "batch_norm": "batch"},
         {"learned_rates": "shared", "engine": "prototype"},
         {"inner_momentum": 0.9, "engine": "prototype"},
         {"learn_labels": True, "engine": "prototype"},

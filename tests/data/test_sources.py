@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from sklearn.datasets import load_digits
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import sources
+from mnemonics_tf.data.decoding import centre_square, in_memory
+from mnemonics_tf.stored import StoredImages
 
 _CIFAR100_FOLDER = os.path.join(os.environ.get("TFDS_DATA_DIR", ""), "cifar100")
 needs_cifar100 = pytest.mark.skipif(
@@ -98,7 +102,7 @@ def test_data_set_that_cannot_be_downloaded_says_how_to_get_it(tmp_path):
         sources.tfds_source("cifar100", data_dir=str(tmp_path))
     text = str(raised.value)
     assert "(no route to host)" in text
-    assert "tfds build cifar100" in text
+    assert "tensorflow_datasets.load('cifar100')" in text
     assert "TFDS_DATA_DIR" in text
 
 
@@ -107,8 +111,13 @@ def test_data_set_that_cannot_be_downloaded_says_how_to_get_it(tmp_path):
     [
         {"image_size": 0},
         {"image_size": 2.5},
+        {"resized_side": 0},
+        {"resized_side": 4.0},
+        {"resized_side": 40},
         {"crop_padding": -1},
         {"crop_padding": 1.5},
+        {"resized_crop": 1},
+        {"in_memory": "yes"},
         {"num_classes_drawn": 0},
         {"num_classes_drawn": 2.0},
         {"draw_seed": -1},
@@ -120,6 +129,16 @@ def test_impossible_tfds_settings_are_usage_errors_that_name_them(settings, tmp_
     (name,) = settings
     with pytest.raises(UsageError, match=rf"tfds\.{name}"):
         sources.tfds_source("cifar100", data_dir=str(tmp_path), **settings)
+
+
+def test_side_before_the_crop_is_at_least_the_size_of_the_crop(tmp_path):
+    with pytest.raises(UsageError, match=r"tfds\.resized_side = 31 with tfds\.image_size = 32: expected at least"):
+        sources.tfds_source("cifar100", data_dir=str(tmp_path), image_size=32, resized_side=31)
+
+
+def test_padding_beside_random_windows_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"tfds\.crop_padding = 4 with tfds\.resized_crop = True.* Leave crop_padding"):
+        sources.tfds_source("cifar100", data_dir=str(tmp_path), resized_crop=True, crop_padding=4)
 
 
 def _store(folder, name, splits, features, version="1.0.0"):
@@ -334,14 +353,139 @@ def test_imagenet_subset_is_the_published_one_and_tested_on_validation_images(tm
     assert (everything.name, len(everything.class_names), len(everything.test)) == ("imagenet2012", 1000, 101)
 
 
-def test_imagenet_without_data_says_which_files_it_needs(tmp_path):
+@pytest.mark.parametrize("present", [None, "ILSVRC2012_img_val.tar", "something_else.tar"])
+def test_imagenet_without_its_archives_says_where_to_put_them_and_prepares_nothing(tmp_path, monkeypatch, present):
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: pytest.fail("prepared"))
+    manual = tmp_path / "downloads" / "manual"
+    if present:
+        manual.mkdir(parents=True)
+        (manual / present).touch()
     with pytest.raises(UsageError) as raised:
         sources.tfds_source("imagenet2012", data_dir=str(tmp_path), image_size=8, num_classes_drawn=100)
-    assert "ILSVRC2012_img_train.tar" in str(raised.value)
-    assert "tfds build imagenet2012" in str(raised.value)
+    expected = ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"]
+    missing = " and ".join(name for name in expected if name != present)
+    assert f"Put (or link) {missing} into {manual} and start again" in str(raised.value)
+    assert "python -m mnemonics_tf.data.shards imagenet2012" in str(raised.value)
+    assert not (tmp_path / "imagenet2012").exists()
+
+
+def test_other_sets_that_need_files_from_the_user_say_so_before_anything_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: pytest.fail("prepared"))
+    with pytest.raises(UsageError, match=r"Put what it needs into .*downloads/manual and start again") as raised:
+        sources.tfds_source("resisc45", data_dir=str(tmp_path), image_size=8)
+    assert " ".join(tfds.builder_cls("resisc45").MANUAL_DOWNLOAD_INSTRUCTIONS.split())[:60] in str(raised.value)
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return whole.getvalue()
+
+
+def test_imagenet_is_prepared_from_its_archives_and_sorted_by_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.utils.gcs_utils, "is_dataset_on_gcs", lambda name: False)  # asks the network
+    manual = tmp_path / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    shades = {"n01440764": 20, "n01443537": 60, "n15075141": 90}  # ids 0, 1 and 999
+    jpegs = {wnid: tf.io.encode_jpeg(_painted(9, 12, shade)).numpy() for wnid, shade in shades.items()}
+    inner = {f"{wnid}.tar": _tar({f"{wnid}_{k}.JPEG": jpeg for k in range(2)}) for wnid, jpeg in jpegs.items()}
+    (manual / "ILSVRC2012_img_train.tar").write_bytes(_tar(inner))
+    # TFDS gives the first validation image, by name, the first label of its list, that of a sea snake (id 65).
+    validation = {"ILSVRC2012_val_00000001.JPEG": tf.io.encode_jpeg(_painted(9, 12, 120)).numpy()}
+    (manual / "ILSVRC2012_img_val.tar").write_bytes(_tar(validation))
+    data = sources.tfds_source("imagenet2012", str(tmp_path), 8, in_memory=False, resized_crop=True, resized_side=9)
+    assert (data.name, data.image_shape, len(data.class_names)) == ("imagenet2012", (8, 8, 3), 1000)
+    assert (data.resized_crop, data.crop_padding, data.in_memory) == (True, 0, False)
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 999, 999]
+    contents = [data.train.images.content(row) for row in range(6)]
+    assert contents == [jpeg for jpeg in jpegs.values() for _ in range(2)]
+    assert data.test.labels.tolist() == [65]
+    np.testing.assert_array_equal(in_memory(data.test).array, _painted(8, 8, 120)[None])
+    assert (tmp_path / "class_shards" / "imagenet2012" / "5.1.0" / "validation" / "00065.tfrecord").is_file()
+
+
+def _sized_birds(folder, channels=3):
+    generator = np.random.default_rng(0)
+    shapes = generator.integers(6, 14, (24, 2)).tolist()
+    examples = [
+        {"image": generator.integers(0, 256, (*shape, channels), np.uint8), "label": number % 3}
+        for number, shape in enumerate(shapes)
+    ]
+    splits = {"train": examples[:15], "test": examples[15:]}
+    _store(folder, "sized_birds", splits, _features((None, None, channels)))
+    return splits
+
+
+@pytest.mark.parametrize(("drawn", "resized_side"), [(None, None), (2, 6)])
+def test_images_in_files_are_those_that_are_held_in_memory(tmp_path, drawn, resized_side):
+    _sized_birds(tmp_path)
+    settings = {"image_size": 4, "resized_side": resized_side, "num_classes_drawn": drawn, "draw_seed": 0}
+    held, stored = (
+        sources.tfds_source("sized_birds", str(tmp_path), in_memory=here, shards_dir=str(tmp_path / "x"), **settings)
+        for here in (True, False)
+    )
+    for field in ("name", "class_names", "image_shape", "crop_padding", "horizontal_flip", "resized_crop"):
+        assert getattr(held, field) == getattr(stored, field)
+    for part, rows in ((held.train, stored.train), (held.test, stored.test)):
+        assert isinstance(part.images, np.ndarray)
+        assert isinstance(rows.images, StoredImages)
+        assert _contents(in_memory(rows).array, rows.labels) == _contents(part.images, part.labels)
+    assert len(os.listdir(tmp_path / "x" / "sized_birds" / "1.0.0" / "test")) == (drawn or 3) + 2
+
+
+def test_side_before_the_crop_decides_how_much_of_an_image_shows(tmp_path):
+    # 8 x 8 with a frame of two pixels. Brought to a side of 8 and cut out at 4, the frame is gone.
+    image = np.pad(_painted(4, 4, 200), [(2, 2), (2, 2), (0, 0)], constant_values=10)
+    examples = [{"image": image, "label": 1}]
+    _store(tmp_path, "framed_birds", {"train": examples, "test": examples}, _features((8, 8, 3)))
+    data = sources.tfds_source("framed_birds", str(tmp_path), image_size=4, resized_side=8)
+    np.testing.assert_array_equal(data.train.images, _painted(4, 4, 200)[None])
+    whole = sources.tfds_source("framed_birds", str(tmp_path), image_size=4)
+    assert whole.train.images[0, 0, 0, 0] < 100
+
+
+def test_images_are_held_in_memory_unless_they_take_more_than_2_gb(tmp_path):
+    _sized_birds(tmp_path)
+    # 24 images of 5,000 x 5,000 x 3 bytes are 1.8 GB; of 5,500 x 5,500 2.2 GB. Of the latter no pixel is made.
+    data = sources.tfds_source("sized_birds", str(tmp_path), image_size=5500)
+    assert isinstance(data.train.images, StoredImages)
+    assert data.train.images.shape == (15, 5500, 5500, 3)
+    # A third of the classes takes a third.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "centre_square", lambda image, size, side: image[:1, :1])
+        data = sources.tfds_source("sized_birds", str(tmp_path), image_size=5500, num_classes_drawn=1)
+        assert isinstance(data.train.images, np.ndarray)
+        assert isinstance(sources.tfds_source("sized_birds", str(tmp_path), image_size=5000).train.images, np.ndarray)
+
+
+def test_images_that_stay_in_files_need_an_image_size(tmp_path):
+    examples = [{"image": _painted(2, 3, 1), "label": 0}]
+    _store(tmp_path, "even_birds", {"train": examples, "test": examples}, _features((2, 3, 3)))
+    with pytest.raises(UsageError, match=r"tfds\.image_size = None: .* Set it, or set tfds\.in_memory = True"):
+        sources.tfds_source("even_birds", str(tmp_path), in_memory=False)
+
+
+def test_random_windows_go_without_padding(tmp_path):
+    examples = [{"image": _painted(2, 3, 1), "label": 0}]
+    _store(tmp_path, "window_birds", {"train": examples, "test": examples}, _features((2, 3, 3)))
+    plain = sources.tfds_source("window_birds", str(tmp_path))
+    assert (plain.resized_crop, plain.crop_padding) == (False, 4)
+    for padding in (None, 0):
+        data = sources.tfds_source("window_birds", str(tmp_path), resized_crop=True, crop_padding=padding)
+        assert (data.resized_crop, data.crop_padding) == (True, 0)
+
+
+def test_grey_images_cannot_stay_in_files(tmp_path):
+    _sized_birds(tmp_path, channels=1)
+    with pytest.raises(UsageError, match=r"three channels of 8 bits .* Set tfds\.in_memory = True"):
+        sources.tfds_source("sized_birds", str(tmp_path), image_size=4, in_memory=False)
 
 
 def test_middle_of_a_long_strip_is_all_that_is_scaled():
     # 1 x 50,000 to a side of 64: scaled as a whole, 64 x 3,200,000 x 3 floats would be 2.5 GB.
     strip = np.concatenate([_painted(1, 24_998, 10), _painted(1, 4, 90), _painted(1, 24_998, 10)], axis=1)
-    np.testing.assert_array_equal(sources.centre_square(tf.constant(strip), 64), _painted(64, 64, 90))
+    np.testing.assert_array_equal(centre_square(tf.constant(strip), 64), _painted(64, 64, 90))

@@ -1,0 +1,209 @@
+"""Whole runs on two devices and by two workers against one device. Each is a process (or two) of its own."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, tiny_arguments
+
+# An epoch of the model level is one batch of all new images and exemplars, so epochs are steps; likewise meta-steps.
+_BINDINGS = (
+    "ModelLevel.epochs = 20",
+    "ModelLevel.milestones = (15,)",
+    # Rounding errors grow with every step, and faster the longer steps are.
+    "ModelLevel.learning_rate = 0.02",
+    "ModelLevel.batch_size = 1000",
+    "ExemplarLevel.epochs = 20",
+    "ExemplarLevel.steps_per_epoch = 1",
+    "ExemplarLevel.learning_rate = 2.0",
+    "ExemplarLevel.adjust_learning_rate = 2.0",
+    "Probe.enabled = False",
+)
+
+_TWO_DEVICES = """
+import functools, sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from absl import app
+from mnemonics_tf import main, screen
+app.run(main.main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))
+"""
+
+
+def _start(arguments: list[str], program: tuple[str, ...] = ("-m", "mnemonics_tf.main"), **environment: str):
+    """Starts a run; its output goes where `communicate` finds it."""
+    return subprocess.Popen(
+        [sys.executable, *program, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _start_workers(arguments: list[str]) -> list[subprocess.Popen]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    configs = [
+        json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}) for index in range(2)
+    ]
+    return [_start(arguments, TF_CONFIG=config) for config in configs]
+
+
+def _finish(process: subprocess.Popen, seconds: float = 400) -> str:
+    output, _ = process.communicate(timeout=seconds)
+    return output
+
+
+def _scalars(run: Path) -> dict[str, list[float]]:
+    """Every scalar of TensorBoard, by name, in the order of its steps. Of a step written twice the later counts."""
+    values: dict[str, dict[int, tuple[float, float]]] = collections.defaultdict(dict)
+    for file in sorted((run / "tensorboard").glob("events*")):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name != "scalars":
+                    continue
+                known = values[value.tag].get(event.step)
+                if known is None or known[0] <= event.wall_time:
+                    values[value.tag][event.step] = (event.wall_time, float(tf.make_ndarray(value.tensor)))
+    return {tag: [steps[step][1] for step in sorted(steps)] for tag, steps in values.items()}
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    process = _start(tiny_arguments(folder, *_BINDINGS))
+    assert not (output := _finish(process), process.returncode)[1], output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    process = _start(tiny_arguments(folder, *_BINDINGS), ("-c", _TWO_DEVICES))
+    assert not (output := _finish(process), process.returncode)[1], output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def resumed_workers(tmp_path_factory) -> tuple[Path, str, float, int, list[str]]:
+    """A run of two workers of which the second is killed in phase 1; all are started again.
+
+    The folder; what the first worker said when it lost the second, after how many seconds, and its exit code; what both
+    said in the end.
+    """
+    folder = tmp_path_factory.mktemp("runs") / "workers"
+    first, second = _start_workers(tiny_arguments(folder, *_BINDINGS))
+    deadline = time.monotonic() + 300
+    while not (folder / "phases/000/COMPLETE").exists():
+        assert [first.poll(), second.poll()] == [None, None], _finish(first) + _finish(second)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    second.send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    complaint = _finish(first)
+    seconds = time.monotonic() - killed
+    _finish(second)
+    assert not (folder / "phases/001").exists(), "the run was over before the worker was killed"
+    mark = (folder / "phases/000/COMPLETE").stat().st_mtime_ns
+    workers = _start_workers(tiny_arguments(folder, *_BINDINGS))
+    outputs = [_finish(worker) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(outputs)
+    assert (folder / "phases/000/COMPLETE").stat().st_mtime_ns == mark
+    return folder, complaint, seconds, first.returncode, outputs
+
+
+@pytest.fixture(params=["two_devices", "resumed_workers"])
+def distributed(request) -> Path:
+    """A run on two replicas."""
+    made = request.getfixturevalue(request.param)
+    return made if isinstance(made, Path) else made[0]
+
+
+def test_losses_of_every_step_are_those_of_one_device(one_device, distributed):
+    expected, found = _scalars(one_device), _scalars(distributed)
+    # Phase 1 starts from networks that differ by the rounding of all that phase 0 has computed.
+    for tag, tolerance in (
+        ("phase_0/train_model/cross_entropy", 1e-4),
+        ("phase_0/learn_exemplars/meta_loss", 1e-4),
+        ("phase_1/train_model/cross_entropy", 1e-2),
+        ("phase_1/train_model/less_forget", 1e-2),
+        ("phase_1/train_model/margin_ranking", 1e-2),
+        ("phase_1/learn_exemplars/meta_loss", 1e-2),
+        ("phase_1/adjust_exemplars_part1/meta_loss", 1e-2),
+        ("phase_1/adjust_exemplars_part2/meta_loss", 1e-2),
+    ):
+        assert len(expected[tag]) == 20
+        np.testing.assert_allclose(found[tag], expected[tag], rtol=0, atol=tolerance, err_msg=tag)
+
+
+def test_results_are_those_of_one_device(one_device, distributed):
+    expected, found = (json.loads((run / "results.json").read_text()) for run in (one_device, distributed))
+    for before, after in zip(expected["phases"], found["phases"], strict=True):
+        for classifier, accuracy in before["accuracy"].items():
+            assert abs(after["accuracy"][classifier] - accuracy) <= 1.0
+    first, second = (np.load(run / "phases/000/exemplars.npz") for run in (one_device, distributed))
+    np.testing.assert_array_equal(second["labels"], first["labels"])
+    difference = np.abs(second["images"].astype(int) - first["images"])
+    # A pixel in between two whole numbers may be rounded either way.
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.02
+
+
+def test_model_of_several_replicas_is_served_like_any_other(one_device, distributed):
+    images = np.load(one_device / "phases/000/exemplars.npz")["images"]
+    models = [tf.saved_model.load(str(run / "phases/000/saved_model")) for run in (one_device, distributed)]
+    first, second = (model.serve(images)["probabilities"] for model in models)
+    np.testing.assert_allclose(second, first, atol=1e-3)
+
+
+def test_worker_that_is_killed_stops_the_others_with_a_clear_message(resumed_workers):
+    _, complaint, seconds, code, _ = resumed_workers
+    assert code == 1
+    assert seconds < 60
+    last = complaint.strip().splitlines()[-1]
+    assert last.startswith("mnemonics_tf: Worker 0 stops: another worker has ended or cannot be reached any more")
+    assert "Start all workers again with the same command: complete phases are kept." in last
+    assert "Traceback" not in complaint
+
+
+def test_only_the_first_worker_writes_and_shows_results(resumed_workers):
+    folder, *_, outputs = resumed_workers
+    assert ["results" in output for output in outputs] == [True, False]
+    assert len(list((folder / "tensorboard").glob("events*"))) == 2  # of the first worker, before and after the kill
+    assert {path.name for path in folder.iterdir()} == {
+        ".lock",
+        "config.gin",
+        "data.json",
+        "phases",
+        "results.json",
+        "tensorboard",
+    }
+
+
+def test_worker_that_cannot_be_reached_is_named_and_nothing_is_written(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (first, second)]
+    config = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}})
+    process = _start(tiny_arguments(tmp_path / "run", "Devices.wait_for_workers = 1.0"), TF_CONFIG=config)
+    output = _finish(process)
+    assert process.returncode == 2
+    (line,) = output.strip().splitlines()
+    assert f"worker 1 ({addresses[1]}) cannot be reached" in line
+    assert not (tmp_path / "run").exists()
