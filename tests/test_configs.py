@@ -112,10 +112,10 @@ def test_leaves_that_users_type_are_there():
     expected = {
         f"{method}_{dataset}"
         for method, dataset in itertools.product(
-            ("lwf", "icarl", "bic", "lucir"), ("digits", "cifar100", "imagenet_subset", "imagenet")
+            ("lwf", "icarl", "bic", "lucir"), ("digits", "cifar100", "imagenet_subset", "imagenet", "folder")
         )
     }
-    assert {path.stem for path in _LEAVES} >= expected | {"lucir_folder", "lucir_cifar100_short"}
+    assert {path.stem for path in _LEAVES} >= expected | {"lucir_cifar100_short"}
 
 
 def test_every_method_has_a_configuration_that_selects_it():

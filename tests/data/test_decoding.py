@@ -110,7 +110,7 @@ def test_windows_lie_inside_and_have_the_sizes_asked_for():
     # Sides are rounded to pixels.
     assert ((wide + 1) / high >= 3 / 4).all()
     assert ((wide - 1) / high <= 4 / 3).all()
-    # Both ends of both ranges are met, and windows on all sides. The largest that is 4:3 wide has 60 * 80 / 5400 = 0.89.
+    # Both ends of both ranges are met, and windows on all sides. The largest has 60 * 80 / 5400 = 0.89 of the area.
     assert area.min() < 0.12
     assert area.max() > 0.7
     assert (wide / high).min() < 0.8
