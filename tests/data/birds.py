@@ -1,4 +1,4 @@
-"""A small data set of TFDS in several files, and what its class files have to hold. Shared by tests."""
+"""A small data set of TFDS in several files, and what its class files have to hold. Shared by tests of TFDS."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mnemonics_tf.data import class_files, sharding
+
+_CIFAR100_FOLDER = os.path.join(os.environ.get("TFDS_DATA_DIR", ""), "cifar100")
+needs_cifar100 = pytest.mark.skipif(
+    not os.path.isdir(_CIFAR100_FOLDER), reason="TFDS_DATA_DIR names no folder that holds cifar100"
+)
 
 NAMES = ("hen", "owl", "kea", "emu")
 NUM_SHARDS = 3  # of each split
@@ -54,6 +59,38 @@ def store(folder: Path, splits: dict[str, Examples], name: str = "birds", channe
         download_config=tfds.download.DownloadConfig(num_shards=NUM_SHARDS),
     )
     return tfds.builder(name, data_dir=folder)
+
+
+def store_pixels(folder, name, splits, features, version="1.0.0"):
+    """Prepares a data set for TFDS in `folder`. `splits` maps a split to its list of examples, images as pixels."""
+    signature = {
+        "image": tf.TensorSpec([None, None, features["image"].shape[-1]], tf.uint8),
+        "label": tf.TensorSpec([], tf.int64),
+        "file_name": tf.TensorSpec([], tf.string),
+    }
+    datasets = {
+        split: tf.data.Dataset.from_generator(
+            lambda examples=examples: iter(examples), output_signature={key: signature[key] for key in features}
+        )
+        for split, examples in splits.items()
+    }
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version=version,
+        data_dir=folder,
+        split_datasets=datasets,
+        features=tfds.features.FeaturesDict(features),
+    )
+
+
+def features(shape, names=("hen", "owl", "kea")):
+    """Images of a shape with the class of each."""
+    return {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(names=list(names))}
+
+
+def painted(height, width, value):
+    """An image of one shade, `[height, width, 3]` uint8."""
+    return np.full((height, width, 3), value, np.uint8)
 
 
 def in_tfds_order(builder, split: str) -> Examples:

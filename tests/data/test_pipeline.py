@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from image_files import painted, png
 
 from mnemonics_tf.data import pipeline
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.runtime import ONE_REPLICA, Share
+from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.types import LabelledImages
 
 _SEED = tf.constant([3, 4], tf.int64)
@@ -141,3 +150,232 @@ def test_evaluation_keeps_order_and_images():
     batches = [batch.numpy() for batch in pipeline.evaluation_batches(data, 3)]
     assert [len(batch) for batch in batches] == [3, 3, 1]
     np.testing.assert_array_equal(np.concatenate(batches), data.images)
+
+
+def _in_files(folder: Path, images: np.ndarray) -> StoredImages:
+    """A PNG for each image `[n, H, H, 3]`."""
+    paths = [folder / f"{number}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        path.write_bytes(png(image))
+    return StoredImages.of_files([str(path) for path in paths], images.shape[1])
+
+
+def _mixed(folder: Path, images: np.ndarray) -> StoredImages:
+    """The same images: the first half in files, then bare pixels, a file of them and some in memory."""
+    half = len(images) // 2
+    (folder / "pixels").write_bytes(b"head" + images[half:-2].tobytes())
+    bare = StoredImages.of_pixels(str(folder / "pixels"), 4, len(images) - half - 2, images.shape[1:])
+    return _in_files(folder, images[:half]).joined(bare).joined(images[-2:])
+
+
+def _check_same_batches(first, second) -> None:
+    assert len(first) == len(second) > 0
+    for (images, labels), (other_images, other_labels) in zip(first, second, strict=True):
+        assert images.dtype == other_images.dtype
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_array_equal(labels, other_labels)
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(2, True)], ids=["plain", "augmented"])
+@pytest.mark.parametrize("make", [_in_files, _mixed], ids=["files", "mixed"])
+def test_images_in_files_make_the_same_batches_as_in_memory(make, augmentation, tmp_path):
+    images, labels = _distinct(10, 6, 6, 3), np.arange(10)
+    expected = _batches(LabelledImages(images, labels), 4, 2, 3, augmentation)
+    stored = _batches(LabelledImages(make(tmp_path, images), labels), 4, 2, 3, augmentation)
+    _check_same_batches(stored, expected)
+
+
+def test_soft_labels_go_with_their_images_in_files(tmp_path):
+    images = np.stack([painted(shade) for shade in range(6)])
+    soft = np.random.default_rng(0).random((6, 3)).astype(np.float32)
+    for batch, targets in _batches(LabelledImages(_in_files(tmp_path, images), np.zeros(6, int), soft), 4, 1, 0):
+        np.testing.assert_array_equal(targets, soft[batch[:, 0, 0, 0]])
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> tuple[LabelledImages, LabelledImages]:
+    """Images of noise 12 x 12 as files, and as an array; the first pixel of each is its label."""
+    images = _distinct(9, 12, 12, 3)
+    labels = np.arange(9)
+    files = _in_files(tmp_path_factory.mktemp("large"), images)
+    return LabelledImages(files, labels), LabelledImages(images, labels)
+
+
+@pytest.mark.parametrize("place", ["files", "memory"])
+def test_random_windows_are_the_same_in_every_pass_and_differ_otherwise(place, large):
+    data = large[place == "memory"]
+    augmentation = Augmentation(resized_crop=True)
+    batches = pipeline.training_batches(data, 9, 3, 5, augmentation)  # an epoch is a batch
+    first, again = ([(images.numpy(), labels.numpy()) for images, labels in batches] for _ in range(2))
+    _check_same_batches(first, again)
+    other_seed = _batches(data, 9, 1, 6, augmentation)
+    by_label = [images[np.argsort(labels)] for images, labels in (*first, *other_seed)]
+    for label in range(9):
+        assert len({images[label].tobytes() for images in by_label}) == 4
+
+
+def test_random_windows_show_the_image_of_their_label_and_are_mirrored_by_half(tmp_path):
+    # Shades rise from left to right, from 20 * label to 20 * label + 11.
+    images = np.stack([painted(20 * label, 12, 12) + np.arange(12, dtype=np.uint8)[:, None] for label in range(10)])
+    data = LabelledImages(_in_files(tmp_path, images), np.arange(10))
+    mirrored = []
+    for batch, labels in _batches(data, 10, 20, 0, Augmentation(horizontal_flip=True, resized_crop=True)):
+        np.testing.assert_array_equal(batch // 20, np.broadcast_to(labels[:, None, None, None], batch.shape))
+        np.testing.assert_array_equal(batch, batch[:, :1, :, :1] + np.zeros((1, 12, 1, 3), np.uint8))
+        mirrored += (batch[:, 0, -1, 0].astype(int) - batch[:, 0, 0, 0]).tolist()
+    # The narrowest window is 3 pixels wide, so that shades differ by 2 at least.
+    assert min(np.abs(mirrored)) >= 2
+    # Binomial with 200 draws: mean 100, standard deviation 7.
+    assert 65 < np.sum(np.array(mirrored) < 0) < 135
+
+
+def test_pixels_among_files_have_the_windows_that_they_have_in_memory(tmp_path):
+    images, labels = _distinct(10, 8, 8, 3), np.arange(10)
+    augmentation = Augmentation(horizontal_flip=True, resized_crop=True)
+    array = _batches(LabelledImages(images, labels), 4, 2, 3, augmentation)
+    mixed = _batches(LabelledImages(_mixed(tmp_path, images), labels), 4, 2, 3, augmentation)
+    for (expected, _), (batch, batch_labels) in zip(array, mixed, strict=True):
+        is_bare = batch_labels >= 5
+        np.testing.assert_array_equal(batch[is_bare], expected[is_bare])
+        # Those in files, whose size happens to be that of the batch, round halves otherwise.
+        np.testing.assert_allclose(batch.astype(int), expected, atol=1)
+
+
+# Replicas that each of the processes feeds.
+_PROCESSES = {
+    "1 + 1": [Share(2, 0, 1), Share(2, 1, 1)],
+    "3": [Share(3, 0, 3)],
+    "2 + 2": [Share(4, 0, 2), Share(4, 2, 2)],
+}
+
+
+def _shared(make, processes: list[Share]) -> list[list[np.ndarray]]:
+    """For each batch what each replica gets, process after process, flat."""
+    batches: list[list] = []
+    for share in processes:
+        elements = list(make(share))
+        for step, start in enumerate(range(0, len(elements), share.count)):
+            batches += [[]] * (step == len(batches))
+            batches[step] = batches[step] + elements[start : start + share.count]
+    return batches
+
+
+def _to_be_shared(share: Share, place: str, large: tuple[LabelledImages, LabelledImages]) -> tf.data.Dataset:
+    """Two epochs of 23 images, in batches of 8, 8 and 7, with all draws of an augmentation."""
+    data = LabelledImages(large[place == "memory"].images[np.arange(23) % 9], np.arange(23))
+    augmentation = Augmentation(1, True) if place == "memory" else Augmentation(0, True, True)
+    return pipeline.training_batches(data, 8, 2, 1, augmentation, share)
+
+
+@pytest.fixture(scope="module")
+def whole(large) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """What one replica gets."""
+    return {
+        place: [(images.numpy(), labels.numpy()) for images, labels in _to_be_shared(ONE_REPLICA, place, large)]
+        for place in ("files", "memory")
+    }
+
+
+@pytest.mark.parametrize("processes", _PROCESSES.values(), ids=_PROCESSES)
+@pytest.mark.parametrize("place", ["files", "memory"])
+def test_replicas_share_each_batch_of_one_replica(place, processes, large, whole):
+    parts = _shared(lambda share: _to_be_shared(share, place, large), processes)
+    # ceil(8 / R) and ceil(7 / R) for each replica, until none is left.
+    full, last = {2: ([4, 4], [4, 3]), 3: ([3, 3, 2], [3, 3, 1]), 4: ([2] * 4, [2, 2, 2, 1])}[processes[0].num_replicas]
+    assert [[len(labels) for _, labels in batch] for batch in parts] == [full, full, last] * 2
+    joined = [tuple(np.concatenate(each) for each in zip(*batch, strict=True)) for batch in parts]
+    _check_same_batches(joined, whole[place])
+
+
+def test_last_batch_that_leaves_a_replica_without_any_is_left_out_for_all():
+    batches = _shared(
+        lambda share: pipeline.training_batches(_numbered(17), 8, 2, 1, Augmentation(), share), _PROCESSES["1 + 1"]
+    )
+    assert [[len(labels) for _, labels in batch] for batch in batches] == [[4, 4]] * 4
+
+
+@pytest.mark.parametrize("processes", _PROCESSES.values(), ids=_PROCESSES)
+def test_evaluation_is_shared_in_order_and_filled_up_with_the_last_image(processes, large):
+    _, data = large
+    num_replicas = processes[0].num_replicas
+    batches = _shared(lambda share: pipeline.evaluation_batches(data, 7, share), processes)
+    for batch, (start, end) in zip(batches, [(0, 7), (7, 9)], strict=True):
+        each = -(-(end - start) // num_replicas)
+        # Positions that are beyond the batch are its last image again.
+        rows = np.minimum(np.arange(start, start + num_replicas * each), end - 1).reshape(num_replicas, each)
+        np.testing.assert_array_equal(np.stack(batch), data.images[rows])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_evaluation_of_files_is_that_of_their_pixels(mirrored, tmp_path):
+    images = _distinct(10, 4, 4, 3)
+    data = LabelledImages(_mixed(tmp_path, images), np.zeros(10, int))
+    batches = [batch.numpy() for batch in pipeline.evaluation_batches(data, 4, mirrored=mirrored)]
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    expected = images[:, :, ::-1] if mirrored else images
+    np.testing.assert_array_equal(np.concatenate(batches), expected)
+
+
+# Two classes of 20 images each, whose bytes are counted by the system. What was read before is TensorFlow's own.
+_COUNTING = textwrap.dedent("""
+    import json, os, sys
+    import numpy as np
+    from mnemonics_tf.data import pipeline
+    from mnemonics_tf.data.class_order import Protocol
+    from mnemonics_tf.data.stream import ClassStream
+    from mnemonics_tf.stored import StoredImages
+    from mnemonics_tf.types import Dataset, LabelledImages
+
+    folder, labels = sys.argv[1], np.repeat(np.arange(2), 20)
+    files = [f"{folder}/{number}.png" for number in range(40)]
+    sizes = np.array([os.path.getsize(file) for file in files])
+    records = [f"{folder}/records0", f"{folder}/records1"]  # a file a class
+    offsets = np.concatenate([np.cumsum(sizes[labels == label]) - sizes[labels == label] for label in (0, 1)])
+    sets = {
+        "files": StoredImages.of_files(files, 16),
+        "records": StoredImages(tuple(records), labels, offsets, sizes, np.zeros(40, bool), (16, 16, 3), 16),
+    }
+
+    def bytes_read(work):
+        def read():
+            with open("/proc/self/io") as file:
+                return int(file.readline().removeprefix("rchar:"))
+        before = read()
+        result = work()
+        return read() - before, result
+
+    def trained(data):
+        augmentation = pipeline.Augmentation(0, True, True)
+        return sum(len(own) for _, own in pipeline.training_batches(data, 8, 1, 0, augmentation))
+
+    def evaluated(data):
+        return sum(len(batch) for batch in pipeline.evaluation_batches(data, 8))
+
+    counted = {}
+    for name in ("files", "files", "records"):  # the first of which loads libraries, too
+        data = LabelledImages(sets[name], labels)
+        dataset = Dataset(name, data, data, ("hen", "owl"), True, 0)
+        stream = ClassStream(dataset, Protocol(classes=(("owl",), ("hen",))))
+        checking, phase = bytes_read(lambda: stream.phase(1))
+        training, seen = bytes_read(lambda: trained(phase.train))
+        testing, tested = bytes_read(lambda: evaluated(phase.train))
+        assert seen == tested == len(phase.train) == 20
+        counted[name] = {"checking": checking, "training": training, "testing": testing}
+    print(json.dumps(counted))
+""")
+
+
+def test_phase_reads_the_bytes_of_its_own_classes_once_a_pass(tmp_path):
+    contents = [png(image) for image in np.random.default_rng(0).integers(0, 256, (40, 180, 180, 3), np.uint8)]
+    assert min(map(len, contents)) > 97_000  # 180 * 180 * 3 bytes of noise, which cannot be made smaller
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}.png").write_bytes(content)
+    for label in range(2):
+        (tmp_path / f"records{label}").write_bytes(b"".join(contents[20 * label : 20 * label + 20]))
+    command = [sys.executable, "-c", _COUNTING, str(tmp_path)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    own = sum(map(len, contents[:20]))
+    for name, counts in json.loads(finished.stdout).items():
+        for work, count in counts.items():
+            assert own <= count <= 1.05 * own, (name, work)

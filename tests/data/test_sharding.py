@@ -21,6 +21,7 @@ from birds import (
     SPLITS,
     build_until,
     check_classes,
+    needs_cifar100,
     pieces_read,
     shard_files,
     shorten,
@@ -30,11 +31,6 @@ from birds import (
 from mnemonics_tf import tracking
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import class_files, sharding
-
-_CIFAR100_FOLDER = os.path.join(os.environ.get("TFDS_DATA_DIR", ""), "cifar100")
-needs_cifar100 = pytest.mark.skipif(
-    not os.path.isdir(_CIFAR100_FOLDER), reason="TFDS_DATA_DIR names no folder that holds cifar100"
-)
 
 
 @pytest.fixture(scope="module")
