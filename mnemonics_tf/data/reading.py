@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks, tracking
-from mnemonics_tf.data.decoding import pixels, resizer
+from mnemonics_tf.data.decoding import pixels, square
 from mnemonics_tf.data.listing import NUM_SHOWN, listed
 from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.types import LabelledImages
@@ -47,15 +47,14 @@ def look_through(
     """
     images = in_files(data)
     squares = empty_images(images.shape) if keep else None
-    resize = resizer(images.image_shape[0], images.resized_side)
 
     def view(content: bytes) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The square if it is kept, and its histogram if there is one."""
         image = pixels(content)
         if squares is None and histogram is None:
             return None, None
-        square = resize(image).numpy()
-        return None if squares is None else square, None if histogram is None else _histogram(square)
+        made = square(image, images)
+        return None if squares is None else made, None if histogram is None else _histogram(made)
 
     rows: list[int] = []
     reasons: dict[int, str] = {}
@@ -63,9 +62,9 @@ def look_through(
         if isinstance(result, str):
             reasons[row] = result
             continue
-        square, counts = result
+        made, counts = result
         if squares is not None:
-            squares[len(rows)] = square
+            squares[len(rows)] = made
         if histogram is not None:
             histogram += counts
         rows.append(row)

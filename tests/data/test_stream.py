@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
+from image_files import png
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.stream import ClassStream, pixel_statistics
+from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.types import Dataset, LabelledImages, PixelRange
 
 _NAMES = ("ant", "bee", "cat", "dog", "elk", "fox")
@@ -190,3 +196,131 @@ def test_sizes_deal_out_the_shuffled_order():
     assert stream.phase_sizes == [1, 3, 2]
     np.testing.assert_array_equal(stream.class_order, ClassStream(_dataset(), _PROTOCOL).class_order)
     assert set(_class_ids(stream.phase(1).train)) == set(stream.class_order[1:4])
+
+
+def _stored(folder: Path, data: LabelledImages) -> LabelledImages:
+    """The images, as a file each."""
+    folder.mkdir()
+    paths = [folder / f"{number}.png" for number in range(len(data))]
+    for path, image in zip(paths, data.array, strict=True):
+        path.write_bytes(png(image))
+    return LabelledImages(StoredImages.of_files([str(path) for path in paths], 3), data.labels)
+
+
+def _square(per_class: int, seed: int) -> LabelledImages:
+    """Images `[n, 3, 3, 3]` whose first value is their class id; no two are the same."""
+    data = _split([per_class] * 6, seed)
+    images = np.random.default_rng(seed).integers(0, 256, (len(data), 3, 3, 3)).astype(np.uint8)
+    images[:, 0, 0, 0] = data.labels
+    return LabelledImages(images, data.labels)
+
+
+@pytest.fixture
+def datasets(tmp_path) -> tuple[Dataset, Dataset]:
+    """Animals as arrays, and the same in files, 4 a class to train on and 2 to test."""
+    arrays = dataclasses.replace(_dataset(), train=_square(4, 0), test=_square(2, 1))
+    stored = [_stored(tmp_path / name, part) for name, part in (("train", arrays.train), ("test", arrays.test))]
+    return arrays, dataclasses.replace(arrays, train=stored[0], test=stored[1])
+
+
+def _sorted(data: LabelledImages) -> list[tuple[int, bytes]]:
+    return sorted((label, image.tobytes()) for label, image in zip(data.labels, in_memory(data).array, strict=True))
+
+
+def _files_of(data: LabelledImages, class_id: int) -> list[Path]:
+    """The files of a class, by the data set's own id."""
+    return [Path(data.images.place(row)) for row in np.flatnonzero(data.labels == class_id)]
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "streamed"])
+def test_images_in_files_arrive_as_those_in_memory(held, datasets):
+    arrays, stored = datasets
+    expected = ClassStream(arrays, _PROTOCOL)
+    stream = ClassStream(dataclasses.replace(stored, in_memory=held), _PROTOCOL)
+    assert (stream.streamed, expected.streamed) == (not held, False)
+    assert stream.pixel_range == expected.pixel_range
+    for index in range(4):
+        pairs = [(stream.phase(index).train, expected.phase(index).train)]
+        seen = sum(expected.phase_sizes[: index + 1])
+        pairs.append((stream.test_data(seen), expected.test_data(seen)))
+        assert isinstance(pairs[0][0].images, np.ndarray) == held
+        for actual, wanted in pairs:
+            np.testing.assert_array_equal(in_memory(actual).array, wanted.array)
+            np.testing.assert_array_equal(actual.labels, wanted.labels)
+        # Of old images, the order does not matter.
+        assert _sorted(stream.phase(index, True).old_train) == _sorted(expected.phase(index, True).old_train)
+    assert stream.skipped == {}
+
+
+def test_files_of_other_phases_may_be_missing_or_broken(datasets, capsys):
+    _, stored = datasets
+    stream = ClassStream(stored, _PROTOCOL)
+    later = stream.class_order[3:]
+    for path in (path for class_id in later for path in _files_of(stored.train, class_id)):
+        path.write_bytes(b"no picture")
+    for path in (path for class_id in later for path in _files_of(stored.test, class_id)):
+        path.unlink()
+    assert len(stream.phase(0).train) == 12
+    assert len(stream.test_data(3)) == 6
+    assert np.isfinite(stream.pixel_range.mean).all()
+    assert (stream.smallest_class, stream.skipped, capsys.readouterr().err) == (4, {}, "")
+    # What was looked through is not looked through again.
+    for path in (path for class_id in stream.class_order[:3] for path in _files_of(stored.train, class_id)):
+        path.unlink()
+    assert len(stream.phase(0).train) == 12
+
+
+def test_images_that_cannot_be_read_are_left_out_and_noted_when_they_arrive(datasets, capsys):
+    _, stored = datasets
+    stream = ClassStream(stored, _PROTOCOL)
+    train, test = (_files_of(part, stream.class_order[3])[0] for part in (stored.train, stored.test))
+    train.write_bytes(b"")
+    test.unlink()
+    stream.phase(0)
+    assert stream.skipped == {}
+    phase = stream.phase(1)
+    assert stream.skipped == {str(train): "the file is empty"}
+    np.testing.assert_array_equal(phase.train.labels, [3] * 3)
+    np.testing.assert_array_equal(_class_ids(in_memory(phase.train)), [stream.class_order[3]] * 3)
+    assert "1 of 4 training images cannot be read" in capsys.readouterr().err
+    np.testing.assert_array_equal(stream.test_data(4).labels, [0, 0, 1, 1, 2, 2, 3])
+    assert stream.skipped == {str(train): "the file is empty", str(test): "there is no such file any more"}
+    assert "1 of 2 test images cannot be read" in capsys.readouterr().err
+    stream.test_data(4)
+    assert capsys.readouterr().err == ""  # said once
+
+
+@pytest.mark.parametrize("split", ["training", "test"])
+def test_class_of_which_nothing_can_be_read_is_refused_when_it_arrives(split, datasets):
+    _, stored = datasets
+    stream = ClassStream(stored, _PROTOCOL)
+    class_id = stream.class_order[3]
+    for path in _files_of(stored.train if split == "training" else stored.test, class_id):
+        path.write_bytes(b"")
+    stream.phase(0)
+    stream.test_data(3)
+    with pytest.raises(UsageError, match=f"No {split} image of '{_NAMES[class_id]}' can be read"):
+        stream.phase(1) if split == "training" else stream.test_data(4)
+
+
+def test_statistics_of_files_are_those_of_the_readable_images_of_phase_0(datasets):
+    arrays, stored = datasets
+    stream = ClassStream(stored, _PROTOCOL)
+    broken = int(np.flatnonzero(arrays.train.labels == stream.class_order[0])[0])
+    Path(stored.train.images.place(broken)).write_bytes(b"")
+    initial = np.isin(arrays.train.labels, stream.class_order[:3])
+    initial[broken] = False
+    seen = arrays.train.array[initial] / 255.0
+    np.testing.assert_allclose(stream.pixel_range.mean, seen.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(stream.pixel_range.std, seen.std(axis=(0, 1, 2)), rtol=1e-9)
+    assert len(stream.phase(0).train) == 11
+
+
+def test_known_statistics_keep_phase_0_from_being_read(datasets):
+    _, stored = datasets
+    stream = ClassStream(stored, _PROTOCOL)
+    stream.pixel_range = PixelRange((0.5,) * 3, (0.25,) * 3)
+    for path in (path for class_id in stream.class_order[:3] for path in _files_of(stored.train, class_id)):
+        path.unlink()
+    assert stream.pixel_range == PixelRange((0.5,) * 3, (0.25,) * 3)
+    assert len(stream.phase(1).train) == 4
