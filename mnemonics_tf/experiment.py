@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import gin
-import numpy as np
 
 from mnemonics_tf import __version__, checks, runtime
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
@@ -212,8 +211,7 @@ class Run:
         if not self.is_chief:
             self.directory.check_shared(self._config)
         complete = self.directory.num_complete_phases()
-        (total,) = runtime.sum_over_workers(self._strategy, [np.array([complete], np.float32)])
-        if total[0] != complete * runtime.num_workers(self._strategy):
+        if not runtime.is_common(self._strategy, complete):
             raise checks.UsageError(
                 f"--output_dir = {self.directory.path}: this worker sees {complete} complete phases there, others see "
                 "another number. Name a folder that all workers share."

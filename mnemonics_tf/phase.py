@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zlib
 
 import numpy as np
 
-from mnemonics_tf import runtime
+from mnemonics_tf import checks, runtime
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
 from mnemonics_tf.bilevel.exemplar_optimiser import ExemplarOptimiser
 from mnemonics_tf.checkpointing import RunDirectory
@@ -154,7 +155,13 @@ class PhaseRunner:
         """The images of the phase's classes, those that can be read."""
         phase = self.stream.phase(index, with_old_data=self.method.trains_on_old_data)
         self.budget.check_readable(phase.train, self.stream.class_names)
-        self.stream.test_data(phase.num_classes)
+        test = self.stream.test_data(phase.num_classes)
+        labels = np.concatenate([phase.train.labels, test.labels])
+        if not runtime.is_common(self.trainer.strategy, zlib.crc32(labels.tobytes())):
+            raise checks.UsageError(
+                f"The images of phase {index} that this worker can read are not those that other workers can read. "
+                "Give all of them the same data."
+            )
         if self.is_chief:
             self.directory.add_skipped(self.stream.skipped)
         return phase

@@ -123,6 +123,13 @@ def barrier(strategy: tf.distribute.Strategy) -> None:
     sum_over_workers(strategy, [np.zeros(1, np.float32)])
 
 
+def is_common(strategy: tf.distribute.Strategy, number: int) -> bool:
+    """Whether this worker's `number`, of at most 32 bits, is the mean of all workers': so everywhere, if all agree."""
+    halves = np.array([number & 0xFFFF, number >> 16], np.float32)  # float32 holds their sums exactly
+    (total,) = sum_over_workers(strategy, [halves])
+    return bool(np.array_equal(total, halves * num_workers(strategy)))
+
+
 def sum_over_workers(strategy: tf.distribute.Strategy, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Each array added up over all workers; as it is where one works alone.
 

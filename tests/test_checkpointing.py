@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -286,3 +287,116 @@ def test_failure_while_results_are_written_keeps_the_old_ones(run, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             run.write_results({"seed": 2})
     assert json.loads(Path(run.results_file).read_text()) == {"seed": 1}
+
+
+_CLASSES = {"class_names": ["hen", "owl", "żółw"], "class_order": [2, 0, 1], "phase_sizes": [2, 1]}
+
+
+def test_note_on_the_data_is_read_as_it_was_written(run):
+    assert run.read_data(_CLASSES) is None
+    noted = {**_CLASSES, "pixel_range": {"mean": [0.1, 1 / 3], "std": [0.25, 1e-9]}}
+    run.write_data(noted)
+    assert run.read_data(_CLASSES) == noted
+    assert "żółw" in Path(run.path, "data.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"class_names": ["hen", "kea", "owl", "żółw"]}, "class_names"),
+        ({"class_order": [0, 1, 2]}, "class_order"),
+        ({"class_names": ["hen"], "phase_sizes": [1]}, "class_names, phase_sizes"),
+    ],
+    ids=str,
+)
+def test_run_is_not_continued_with_other_classes(run, changes, named):
+    run.write_data(_CLASSES)
+    before = _tree(run.path)
+    with pytest.raises(UsageError, match=rf"{run.path}: the run began with other data: {named} of .*data\.json differ"):
+        run.read_data({**_CLASSES, **changes})
+    assert _tree(run.path) == before
+
+
+@pytest.mark.parametrize("content", [b"", b'{"class_na', b"[]", b"null", b"7", b"{}", b"\xff\xfe"])
+def test_damaged_note_on_the_data_is_named(run, content):
+    path = Path(run.path, "data.json")
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="is damaged") as raised:
+        run.read_data(_CLASSES)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_images_that_were_skipped_add_up(run):
+    assert run.read_skipped() == {}
+    run.add_skipped({})
+    assert not Path(run.skipped_file).exists()
+    run.add_skipped({"/birds/hen/1.png": "the file is empty", "/birds/żółw/2.png": "no picture"})
+    run.add_skipped({})
+    run.add_skipped({"/birds/hen/1.png": "there is no such file any more", "/birds/owl/3.png": "the file is empty"})
+    expected = {
+        "/birds/hen/1.png": "there is no such file any more",
+        "/birds/żółw/2.png": "no picture",
+        "/birds/owl/3.png": "the file is empty",
+    }
+    assert run.read_skipped() == json.loads(Path(run.skipped_file).read_text(encoding="utf-8")) == expected
+
+
+def test_damaged_list_of_skipped_images_is_written_anew(run):
+    for content in (b"", b'{"/birds/hen/1.p', b"\xff\xfe"):
+        Path(run.skipped_file).write_bytes(content)
+        assert run.read_skipped() == {}
+        run.add_skipped({"/birds/hen/1.png": "the file is empty"})
+        assert run.read_skipped() == {"/birds/hen/1.png": "the file is empty"}
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_what_a_phase_needs_on_disk_goes_when_it_is_over(run, error):
+    _write_phase(run, 0)
+    before = _tree(run.path)
+
+    def work(folder: Path) -> None:
+        assert folder.parent == Path(run.path)
+        (folder / "exemplars.pixels").write_bytes(b"pixels")
+        if error is not None:
+            raise error
+
+    with contextlib.suppress(RuntimeError, KeyboardInterrupt), run.scratch(is_chief=True) as folder:
+        work(Path(folder))
+    assert _tree(run.path) == before
+
+
+def test_what_a_killed_process_needed_on_disk_is_cleared_away(run):
+    left = Path(run.path, "scratch-of-a-killed-process")
+    left.mkdir()
+    (left / "exemplars.pixels").write_bytes(b"pixels")
+    with run.scratch(is_chief=True) as folder:
+        assert not left.exists()
+        assert os.listdir(folder) == []
+
+
+def test_worker_that_writes_nothing_needs_its_disk_elsewhere(run):
+    before = _tree(run.path)
+    with run.scratch(is_chief=True) as first, run.scratch(is_chief=False) as other:
+        assert os.path.isdir(first)
+        assert os.path.isdir(other)
+        assert not other.startswith(run.path)
+    assert not os.path.exists(other)
+    assert _tree(run.path) == before
+
+
+def test_other_devices_may_go_on_with_a_run(run):
+    RunDirectory(run.path).check_shared(_CONFIG)
+    run.open(f'{_CONFIG}Devices.strategy = "mirrored"\n')
+    run.open(_CONFIG)
+    with pytest.raises(UsageError, match="another configuration") as raised:
+        run.open(f'{_CONFIG}Devices.strategy = "mirrored"\nModelLevel.decay = 0.5\n')
+    assert [line.strip() for line in str(raised.value).splitlines()[1:]] == ["+ModelLevel.decay = 0.5"]
+
+
+def test_worker_that_does_not_see_the_run_is_told_so(run, tmp_path):
+    with pytest.raises(UsageError, match="the first worker has opened a run there, which this one does not see"):
+        RunDirectory(str(tmp_path / "elsewhere")).check_shared(_CONFIG)
+    with pytest.raises(UsageError, match="another configuration"):
+        RunDirectory(run.path).check_shared("Experiment.seed = 2\n")
+    assert not (tmp_path / "elsewhere").exists()

@@ -68,3 +68,39 @@ def test_generator_draws_the_same_again():
     first, again, other = (runtime.generator(7, phase, "herding").normal(size=4) for phase in (2, 2, 3))
     np.testing.assert_array_equal(again, first)
     assert (other != first).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strategy": "all"}, r"Devices\.strategy = 'all': expected one of 'one_device', 'mirrored', 'multi_worker'"),
+        ({"wait_for_workers": 0}, r"Devices\.wait_for_workers = 0"),
+        ({"slurm_port": 1.5}, r"Devices\.slurm_port = 1\.5"),
+    ],
+)
+def test_impossible_devices_are_refused(settings, message):
+    with pytest.raises(UsageError, match=message):
+        runtime.Devices(**settings)
+
+
+@pytest.mark.parametrize("strategy", [None, "one_device", "mirrored"])
+def test_process_that_works_alone_is_chief_and_feeds_all_its_replicas(monkeypatch, strategy):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    made = runtime.Devices(strategy).create_strategy()
+    assert (runtime.num_workers(made), runtime.worker_index(made), runtime.is_chief(made)) == (1, 0, True)
+    assert runtime.share_of(made) == runtime.Share(1, 0, 1)
+    assert runtime.is_common(made, 7)
+    array = np.array([1.0, 2.0], np.float32)
+    np.testing.assert_array_equal(runtime.sum_over_workers(made, [array])[0], array)
+
+
+def test_several_workers_are_not_made_up(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    with pytest.raises(UsageError, match="neither TF_CONFIG nor Slurm names several workers"):
+        runtime.Devices("multi_worker").create_strategy()
+
+
+def test_what_tensorflow_raises_is_not_put_down_to_workers_where_there_are_none():
+    with pytest.raises(tf.errors.UnavailableError), runtime.explaining_lost_workers(tf.distribute.get_strategy()):
+        raise tf.errors.UnavailableError(None, None, "no disk")

@@ -5,7 +5,7 @@
 Makes an exemplar file of 980 classes from synthetic JPEGs (3 GB, in a temporary folder), adjusts the first `--classes`
 by ResNet-18 in chunks of 20 classes, one meta-step a part, and saves the exemplars of all 1,000. Prints the process's
 memory after each step, resident now and the peak so far. What is not run is reckoned: further chunks follow one another
-and need no more, further inner steps each need one more copy of the parameters.
+and need no more, more inner steps keep more copies of the parameters, a larger inner batch takes room for its images.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 _SIZE, _PER_CLASS, _OLD_CLASSES = 224, 20, 980
+_CHECKPOINT_EVERY = 10  # as configs/schedules/paper_imagenet.gin has it
 
 
 def _memory() -> tuple[float, float]:
@@ -104,6 +105,7 @@ def _run(folder: Path, arguments: argparse.Namespace, start: float) -> None:
         inner_steps=arguments.inner_steps,
         inner_batch_size=arguments.inner_batch_size,
         images_at_once=arguments.images_at_once,
+        checkpoint_every=_CHECKPOINT_EVERY,
     )
     _report("network", start)
     file = PixelFile(str(folder / "adjusted"), (_SIZE, _SIZE, 3))
@@ -117,11 +119,12 @@ def _run(folder: Path, arguments: argparse.Namespace, start: float) -> None:
     save_exemplars(str(folder / "new.npz"), everything, order)
     _report(f"{len(everything)} exemplars saved", start)
     copy = sum(variable.numpy().nbytes for variable in model.trainable_variables) / 1e9
-    further = 50 - arguments.inner_steps
-    print(
-        f"one copy of the parameters: {copy:.3f} GB; T = 50 adds {further} of them: {further * copy:.2f} GB", flush=True
-    )
-    print(f"peak at T = 50: {_memory()[1] + further * copy:.2f} GB")
+    # T = 50 keeps every tenth state and those of ten steps; the steps run here were kept all.
+    further = 50 // _CHECKPOINT_EVERY + _CHECKPOINT_EVERY - arguments.inner_steps
+    # An inner batch of 128 and what is made of it: images, their gradient, and both in the chunk's own arrays.
+    batch = 4 * (128 - arguments.inner_batch_size) * _SIZE * _SIZE * 3 * 4 / 1e9
+    print(f"a copy of the parameters: {copy:.3f} GB; T = 50 holds {further} more of them: {further * copy:.2f} GB")
+    print(f"inner batches of 128: {batch:.2f} GB more; peak then: {_memory()[1] + further * copy + batch:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -210,14 +210,21 @@ class ExemplarMemory:
                 )
 
     def check_readable(self, data: LabelledImages, class_names: Sequence[str]) -> None:
-        """Raises UsageError if too few images of a class could be read, `class_names` by class index."""
-        needed = self.per_class if self.total is None else 1
-        needed *= self.low_resolution**2
+        """Raises UsageError if too few images of a class could be read.
+
+        Args:
+          data: D_i, whose classes are the last that are known.
+          class_names: by class index.
+        """
+        if not self.keeps:
+            return
+        needed = self.count(int(data.labels.max()) + 1) * self.low_resolution**2
         for label, count in zip(*np.unique(data.labels, return_counts=True), strict=True):
-            if self.keeps and count < needed:
+            if count < needed:
+                setting = "per_class" if self.total is None else "total"
                 raise checks.UsageError(
                     f"Class {class_names[label]!r} has {count} images that can be read, and {needed} are needed for "
-                    "its exemplars. Add images, or lower ExemplarMemory.per_class in a new run."
+                    f"its exemplars. Add images, or lower ExemplarMemory.{setting} in a new run."
                 )
 
 

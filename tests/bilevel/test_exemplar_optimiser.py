@@ -11,8 +11,10 @@ import tensorflow as tf
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
 from mnemonics_tf.bilevel.exemplar_optimiser import ExemplarOptimiser, class_chunks, split_within_classes
 from mnemonics_tf.checks import DivergedError
+from mnemonics_tf.exemplars.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.tracking import Tracker
 from mnemonics_tf.types import LabelledImages, PixelRange
 
@@ -241,3 +243,51 @@ def test_mosaics_of_low_resolution_are_learned(model):
 def test_rates_that_make_pixels_explode_stop_the_stage(model):
     with pytest.raises(DivergedError, match="learn_exemplars"):
         learned_with(model, inner_learning_rate=1e30)
+
+
+def _shuffled(data: LabelledImages) -> LabelledImages:
+    return data.take(np.random.default_rng(8).permutation(len(data)))
+
+
+def _with_and_without_file(model, path, **settings) -> tuple[ExemplarOptimiser, ExemplarOptimiser]:
+    """Two optimisers of two epochs and of chunks of two classes, one of which keeps what it makes in a file."""
+    changed = dataclasses.replace(SETTINGS, epochs=2, classes_per_chunk=2, batch_size=30, **settings)
+    file = PixelFile(str(path), (6, 6, 1))
+    with_file = ExemplarOptimiser(model, PIXELS, changed, Tracker(), file=file)
+    return with_file, ExemplarOptimiser(model, PIXELS, changed, Tracker())
+
+
+def _check_same_rounded(stored: LabelledImages, learned: LabelledImages) -> None:
+    assert isinstance(stored.images, StoredImages)
+    assert stored.images.is_pixels.all()
+    contents = [stored.images.content(row) for row in range(len(stored))]
+    rounded = np.rint(learned.images).astype(np.uint8)
+    assert contents == [image.tobytes() for image in rounded]
+    np.testing.assert_array_equal(stored.labels, learned.labels)
+
+
+def test_exemplars_in_a_file_are_those_in_memory_rounded_and_in_the_same_order(model, tmp_path):
+    with_file, in_memory = _with_and_without_file(model, tmp_path / "pixels", learn_labels=True)
+    initial, data = _shuffled(three_classes(4, seed=1)), _shuffled(three_classes(20, seed=2))
+    learned = in_memory.learn(initial, data, np.random.default_rng(0))
+    np.testing.assert_array_equal(learned.labels, initial.labels)
+    # Each stays in its place: none is as far from where it began as others are from one another.
+    distances = np.abs(learned.images[:, None] - initial.images.astype(float)).mean(axis=(2, 3, 4))
+    np.testing.assert_array_equal(distances.argmin(axis=1), np.arange(12))
+    assert distances.diagonal().min() > 0
+    # Whether images come as an array or as rows makes no difference either.
+    of_rows = [LabelledImages(StoredImages.of_array(each.images), each.labels) for each in (initial, data)]
+    stored = with_file.learn(*of_rows, np.random.default_rng(0))
+    _check_same_rounded(stored, learned)
+    np.testing.assert_array_equal(stored.soft_labels, learned.soft_labels)
+
+    # Adjusting starts from what the file holds, so from rounded images.
+    rounded = LabelledImages(np.rint(learned.images).astype(np.uint8), learned.labels, learned.soft_labels)
+    adjusted = in_memory.adjust(rounded, np.random.default_rng(1))
+    again = with_file.adjust(stored, np.random.default_rng(1))
+    _check_same_rounded(again, adjusted)
+    np.testing.assert_array_equal(again.soft_labels, adjusted.soft_labels)
+    assert (np.abs(adjusted.images - rounded.images).max(axis=(1, 2, 3)) > 0.5).all()
+    # What was there before is there still, as the phase may need it.
+    _check_same_rounded(stored, learned)
+    assert (tmp_path / "pixels").stat().st_size == 2 * 12 * 36

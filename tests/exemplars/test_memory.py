@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.exemplars.memory import ExemplarMemory, load_exemplars, save_exemplars
+from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.types import LabelledImages
 
 # Class ids by index; neither the identity nor its own inverse, so that a mix-up of ids and indices shows.
@@ -386,3 +391,119 @@ def test_discarding_by_herding_needs_a_budget_that_shrinks():
 def test_discarding_by_herding_needs_exemplars_that_were_herded(settings, remedy):
     with pytest.raises(UsageError, match=rf"chosen at random have no such order\. {remedy}"):
         ExemplarMemory(**_HERDED, **settings)
+
+
+def _contents(images: StoredImages) -> list[bytes]:
+    return [images.content(row) for row in range(len(images))]
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 2, 0], []], ids=["some", "none"])
+@pytest.mark.parametrize("learned", [False, True], ids=["hard", "soft"])
+def test_images_can_stay_in_the_file(learned, labels, tmp_path):
+    path = str(tmp_path / "exemplars.npz")
+    exemplars = _exemplars(labels)
+    if learned:
+        soft = np.random.default_rng(1).random((len(labels), 5)).astype(np.float32)
+        exemplars = LabelledImages(exemplars.images, exemplars.labels, soft)
+    save_exemplars(path, exemplars, _CLASS_ORDER)
+    loaded, streamed = (load_exemplars(path, _CLASS_ORDER, streamed) for streamed in (False, True))
+    assert isinstance(streamed.images, StoredImages)
+    assert streamed.images.files == (path,)
+    assert streamed.images.shape == (len(labels), 2, 3, 1)
+    with np.load(path, allow_pickle=False) as arrays:
+        assert _contents(streamed.images) == [image.tobytes() for image in arrays["images"]]
+        np.testing.assert_array_equal(arrays["images"], exemplars.images)
+    np.testing.assert_array_equal(streamed.labels, exemplars.labels)
+    np.testing.assert_array_equal(loaded.labels, exemplars.labels)
+    for kept in (loaded, streamed):
+        if learned:
+            np.testing.assert_array_equal(kept.soft_labels, exemplars.soft_labels)
+        else:
+            assert kept.soft_labels is None
+
+
+def test_rows_of_files_are_saved_as_the_same_images_in_memory_are(tmp_path):
+    exemplars = _exemplars([0, 1, 2, 2])
+    before, after = str(tmp_path / "before.npz"), str(tmp_path / "after.npz")
+    save_exemplars(before, exemplars, _CLASS_ORDER)
+    rows = load_exemplars(before, _CLASS_ORDER, streamed=True)
+    save_exemplars(after, rows, _CLASS_ORDER)
+    assert Path(after).read_bytes() == Path(before).read_bytes()
+    # Chosen and joined in another order.
+    mixed = rows.take(np.array([3, 1])).join(_exemplars([4, 0], seed=1))
+    save_exemplars(after, mixed, _CLASS_ORDER)
+    loaded = load_exemplars(after, _CLASS_ORDER)
+    np.testing.assert_array_equal(loaded.labels, [2, 1, 4, 0])
+    expected = np.concatenate([exemplars.array[[3, 1]], _exemplars([4, 0], seed=1).array])
+    np.testing.assert_array_equal(loaded.images, expected)
+
+
+def test_file_of_exemplars_is_not_compressed_and_the_same_every_time(tmp_path):
+    exemplars = LabelledImages(np.zeros((100, 8, 8, 3), np.uint8), np.zeros(100, np.int64))
+    for name in ("first", "second"):
+        save_exemplars(str(tmp_path / name), exemplars, _CLASS_ORDER)
+    assert (tmp_path / "first").stat().st_size > 100 * 8 * 8 * 3
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_rows_of_files_are_chosen_and_discarded_unopened():
+    labels = np.array([1, 0] * 8)
+    images = StoredImages.of_files([f"/no/such/{number}.png" for number in range(16)], 4)
+    arrays = LabelledImages(np.arange(16, dtype=np.uint8).reshape(-1, 1, 1, 1), labels)
+    budget = ExemplarMemory(strategy="random", total=12)
+
+    def kept(data: LabelledImages) -> LabelledImages:
+        return budget.storable(budget.shrink(budget.select(data, None, 6, _generator()), 3, _generator()))
+
+    rows, expected = kept(LabelledImages(images, labels)), kept(arrays)
+    assert len(rows) == 8  # 12 / 3 of two classes
+    assert [rows.images.place(row) for row in range(8)] == [f"/no/such/{n}.png" for n in expected.images.ravel()]
+    np.testing.assert_array_equal(rows.labels, expected.labels)
+
+
+def test_mosaics_of_files_are_those_of_their_pixels(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3), np.uint8)
+    paths = [tmp_path / str(number) for number in range(8)]
+    for path, image in zip(paths, images, strict=True):
+        path.write_bytes(tf.io.encode_png(image).numpy())
+    stored, labels = StoredImages.of_files([os.fspath(path) for path in paths], 4), np.repeat([0, 1], 4)
+    budget = ExemplarMemory(strategy="random", low_resolution=2)
+    in_files, in_memory = (
+        budget.select(LabelledImages(each, labels), None, 1, _generator()) for each in (stored, images)
+    )
+    np.testing.assert_array_equal(in_files.images, in_memory.images)
+    np.testing.assert_array_equal(in_files.labels, [0, 1])
+
+
+@pytest.mark.parametrize(("setting", "expected"), [({"store_floats": True}, False), ({"low_resolution": 2}, 1)])
+def test_exemplars_in_files_are_whole_images_of_bytes(setting, expected):
+    ((name, value),) = setting.items()
+    with pytest.raises(UsageError, match=rf"{name} = {value}: .* Set {name} = {expected}, or keep .* in memory"):
+        ExemplarMemory(**setting).check_stored()
+    ExemplarMemory().check_stored()
+
+
+_NAMES = ("ant", "bee", "cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({"per_class": 3}, 3),
+        ({"per_class": 1, "low_resolution": 2, "adjust": False}, 4),
+        ({"total": 17}, 4),  # of the 4 classes that are known
+        ({"total": 6, "low_resolution": 2}, 4),  # one mosaic
+    ],
+    ids=str,
+)
+def test_class_with_too_few_readable_images_is_named(settings, needed):
+    budget = ExemplarMemory(**settings)
+    budget.check_readable(_exemplars([2] * needed + [3] * needed), _NAMES)
+    (setting, *_) = settings
+    message = rf"'dog' has {needed - 1} images .* and {needed} are needed .* lower ExemplarMemory\.{setting} in"
+    with pytest.raises(UsageError, match=message):
+        budget.check_readable(_exemplars([2] * needed + [3] * (needed - 1)), _NAMES)
+
+
+def test_budget_of_zero_needs_no_readable_image():
+    ExemplarMemory(**_NONE).check_readable(_exemplars([2]), _NAMES)
