@@ -162,7 +162,7 @@ class RunDirectory:
         """All images of the run that could not be read."""
         if not os.path.isfile(self.skipped_file):
             return {}
-        with contextlib.suppress(ValueError), open(self.skipped_file, encoding="utf-8") as file:
+        with contextlib.suppress(ValueError, TypeError), open(self.skipped_file, encoding="utf-8") as file:
             return dict(json.load(file))
         return {}
 

@@ -139,10 +139,10 @@ def _for_replicas(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
 
 
 def _part(size: tf.Tensor, replica: tf.Tensor, share: Share) -> tf.Tensor:
-    """Positions of a replica's part of a batch: `ceil(size / replicas)`, or what is left."""
-    each = -(-size // share.num_replicas)
-    start = tf.cast(replica, tf.int32) * each
-    return tf.range(start, tf.minimum(start + each, size))
+    """Positions of a replica's part of a batch: parts are consecutive, and their sizes differ by one at most."""
+    # In 64 bits, as replica is.
+    size = tf.cast(size, tf.int64)
+    return tf.range(replica * size // share.num_replicas, (replica + 1) * size // share.num_replicas)
 
 
 def _parallel_calls(data: LabelledImages) -> int:
@@ -159,17 +159,17 @@ def _centres(images: StoredImages, rows: tf.Tensor) -> tf.Tensor:
 def images_per_epoch(count: int, batch_size: int, num_replicas: int) -> int:
     """Images that an epoch uses of `count`: all, or all but a last batch that would leave a replica without any.
 
-    Each replica gets ceil(rest / replicas) images of the last batch until none is left; batch norm cannot do with none.
+    Batch norm cannot do with none.
 
     Raises:
       UsageError: not even one batch can be split among the replicas.
     """
     rest = count % batch_size
-    leaves_none = rest > 0 and -(-rest // num_replicas) * (num_replicas - 1) >= rest
-    used = count - rest if leaves_none else count
-    if not used:
+    used = count - rest if rest < num_replicas else count
+    if not used or batch_size < num_replicas:
         raise checks.UsageError(
-            f"{count} training images cannot be split among {num_replicas} devices. Make fewer of them visible."
+            f"{count} training images in batches of {batch_size} cannot be split among {num_replicas} devices. Make "
+            "fewer of them visible, or the batch larger."
         )
     return used
 

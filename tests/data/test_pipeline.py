@@ -280,8 +280,8 @@ def whole(large) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
 @pytest.mark.parametrize("place", ["files", "memory"])
 def test_replicas_share_each_batch_of_one_replica(place, processes, large, whole):
     parts = _shared(lambda share: _to_be_shared(share, place, large), processes)
-    # ceil(8 / R) and ceil(7 / R) for each replica, until none is left.
-    full, last = {2: ([4, 4], [4, 3]), 3: ([3, 3, 2], [3, 3, 1]), 4: ([2] * 4, [2, 2, 2, 1])}[processes[0].num_replicas]
+    # From r * 8 // R to (r + 1) * 8 // R, and likewise of 7.
+    full, last = {2: ([4, 4], [3, 4]), 3: ([2, 3, 3], [2, 2, 3]), 4: ([2] * 4, [1, 2, 2, 2])}[processes[0].num_replicas]
     assert [[len(labels) for _, labels in batch] for batch in parts] == [full, full, last] * 2
     joined = [tuple(np.concatenate(each) for each in zip(*batch, strict=True)) for batch in parts]
     _check_same_batches(joined, whole[place])

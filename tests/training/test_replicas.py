@@ -79,8 +79,11 @@ def test_devices_agree_after_training_with_batch_statistics(tmp_path):
         (25, 8, 1, 25),
         (25, 8, 2, 24),  # 1 image is one for the first and none for the second
         (26, 8, 2, 26),
-        (9, 16, 4, 0),  # shares of 3, 3, 3 and none: nothing is left
-        (29, 16, 4, 29),  # 13 images: 4, 4, 4, 1
+        (9, 16, 4, 9),  # 2, 2, 2, 3
+        (19, 16, 4, 16),  # 3 images are none for one of four
+        (3, 16, 4, 0),  # nothing is left
+        (128, 128, 24, 128),  # batches of 5 and 6, although 24 shares of ceil(128 / 24) = 6 would not be filled
+        (100, 3, 4, 0),  # no batch goes round
     ],
 )
 def test_last_batch_is_left_out_if_a_device_would_get_none_of_it(count, batch_size, num_replicas, used):
