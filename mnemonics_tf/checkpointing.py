@@ -28,7 +28,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from mnemonics_tf import checks
+from mnemonics_tf import checks, files
 
 _CONFIG = "config.gin"
 _LOCK = ".lock"
@@ -98,7 +98,7 @@ class RunDirectory:
             os.makedirs(self.path, exist_ok=True)
             self._lock()
             # Written even if it is there: that shows whether the folder can be written to.
-            _write_atomically(self._config, config)
+            files.write_text(self._config, config)
             os.makedirs(os.path.join(self.path, "phases"), exist_ok=True)
         except (OSError, UnicodeDecodeError) as error:
             if not os.path.exists(self._config):
@@ -149,14 +149,12 @@ class RunDirectory:
 
     def write_data(self, data: dict[str, Any]) -> None:
         """Notes what `read_data` returns."""
-        _write_atomically(self._data, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+        files.write_text(self._data, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
     def add_skipped(self, skipped: dict[str, str]) -> None:
         """Adds images that could not be read to `skipped.json`: where they are, and the reason."""
         if skipped:
-            _write_atomically(
-                self.skipped_file, json.dumps(self.read_skipped() | skipped, indent=1, ensure_ascii=False)
-            )
+            files.write_text(self.skipped_file, json.dumps(self.read_skipped() | skipped, indent=1, ensure_ascii=False))
 
     def read_skipped(self) -> dict[str, str]:
         """All images of the run that could not be read."""
@@ -233,16 +231,16 @@ class RunDirectory:
         os.makedirs(partial)
         yield partial
         checksums = {os.path.relpath(path, partial): _checksum(path) for path in _files(partial)}
-        _write_atomically(os.path.join(partial, _MARK), json.dumps(checksums, indent=1, sort_keys=True))
+        files.write_text(os.path.join(partial, _MARK), json.dumps(checksums, indent=1, sort_keys=True))
         for path in _files(partial):
-            _flush(path)
+            files.flush(path)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
-        _flush(os.path.dirname(final))
+        files.flush(os.path.dirname(final))
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Replaces `results.json` in one step."""
-        _write_atomically(self._results, json.dumps(results, indent=1) + "\n")
+        files.write_text(self._results, json.dumps(results, indent=1) + "\n")
 
     def read_metrics(self, phase: int) -> dict[str, Any]:
         """The metrics of a complete phase."""
@@ -291,25 +289,3 @@ def _files(folder: str) -> list[str]:
 def _checksum(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: str) -> None:
-    """Forces a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_atomically(path: str, text: str) -> None:
-    partial = f"{path}.partial"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(partial)

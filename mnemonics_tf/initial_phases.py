@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf import checks, runtime, tracking
+from mnemonics_tf import checks, files, runtime, tracking
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.stored import StoredImages
@@ -32,7 +32,7 @@ from mnemonics_tf.training.sgd import SGDSettings
 from mnemonics_tf.types import Images, LabelledImages
 
 # What the training of phase 0 is made of: an edit there makes networks that were trained before it another matter.
-_SOURCES = ("data", "methods", "models", "training", "losses.py", "runtime.py")
+_SOURCES = ("data", "methods", "models", "training", "losses.py", "runtime.py", "stored.py")
 
 
 class InitialPhases:
@@ -171,13 +171,9 @@ def _source_checksum() -> str:
 
 def _save(path: str, model: Classifier, description: str) -> None:
     """Writes the weights, in one step: a killed process leaves no half of them under this name."""
-    partial = f"{path}.partial"
     weights = {name: variable.numpy() for name, variable in model.initial_weights().items()}
-    with open(partial, "wb") as file:
+    with files.replacing(path) as file:
         np.savez(file, description=np.array(description), **weights)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _load(path: str, model: Classifier) -> None:

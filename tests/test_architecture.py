@@ -21,6 +21,7 @@ _ROOT = Path(mnemonics_tf.__file__).parent
 # A module imports only from what stands before it here, or from its own package.
 _ORDER = (
     "stored",
+    "files",
     "types",
     "checks",
     "screen",

@@ -20,12 +20,12 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mnemonics_tf import checks
+from mnemonics_tf import checks, files
 from mnemonics_tf.data.prepared import data_root
 from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.types import LabelledImages
@@ -97,7 +97,7 @@ class SplitFolder:
         """
         ids = sorted(classes)
         # In this order: an index of more classes than the manifest has does no harm.
-        with _replacing(self._index) as partial, open(partial, "wb") as file:
+        with files.replacing(self._index) as file:
             np.savez(
                 file,
                 class_ids=np.array(ids, np.int64),
@@ -105,8 +105,6 @@ class SplitFolder:
                 offsets=np.concatenate([offsets(lengths[class_id]) for class_id in ids]),
                 lengths=np.concatenate([lengths[class_id] for class_id in ids]),
             )
-            file.flush()
-            os.fsync(file.fileno())
         self._write(self._manifest, classes)
 
     def lengths(self, classes: Mapping[int, ClassFile]) -> dict[int, np.ndarray]:
@@ -214,10 +212,7 @@ class SplitFolder:
                 "classes": {str(class_id): dataclasses.asdict(each) for class_id, each in sorted(classes.items())},
             }
         )
-        with _replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        files.write_text(path, text)
 
 
 def split_folders(
@@ -244,15 +239,3 @@ def offsets(lengths: np.ndarray) -> np.ndarray:
     """Where in a TFRecord file the contents of the given lengths start, `[n]` int64."""
     ends = np.cumsum(lengths + (HEADER + FOOTER), dtype=np.int64)
     return ends - lengths - FOOTER
-
-
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """Hands out a path to write to; once that is done without an error, the file takes the place of `path`."""
-    partial = f"{path}.partial"
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(partial)

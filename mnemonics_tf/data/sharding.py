@@ -19,7 +19,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
-from mnemonics_tf import checks, tracking
+from mnemonics_tf import checks, files, tracking
 from mnemonics_tf.data.class_files import FOOTER, HEADER, ClassFile, SplitFolder
 from mnemonics_tf.data.prepared import first_line, unreadable
 
@@ -155,7 +155,7 @@ def _resumed(folder: SplitFolder, class_ids: Sequence[int]) -> dict[int, ClassFi
             if file.tell() < known.num_bytes:
                 raise folder.damaged(path)
             file.truncate(known.num_bytes)
-    _flush(folder.path)  # where new files have their names
+    files.flush(folder.path)  # where new files have their names
     return classes
 
 
@@ -270,15 +270,6 @@ def record_lengths(path: str) -> np.ndarray | None:
             lengths.append(length)
             position += length + HEADER + FOOTER
     return np.array(lengths, np.int64) if position == size else None
-
-
-def _flush(folder: str) -> None:
-    """Forces the names in a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _amount(num_bytes: float) -> str:
