@@ -20,7 +20,11 @@ if ! [[ "$WORKERS" =~ ^([2-9]|[1-9][0-9]{1,2})$ ]]; then
     echo "local_cluster.sh: WORKERS = '$WORKERS': expected a whole number of at least 2." >&2
     exit 2
 fi
+# A sourced script sees the arguments of this one unless it is given its own; it takes them for requirements.
+flags=("$@")
+set --
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+set -- "${flags[@]}"
 
 logs=$(mktemp -d "${TMPDIR:-/tmp}/local_cluster.XXXXXX")
 # All are taken at once, so that they differ, and let go of at the end.

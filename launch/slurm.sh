@@ -43,7 +43,11 @@ if [ -z "$output_dir" ]; then
     echo "slurm.sh: expected --output_dir=<folder that all machines see>, beside other flags of mnemonics_tf.main." >&2
     exit 2
 fi
+# A sourced script sees the arguments of this one unless it is given its own; it takes them for requirements.
+flags=("$@")
+set --
 . launch/environment.sh
+set -- "${flags[@]}"
 
 complete_phases() { # their number
     { find "$output_dir/phases" -mindepth 2 -maxdepth 2 -name COMPLETE 2>/dev/null || true; } | wc -l

@@ -23,7 +23,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -154,7 +153,7 @@ class RunDirectory:
     def add_skipped(self, skipped: dict[str, str]) -> None:
         """Adds images that could not be read to `skipped.json`: where they are, and the reason."""
         if skipped:
-            files.write_text(self.skipped_file, json.dumps(self.read_skipped() | skipped, indent=1, ensure_ascii=False))
+            files.write_text(self.skipped_file, json.dumps(self.read_skipped() | skipped, indent=1))
 
     def read_skipped(self) -> dict[str, str]:
         """All images of the run that could not be read."""
@@ -165,19 +164,18 @@ class RunDirectory:
         return {}
 
     @contextlib.contextmanager
-    def scratch(self, is_chief: bool) -> Iterator[str]:
-        """A folder for what one phase needs on disk; it goes when the phase is over.
+    def scratch(self, worker: int) -> Iterator[str]:
+        """A folder for what one phase of one worker needs on disk; it goes when the phase is over.
 
-        Args:
-          is_chief: whether this process may write here; others take the system's folder for temporary files.
+        Every worker has one here: the system's own folder for temporary files may be memory.
         """
-        if is_chief:
-            # What a killed process has left behind.
-            for name in os.listdir(self.path):
-                if name.startswith(_SCRATCH):
-                    shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self.path if is_chief else None) as folder:
+        folder = os.path.join(self.path, f"{_SCRATCH}{worker}")
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed process has left behind
+        os.mkdir(folder)
+        try:
             yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _lock(self) -> None:
         """Holds the folder while this object lives; the system lets go of it even if the process is killed."""
@@ -192,6 +190,11 @@ class RunDirectory:
             raise checks.UsageError(
                 f"--output_dir = {self.path}: another process is working there. Wait for it, or name another folder."
             ) from None
+        except OSError as error:
+            raise checks.UsageError(
+                f"--output_dir = {self.path}: its file system knows no locks ({error.strerror}), which keep a second "
+                "process out. Name a folder on another, or have this one mounted with locks (flock)."
+            ) from error
 
     def num_complete_phases(self) -> int:
         """How many phases, from phase 0 on without a gap, are complete."""

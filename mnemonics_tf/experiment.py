@@ -10,6 +10,7 @@ import gin
 
 from mnemonics_tf import __version__, checks, runtime
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
+from mnemonics_tf.bilevel.exemplar_optimiser import smallest_chunk
 from mnemonics_tf.checkpointing import RunDirectory
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.pipeline import Augmentation, images_per_epoch
@@ -263,6 +264,7 @@ class Run:
         level, replicas = self._exemplar_level, self._strategy.num_replicas_in_sync
         level.check_mirrored(self._stream.dataset.horizontal_flip)
         level.check_devices(replicas)
+        self._check_batches(replicas)
         if level.learn_labels and not (self._budget.learns and self._finetuning.enabled):
             raise checks.UsageError(
                 "ExemplarLevel.learn_labels = True: only the balanced fine-tuning uses soft labels, and needs them for "
@@ -275,6 +277,22 @@ class Run:
                 images = self._budget.count(num_classes) * new_classes * self._budget.low_resolution**2
                 # Raises if the devices cannot share so few; the probe's batches are the smallest of a run.
                 images_per_epoch(images, self._probe.batch_size, replicas)
+
+    def _check_batches(self, replicas: int) -> None:
+        """Raises UsageError for a batch of any phase that is too small to be shared by the devices."""
+        level, budget, known = self._exemplar_level, self._budget, 0
+        for new in self._stream.phase_sizes:
+            images_per_epoch(new * self._stream.smallest_class, self._model_level.batch_size, replicas)
+            if budget.keeps and known and budget.adjust:
+                part = budget.count(known) // level.num_parts * smallest_chunk(known, level.classes_per_chunk)
+                level.check_shared(part * budget.low_resolution**2, replicas)
+            known += new
+            if budget.learns:
+                chunk = budget.count(known) * smallest_chunk(new, level.classes_per_chunk)
+                level.check_shared(chunk * budget.low_resolution**2, replicas)
+            if budget.keeps and self._finetuning.enabled:
+                kept = budget.count(known) * known * budget.low_resolution**2
+                images_per_epoch(kept, self._finetuning.batch_size, replicas)
 
     def _runner(self, initial_phases: InitialPhases | None) -> PhaseRunner:
         dataset = self._stream.dataset

@@ -134,7 +134,7 @@ def describe_initial_phase(
     """
     sgd = {field.name: getattr(settings, field.name) for field in dataclasses.fields(SGDSettings)}
     return {
-        "images": [*data.images.shape, _images_checksum(data.images)],
+        "images": [*data.images.shape, *_described_images(data.images)],
         "labels": _checksum(data.labels),
         "pixel_range": dataclasses.asdict(trainer.pixel_range),
         "augmentation": dataclasses.asdict(trainer.augmentation),
@@ -151,8 +151,10 @@ def describe_initial_phase(
     }
 
 
-def _images_checksum(images: Images) -> str:
-    return images.checksum() if isinstance(images, StoredImages) else _checksum(images)
+def _described_images(images: Images) -> list[Any]:
+    if isinstance(images, StoredImages):
+        return [images.checksum(), images.resized_side]
+    return [_checksum(images)]
 
 
 def _checksum(array: np.ndarray) -> str:

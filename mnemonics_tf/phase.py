@@ -13,6 +13,7 @@ from mnemonics_tf import checks, runtime
 from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
 from mnemonics_tf.bilevel.exemplar_optimiser import ExemplarOptimiser
 from mnemonics_tf.checkpointing import RunDirectory
+from mnemonics_tf.data.decoding import explaining_lost_files
 from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.evaluation import classifiers, metrics
 from mnemonics_tf.evaluation.probe import Probe, probe_exemplars
@@ -95,7 +96,8 @@ class PhaseRunner:
         tracker.start_phase(index, self.stream.num_phases)
         with tracker.stage("check_images"):
             phase = self._arriving(index)
-        with self.directory.scratch(self.is_chief) as scratch:
+        worker = runtime.worker_index(self.trainer.strategy)
+        with self.directory.scratch(worker) as scratch, explaining_lost_files():
             return self._run_steps(phase, memory, self._waiting_room(scratch))
 
     def _run_steps(self, phase: Phase, memory: Memory | None, file: PixelFile | None) -> tuple[Memory, PhaseResult]:
@@ -156,8 +158,10 @@ class PhaseRunner:
         phase = self.stream.phase(index, with_old_data=self.method.trains_on_old_data)
         self.budget.check_readable(phase.train, self.stream.class_names)
         test = self.stream.test_data(phase.num_classes)
-        labels = np.concatenate([phase.train.labels, test.labels])
-        if not runtime.is_common(self.trainer.strategy, zlib.crc32(labels.tobytes())):
+        # Folders may lie elsewhere on other machines: the last two names of a path tell the image.
+        skipped = sorted(os.sep.join(place.split(os.sep)[-2:]) for place in self.stream.skipped)
+        seen = repr((phase.train.labels.tobytes(), test.labels.tobytes(), skipped)).encode(errors="replace")
+        if not runtime.is_common(self.trainer.strategy, zlib.crc32(seen)):
             raise checks.UsageError(
                 f"The images of phase {index} that this worker can read are not those that other workers can read. "
                 "Give all of them the same data."

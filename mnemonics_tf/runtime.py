@@ -98,8 +98,9 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return worker_index(strategy) == 0
 
 
-# What TensorFlow raises in the others when a worker is gone.
+# What TensorFlow raises in the others when a worker is gone, and what it then says. A worker's own failures do not.
 _LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+_SIGNS = ("/task:", "Collective ops is aborted")
 
 
 @contextlib.contextmanager
@@ -108,7 +109,7 @@ def explaining_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     try:
         yield
     except _LOST_WORKER as error:
-        if num_workers(strategy) == 1:
+        if num_workers(strategy) == 1 or not any(sign in str(error) for sign in _SIGNS):
             raise
         reason = next((line.strip(" :") for line in str(error).splitlines() if "/task:" in line), type(error).__name__)
         raise checks.LostWorkerError(

@@ -108,9 +108,11 @@ class StoredImages:
             other = StoredImages.of_array(other)
         # Bare pixels have no side to be brought to.
         side = other.resized_side if self.is_pixels.all() else self.resized_side
+        # Rows of one data set share its million paths.
+        files, shift = (self.files, 0) if self.files is other.files else (self.files + other.files, len(self.files))
         return StoredImages(
-            self.files + other.files,
-            np.concatenate([self.file, other.file + len(self.files)]),
+            files,
+            np.concatenate([self.file, other.file + shift]),
             np.concatenate([self.offset, other.offset]),
             np.concatenate([self.length, other.length]),
             np.concatenate([self.is_pixels, other.is_pixels]),

@@ -361,28 +361,35 @@ def test_what_a_phase_needs_on_disk_goes_when_it_is_over(run, error):
         if error is not None:
             raise error
 
-    with contextlib.suppress(RuntimeError, KeyboardInterrupt), run.scratch(is_chief=True) as folder:
+    with contextlib.suppress(RuntimeError, KeyboardInterrupt), run.scratch(0) as folder:
         work(Path(folder))
     assert _tree(run.path) == before
 
 
 def test_what_a_killed_process_needed_on_disk_is_cleared_away(run):
-    left = Path(run.path, "scratch-of-a-killed-process")
+    with run.scratch(1) as folder:
+        left = Path(folder)
     left.mkdir()
     (left / "exemplars.pixels").write_bytes(b"pixels")
-    with run.scratch(is_chief=True) as folder:
-        assert not left.exists()
+    with run.scratch(1) as folder:
+        assert Path(folder) == left
         assert os.listdir(folder) == []
 
 
-def test_worker_that_writes_nothing_needs_its_disk_elsewhere(run):
+def test_workers_do_not_share_what_they_need_on_disk(run):
     before = _tree(run.path)
-    with run.scratch(is_chief=True) as first, run.scratch(is_chief=False) as other:
-        assert os.path.isdir(first)
-        assert os.path.isdir(other)
-        assert not other.startswith(run.path)
-    assert not os.path.exists(other)
+    with run.scratch(0) as first, run.scratch(1) as other:
+        Path(first, "exemplars.pixels").write_bytes(b"pixels")
+        assert first != other
+        assert os.listdir(other) == []
     assert _tree(run.path) == before
+
+
+def test_name_of_a_skipped_image_may_be_no_text(run):
+    # How Python writes a byte of a file's name that is not UTF-8.
+    run.add_skipped({"/images/bad\udcfe.jpg": "the file is empty"})
+    run.add_skipped({"/images/<b>é\n.jpg": "not a file"})
+    assert run.read_skipped() == {"/images/bad\udcfe.jpg": "the file is empty", "/images/<b>é\n.jpg": "not a file"}
 
 
 def test_other_devices_may_go_on_with_a_run(run):

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mnemonics_tf import runtime
 from mnemonics_tf.checks import UsageError
@@ -33,6 +34,7 @@ from mnemonics_tf.methods.podnet import PODNet
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
@@ -432,6 +434,17 @@ def test_all_those_keys_are_different(trainer):
 )
 def test_what_is_done_to_the_images_changes_the_key(trainer, change):
     assert _key(dataclasses.replace(trainer, **change)) != _key(trainer)
+
+
+def test_precision_and_the_size_that_files_are_scaled_to_change_the_key(trainer, tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for path in paths:
+        Path(path).write_bytes(tf.io.encode_png(np.zeros((4, 4, 3), np.uint8)).numpy())
+    stored = [LabelledImages(StoredImages.of_files(paths, 4, side), np.arange(2)) for side in (4, 6)]
+    keys = {_key(trainer, data=data) for data in stored}
+    keys |= {_key(trainer, data=stored[0], settings=ModelLevel(precision="bfloat16"))}
+    assert len(keys) == 3
+    assert _key(trainer, data=stored[0]) in keys
 
 
 _LATER = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnemonics_tf import runtime
+from mnemonics_tf import checks, runtime
 from mnemonics_tf.checks import UsageError
 
 
@@ -104,3 +104,17 @@ def test_several_workers_are_not_made_up(monkeypatch):
 def test_what_tensorflow_raises_is_not_put_down_to_workers_where_there_are_none():
     with pytest.raises(tf.errors.UnavailableError), runtime.explaining_lost_workers(tf.distribute.get_strategy()):
         raise tf.errors.UnavailableError(None, None, "no disk")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Collective ops is aborted by: task:1 is gone", checks.LostWorkerError),
+        ("Socket closed\nwhile calling /job:worker/replica:0/task:0", checks.LostWorkerError),
+        ("cuDNN launch failure : input shape ([8,3,4,4])", tf.errors.InternalError),
+    ],
+)
+def test_failure_of_a_worker_itself_is_not_put_down_to_another(monkeypatch, message, expected):
+    monkeypatch.setattr(runtime, "num_workers", lambda strategy: 2)
+    with pytest.raises(expected), runtime.explaining_lost_workers(tf.distribute.get_strategy()):
+        raise tf.errors.InternalError(None, None, message)

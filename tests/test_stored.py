@@ -216,3 +216,10 @@ def test_checksum_of_pixels_is_the_same_in_memory_and_in_a_file(tmp_path):
     (tmp_path / "pixels").write_bytes(images.tobytes())
     in_file = StoredImages.of_pixels(str(tmp_path / "pixels"), 0, 3, _SHAPE)
     assert in_file.checksum() == StoredImages.of_array(images).checksum()
+
+
+def test_rows_of_one_data_set_are_joined_without_its_paths_being_copied():
+    images = StoredImages.of_files(["a", "b", "c"], 4)
+    joined = images[np.array([2])].joined(images[np.array([0, 1])])
+    assert joined.files is images.files
+    assert [joined.place(row) for row in range(3)] == ["c", "a", "b"]

@@ -134,6 +134,15 @@ class ExemplarLevel:
                     "devices. Raise it, or make fewer devices visible."
                 )
 
+    def check_shared(self, num_exemplars: int, num_replicas: int) -> None:
+        """Raises UsageError if the exemplars that are optimised together are too few to be shared by the devices."""
+        if num_exemplars < num_replicas:
+            raise checks.UsageError(
+                f"ExemplarLevel.classes_per_chunk = {self.classes_per_chunk}: some chunks have {num_exemplars} "
+                f"exemplars to be shared by {num_replicas} devices. Raise it (or exemplars a class), or make fewer "
+                "devices visible."
+            )
+
     def check_mirrored(self, horizontal_flip: bool) -> None:
         """Raises UsageError if exemplars are to be mirrored where a mirrored image does not show its class."""
         if "flip" in self.augmentation and not horizontal_flip:

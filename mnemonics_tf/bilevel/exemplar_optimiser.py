@@ -220,6 +220,13 @@ def class_chunks(labels: np.ndarray, classes_per_chunk: int | None) -> list[np.n
     return np.array_split(classes, -(-len(classes) // classes_per_chunk))
 
 
+def smallest_chunk(num_classes: int, classes_per_chunk: int | None) -> int:
+    """Number of classes in the smallest chunk that `class_chunks` makes of so many."""
+    if classes_per_chunk is None:
+        return num_classes
+    return num_classes // -(-num_classes // classes_per_chunk)
+
+
 def split_within_classes(labels: np.ndarray, num_parts: int, generator: np.random.Generator) -> list[np.ndarray]:
     """Splits positions in parts of (nearly) equal size so that every part has every class; each part is sorted.
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
+from mnemonics_tf import checks
 from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.types import LabelledImages
+
+_LOST = "<lost image>"  # around the reason
 
 # Random resized crops, as the published ImageNet results have them: share of the image's area, and width over height.
 _AREA = (0.08, 1.0)
@@ -136,7 +140,11 @@ def read_rows(images: StoredImages, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     """Contents of some rows, `[b]` string, and which of them are bare pixels, `[b]` bool; for graphs of tf.data."""
 
     def read(positions: np.ndarray) -> np.ndarray:
-        return np.array([_plain(images, position) for position in positions], object)
+        try:
+            return np.array([_plain(images, position) for position in positions], object)
+        except OSError as error:
+            # TensorFlow hands on the text of an exception and not its type: see `explaining_lost_files`.
+            raise OSError(f"{_LOST}{error}{_LOST}") from error
 
     # What has no state may run several times at once even where operations are deterministic: twice as fast.
     contents = tf.ensure_shape(tf.numpy_function(read, [rows], tf.string, stateful=False), rows.shape)
@@ -149,6 +157,21 @@ def _plain(images: StoredImages, row: int) -> bytes:
     if images.is_pixels[row] or _bmp_palette(content) is None:
         return content
     return tf.io.encode_png(pixels(content)).numpy()
+
+
+@contextlib.contextmanager
+def explaining_lost_files() -> Iterator[None]:
+    """Turns what TensorFlow says of an image that can no longer be read into a UsageError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        _, mark, rest = str(error).partition(_LOST)
+        if not mark:
+            raise
+        raise checks.UsageError(
+            f"An image cannot be read any more ({rest.partition(_LOST)[0]}). Look for what became of it, then start "
+            "again: complete phases are kept."
+        ) from error
 
 
 def decode_rows(

@@ -16,7 +16,7 @@ import tensorflow as tf
 from mnemonics_tf import checks, tracking
 from mnemonics_tf.data.decoding import pixels, square
 from mnemonics_tf.data.listing import NUM_SHOWN, listed
-from mnemonics_tf.stored import StoredImages
+from mnemonics_tf.stored import WHOLE_FILE, StoredImages
 from mnemonics_tf.types import LabelledImages
 
 _CHUNK = 512  # images handed to the threads at a time, so that Ctrl-C need not wait for all of them
@@ -174,11 +174,12 @@ def check_enough(data: LabelledImages, reasons: Mapping[int, str], class_names: 
     is_readable[list(reasons)] = False
     lost = np.setdiff1d(data.labels, data.labels[is_readable])
     if len(lost):
-        first = int(np.flatnonzero(data.labels == lost[0])[0])
+        images, first = in_files(data), int(np.flatnonzero(data.labels == lost[0])[0])
+        hint = " `python -m mnemonics_tf.data.check DIR` lists every file below a folder that cannot be read."
         raise checks.UsageError(
             f"No {split} image of {listed([class_names[label] for label in lost])} can be read (such as "
-            f"{in_files(data).place(first)!r}: {reasons[first]}). Replace or remove such files, or leave the class "
-            "out. `python -m mnemonics_tf.data.check DIR` lists every file below a folder that cannot be read."
+            f"{images.place(first)!r}: {reasons[first]}). Replace or remove such files, or leave the class out."
+            f"{hint * (images.length[first] == WHOLE_FILE)}"
         )
 
 

@@ -13,6 +13,8 @@ _STEPS_UNTIL_DOUBLED = 2000
 class LossScale:
     """A factor for the loss that is halved whenever a gradient overflows, and doubled after 2,000 steps without.
 
+    A step whose gradient overflows moves by momentum and weight decay alone.
+
     Create it in the strategy's scope, and call it on replicas. Keras has an optimizer that does the like; it puts the
     choice between a step and none in a `tf.cond`, in which replicas cannot exchange gradients.
     """

@@ -49,3 +49,12 @@ def test_digits_are_not_mirrored():
     mirrored.check_mirrored(True)
     with pytest.raises(UsageError, match="Leave 'flip' out"):
         mirrored.check_mirrored(False)
+
+
+def test_chunks_that_are_too_small_for_the_devices_are_refused():
+    level = ExemplarLevel(classes_per_chunk=1)
+    level.check_shared(4, 4)
+    with pytest.raises(
+        UsageError, match=r"ExemplarLevel\.classes_per_chunk = 1: some chunks have 3 exemplars .* 4 devices"
+    ):
+        level.check_shared(3, 4)

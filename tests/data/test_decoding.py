@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 from image_files import KINDS, bmp, painted, png
 
-from mnemonics_tf.data import decoding
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data import decoding, pipeline
 from mnemonics_tf.stored import StoredImages
 from mnemonics_tf.types import LabelledImages
 
@@ -278,3 +279,24 @@ def test_file_that_is_gone_is_named(tmp_path):
         decoding.in_memory(LabelledImages(stored, np.arange(2)))
     with pytest.raises(tf.errors.OpError, match=str(tmp_path / "1")):
         _decoded(stored, windows=False)
+
+
+def test_image_that_vanishes_while_it_is_trained_on_is_named(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(8)]
+    for path in paths:
+        path.write_bytes(tf.io.encode_png(np.zeros((4, 4, 3), np.uint8)).numpy())
+    data = LabelledImages(StoredImages.of_files([str(path) for path in paths], 4), np.zeros(8, np.int64))
+    batches = iter(pipeline.training_batches(data, 2, 100, 0, pipeline.Augmentation()))
+    next(batches)
+    paths[3].unlink()
+    with pytest.raises(UsageError) as raised, decoding.explaining_lost_files():
+        for _ in batches:
+            pass
+    assert "An image cannot be read any more" in str(raised.value)
+    assert str(paths[3]) in str(raised.value)
+    assert "complete phases are kept" in str(raised.value)
+
+
+def test_other_errors_of_tensorflow_are_left_alone():
+    with pytest.raises(tf.errors.InvalidArgumentError), decoding.explaining_lost_files():
+        raise tf.errors.InvalidArgumentError(None, None, "shapes differ")

@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = ("local_cluster.sh", "slurm.sh", "kubernetes.yaml", "Dockerfile")
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "TF_NUM_INTRAOP_THREADS", "grpc_proxy")
 
-# In the place of launch/environment.sh, which would install TensorFlow.
+# In the place of launch/environment.sh, which would install TensorFlow, and what its arguments name.
 _ENVIRONMENT = """
+if [ $# -gt 0 ]; then echo "environment.sh: no such requirements: $*" >&2; exit 99; fi
 cd "$(dirname "${{BASH_SOURCE[0]}}")/.."
 PYTHON={python}
 """

@@ -79,8 +79,8 @@ def in_float32():
     return _train("float32")
 
 
-# Eight significant bits are a relative error of 0.4 % at each of a dozen operations. Eleven bits err less, but the first
-# of the 20 steps overflow and are left out until the factor of the loss has come down.
+# Eight significant bits are a relative error of 0.4 % at each of a dozen operations. Eleven bits err less, but the
+# first of the 20 steps overflow and give no gradient until the factor of the loss has come down.
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.05), ("float16", 0.15)])
 def test_half_precision_trains_much_as_float32_and_hands_float32_on(in_float32, precision, tolerance):
     losses, weights, computed = _train(precision)
