@@ -179,7 +179,7 @@ def check_enough(data: LabelledImages, reasons: Mapping[int, str], class_names: 
         raise checks.UsageError(
             f"No {split} image of {listed([class_names[label] for label in lost])} can be read (such as "
             f"{images.place(first)!r}: {reasons[first]}). Replace or remove such files, or leave the class out."
-            f"{hint * (images.length[first] == WHOLE_FILE)}"
+            f"{hint * bool(images.length[first] == WHOLE_FILE)}"
         )
 
 
