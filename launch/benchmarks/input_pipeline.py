@@ -2,10 +2,10 @@
 
     python launch/benchmarks/input_pipeline.py [--images 400] [--turns 12]
 
-Writes synthetic JPEGs of 500 x 375 to a temporary folder. `ours` reads a file, decodes a random window of it, resizes that
-to 224 x 224, mirrors it or not, and puts 128 together; operations are deterministic, as in a run. `bare` reads the same
-files and decodes windows drawn likewise by `tf.io.decode_and_crop_jpeg`, in a parallel `Dataset.map`, and does nothing
-else; `bare, one at a time` does so without a parallel map. They take turns, and the fastest turn of each counts, as other
+Writes synthetic JPEGs of 500 x 375 to a temporary folder. `ours` reads a file, decodes a random window of it, resizes
+that to 224 x 224, mirrors it or not, and puts 128 together; operations are deterministic, as in a run. `bare` reads the
+same files, decodes windows drawn likewise by `tf.io.decode_and_crop_jpeg` in a parallel `Dataset.map`, and does nothing
+else; `bare, one at a time` has no parallel map. They take turns, and the fastest turn of each counts, as other
 processes can only slow one down.
 """
 

@@ -221,7 +221,7 @@ def test_pixels_are_not_kept_unless_they_are_asked_for(tmp_path, monkeypatch):
         return image
 
     monkeypatch.setattr(reading, "pixels", watched)
-    monkeypatch.setattr(reading, "resizer", lambda *_: None)  # nothing is resized
+    monkeypatch.setattr(reading, "square", None)  # nothing is resized
     content = png(painted(1))
     readable, _ = _look(_files(tmp_path, {f"{number}.png": content for number in range(600)}), keep=False)
     assert len(most) == len(readable) == 600

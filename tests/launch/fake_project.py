@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -39,7 +40,7 @@ def make(parent: Path) -> Path:
         (project / folder).mkdir(parents=True)
     for name in FILES:
         shutil.copy(ROOT / "launch" / name, project / "launch")
-    (project / "launch/environment.sh").write_text(_ENVIRONMENT.format(python=sys.executable))
+    (project / "launch/environment.sh").write_text(_ENVIRONMENT.format(python=shlex.quote(sys.executable)))
     (project / "mnemonics_tf/__init__.py").touch()
     shutil.copy(__file__, project / "mnemonics_tf/main.py")
     return project
