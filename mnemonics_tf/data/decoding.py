@@ -22,6 +22,8 @@ _LOST = "<lost image>"  # around the reason
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 
+_FEW_VALUES = 1_500_000  # of a window
+
 
 def pixels(content: bytes) -> tf.Tensor:
     """Decodes an image by its content, whatever the file is called: `[h, w, 3]` uint8."""
@@ -109,7 +111,7 @@ def random_window(extent: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def cut_out(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """A random window of an image of pixels, at the image's own size: `[H, W, C]`, of its dtype."""
     top, left, height, width = tf.unstack(random_window(tf.shape(image), seed))
-    window = tf.image.resize(image[None, top : top + height, left : left + width], image.shape[:2])[0]
+    window = _resized(image[top : top + height, left : left + width], image.shape[:2])
     return tf.cast(tf.round(window), image.dtype) if image.dtype.is_integer else tf.cast(window, image.dtype)
 
 
@@ -126,8 +128,17 @@ def decode_window(content: tf.Tensor, seed: tf.Tensor, image_shape: tuple[int, i
         return image[top : top + height, left : left + width]
 
     window = tf.ensure_shape(tf.cond(tf.io.is_jpeg(content), of_jpeg, of_others), [None, None, 3])
-    resized = tf.image.resize(window, image_shape[:2])
-    return tf.cast(resized + 0.5, tf.uint8)  # rounds; bilinear values stay in 0..255
+    return tf.cast(_resized(window, image_shape[:2]) + 0.5, tf.uint8)  # rounds; bilinear values stay in 0..255
+
+
+def _resized(window: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """A window `[h, w, C]` in another size (bilinear): `[*size, C]` float32."""
+    # TensorFlow resizes floats twice as fast as bytes. Above this size, making floats of them costs more than that.
+    return tf.cond(
+        tf.size(window) < _FEW_VALUES,
+        lambda: tf.image.resize(tf.cast(window, tf.float32), size),
+        lambda: tf.image.resize(window, size),
+    )
 
 
 def decode_centre(content: tf.Tensor, image_shape: tuple[int, int, int], resized_side: int) -> tf.Tensor:

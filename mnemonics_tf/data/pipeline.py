@@ -72,7 +72,7 @@ class Augmentation:
             columns = draws.offsets[:, 1:] + tf.range(width)
             images = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
         if self.horizontal_flip:
-            images = tf.where(draws.mirrored[:, None, None, None], tf.reverse(images, axis=[2]), images)
+            images = _mirrored(images, draws.mirrored)
         return images
 
     def of_rows(self, images: StoredImages, rows: tf.Tensor, draws: Draws) -> tf.Tensor:
@@ -83,6 +83,17 @@ class Augmentation:
         else:
             squares = _centres(images, rows)
         return self.shifted_and_mirrored(squares, draws)
+
+
+def _mirrored(images: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Images `[B, H, W, C]`, of which the chosen ones, `[B]` bool, are reversed from left to right."""
+    # `tf.where` with a broadcast condition takes ten times as long, and `tf.reverse` of four axes twice as long.
+    groups = tf.cast(chosen, tf.int32)
+    kept, turned = tf.dynamic_partition(images, groups, 2)
+    rows = tf.reshape(turned, [-1, *images.shape[2:]])
+    turned = tf.reshape(tf.reverse(rows, axis=[1]), tf.shape(turned))
+    positions = tf.dynamic_partition(tf.range(tf.size(chosen)), groups, 2)
+    return tf.ensure_shape(tf.dynamic_stitch(positions, [kept, turned]), images.shape)
 
 
 def training_batches(
