@@ -4,7 +4,7 @@
 
 Writes synthetic JPEGs of 500 x 375 to a temporary folder. `ours` reads a file, decodes a random window of it, resizes
 that to 224 x 224, mirrors it or not, and puts 128 together. `bare` reads the same files, decodes windows drawn likewise
-by `tf.io.decode_and_crop_jpeg` in a parallel `Dataset.map`, and does nothing else; `bare, one at a time` has no parallel
+by `tf.io.decode_and_crop_jpeg` in a parallel `Dataset.map`, and does nothing else; `bare, one at a time` has no such
 map. They take turns, and the fastest turn of each counts, as other processes can only slow one down.
 """
 
