@@ -22,7 +22,7 @@ from sweeping.grid import Run, read_grid
 from sweeping.progress import Entry, State
 
 from mnemonics_tf import checks
-from mnemonics_tf.screen import USAGE_ERROR, parse_flags
+from mnemonics_tf.system.screen import USAGE_ERROR, parse_flags
 
 _GRID = flags.DEFINE_string("grid", None, "The grid's gin file, such as configs/sweeps/digits.gin.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all runs. Default: runs/<name of the grid's file>.")

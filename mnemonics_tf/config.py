@@ -12,15 +12,15 @@ from typing import Any
 import gin
 
 from mnemonics_tf import checks, methods
-from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.folder import folder
 from mnemonics_tf.data.sources import digits, tfds_source
 from mnemonics_tf.evaluation.probe import Probe
-from mnemonics_tf.exemplars.memory import ExemplarMemory
 from mnemonics_tf.experiment import Experiment
+from mnemonics_tf.memory.budget import ExemplarMemory
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.runtime import Devices
+from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.model_level import ModelLevel
 

@@ -9,27 +9,28 @@ from typing import Any, TypeVar
 import gin
 
 from mnemonics_tf import __version__, checks, runtime
-from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
-from mnemonics_tf.bilevel.exemplar_optimiser import smallest_chunk
-from mnemonics_tf.checkpointing import RunDirectory
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.pipeline import Augmentation, images_per_epoch
 from mnemonics_tf.data.stream import ClassStream
+from mnemonics_tf.data.types import Dataset, PixelRange
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.evaluation.classifiers import CLASSIFIERS
 from mnemonics_tf.evaluation.probe import Probe
-from mnemonics_tf.exemplars.memory import ExemplarMemory
-from mnemonics_tf.initial_phases import InitialPhases
+from mnemonics_tf.memory.budget import ExemplarMemory
+from mnemonics_tf.memory.optimising.optimiser import smallest_chunk
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.heads import HEADS
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.phase import PhaseRunner
-from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.run.directory import RunDirectory
+from mnemonics_tf.run.initial_phases import InitialPhases
+from mnemonics_tf.system import devices, seeds
+from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
-from mnemonics_tf.types import Dataset, PixelRange
 
 SCHEMA_VERSION = 2
 
@@ -123,9 +124,9 @@ class Run:
         self._probe = Probe()
         self._protocol, network = Protocol(), ResNet()
         # With several workers, nothing may be computed before they have met.
-        self._strategy = runtime.Devices().create_strategy()
+        self._strategy = devices.Devices().create_strategy()
         if experiment.deterministic:
-            runtime.make_deterministic()
+            seeds.make_deterministic()
         self._stream = ClassStream(self._load_dataset(), self._protocol)
         self._budget.check_fits(self._stream.phase_sizes, self._stream.smallest_class, self._exemplar_level.num_parts)
         dataset = self._stream.dataset

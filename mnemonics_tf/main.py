@@ -10,7 +10,7 @@ import sys
 
 from absl import app, flags, logging
 
-from mnemonics_tf import screen
+from mnemonics_tf.system import screen
 
 # TensorFlow takes seconds to import, and --help needs none of it: it is imported once the flags are known.
 

@@ -10,25 +10,26 @@ import zlib
 import numpy as np
 
 from mnemonics_tf import checks, runtime
-from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
-from mnemonics_tf.bilevel.exemplar_optimiser import ExemplarOptimiser
-from mnemonics_tf.checkpointing import RunDirectory
 from mnemonics_tf.data.decoding import explaining_lost_files
 from mnemonics_tf.data.stream import ClassStream
+from mnemonics_tf.data.types import LabelledImages, Phase, PhaseResult
 from mnemonics_tf.evaluation import classifiers, metrics
 from mnemonics_tf.evaluation.probe import Probe, probe_exemplars
-from mnemonics_tf.exemplars.memory import ExemplarMemory, load_exemplars, save_exemplars
-from mnemonics_tf.exemplars.pixel_file import PixelFile, as_pixels
-from mnemonics_tf.export import export_saved_model
-from mnemonics_tf.images import confusion_image, exemplar_grid
-from mnemonics_tf.initial_phases import InitialPhases, describe_initial_phase
+from mnemonics_tf.memory.budget import ExemplarMemory, load_exemplars, save_exemplars
+from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.pixel_file import PixelFile, as_pixels
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.run.directory import RunDirectory
+from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phase
+from mnemonics_tf.run.pictures import confusion_image, exemplar_grid
+from mnemonics_tf.serving.export import export_saved_model
+from mnemonics_tf.system import seeds
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune, finetune_balanced, method_losses_of
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel, train_model
-from mnemonics_tf.types import LabelledImages, Phase, PhaseResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ class PhaseRunner:
             self.stream.pixel_range,
             self.exemplar_level,
             tracker,
-            self.budget.low_resolution,
+            self.budget.codec,
             self.trainer.strategy,
             file,
         )
@@ -187,7 +188,7 @@ class PhaseRunner:
         return *self._train_own_model(phase, memory), False
 
     def _train_own_model(self, phase: Phase, memory: Memory | None) -> tuple[Classifier, Predictor]:
-        runtime.seed_initial_weights(runtime.stage_seed(self.seed, phase.index, "initial_weights"))
+        seeds.seed_initial_weights(seeds.stage_seed(self.seed, phase.index, "initial_weights"))
         return train_model(
             memory.predictor if memory else None,
             phase,
@@ -196,7 +197,7 @@ class PhaseRunner:
             self.method,
             self.model_level,
             self.trainer,
-            runtime.stage_seed(self.seed, phase.index, "train_model"),
+            seeds.stage_seed(self.seed, phase.index, "train_model"),
         )
 
     def _shared_initial_model(self, phase: Phase, shared: InitialPhases) -> tuple[Classifier, Predictor, bool]:
@@ -254,7 +255,7 @@ class PhaseRunner:
             self.factory,
             self.trainer,
             self.probe,
-            runtime.stage_seed(self.seed, phase.index, "probe_exemplars"),
+            seeds.stage_seed(self.seed, phase.index, "probe_exemplars"),
         )
 
     def _finetune_balanced(
@@ -275,7 +276,7 @@ class PhaseRunner:
             self.budget.decoded(exemplars),
             self.finetuning,
             self.trainer,
-            runtime.stage_seed(self.seed, phase.index, "finetune_balanced"),
+            seeds.stage_seed(self.seed, phase.index, "finetune_balanced"),
         )
         model.train_all()
 
@@ -353,4 +354,4 @@ class PhaseRunner:
         tracker.flush()
 
     def _generator(self, phase: Phase, stage: str) -> np.random.Generator:
-        return runtime.generator(self.seed, phase.index, stage)
+        return seeds.generator(self.seed, phase.index, stage)

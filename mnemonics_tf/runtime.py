@@ -1,82 +1,17 @@
-"""Devices, seeds and reductions over replicas: the one place that knows tf.distribute."""
+"""Replicas and workers: how they share batches and add up what they found. Strategies are made in `system.devices`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import signal
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import gin
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf import checks, cluster
-
-STRATEGIES = ("one_device", "mirrored", "multi_worker")
-
-
-@gin.configurable
-@dataclasses.dataclass(frozen=True)
-class Devices:
-    """What a run is computed on.
-
-    Attributes:
-      strategy: `one_device`, `mirrored` (all GPUs of this machine, or all logical CPU devices without any) or
-        `multi_worker` (all devices of all workers that TF_CONFIG or Slurm name). None chooses: `multi_worker` where
-        there are several workers, else `mirrored`, which on one device costs nothing.
-      wait_for_workers: seconds until a worker that does not come is an error.
-      slurm_port: where the first task of each machine listens under Slurm.
-    """
-
-    strategy: str | None = None
-    wait_for_workers: float = 300.0
-    slurm_port: int = 8888
-
-    def __post_init__(self):
-        if self.strategy is not None:
-            checks.check_choice("Devices.strategy", self.strategy, STRATEGIES)
-        checks.check_positive(**{"Devices.wait_for_workers": self.wait_for_workers})
-        checks.check_positive_integer(**{"Devices.slurm_port": self.slurm_port})
-
-    def create_strategy(self) -> tf.distribute.Strategy:
-        """The strategy. With several workers it must come before anything else that TensorFlow computes.
-
-        Raises:
-          UsageError: TF_CONFIG or Slurm's variables cannot be understood, a worker does not come, or several workers
-            are asked for and nothing names them.
-        """
-        workers = cluster.own_cluster(self.slurm_port) if self.strategy in (None, "multi_worker") else None
-        if workers is not None:
-            return _multi_worker(workers, self.wait_for_workers)
-        if self.strategy == "multi_worker":
-            raise checks.UsageError(
-                "Devices.strategy = 'multi_worker': neither TF_CONFIG nor Slurm names several workers. Set TF_CONFIG "
-                "for each of them, start them by srun, or leave the strategy out."
-            )
-        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-        names = [device.name for device in tf.config.list_logical_devices(kind)]
-        return tf.distribute.MirroredStrategy(names[:1] if self.strategy == "one_device" else names)
-
-
-def _multi_worker(workers: cluster.Cluster, wait: float) -> tf.distribute.Strategy:
-    cluster.meet(workers, wait)
-    # Through a proxy of the web, workers would wait for one another for ever.
-    os.environ.setdefault("grpc_proxy", "")
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec({"worker": list(workers.addresses)}),
-        task_type="worker",
-        task_id=workers.index,
-        rpc_layer="grpc",
-    )
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    # TensorFlow now takes SIGTERM for a notice and goes on. Here it ends the process: nothing half-written counts.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return strategy
+from mnemonics_tf import checks
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
@@ -207,26 +142,6 @@ def local_values(strategy: tf.distribute.Strategy, value: Any) -> list[Any]:
 def device_kind(strategy: tf.distribute.Strategy) -> str:
     """`GPU` or `CPU`: what the strategy's replicas run on."""
     return tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
-
-
-def make_deterministic() -> None:
-    """Makes TensorFlow's operations give the same bits in every run of this process's machine, for good."""
-    tf.config.experimental.enable_op_determinism()
-
-
-def seed_initial_weights(seed: int) -> None:
-    """Seeds Python, NumPy and TensorFlow, from which Keras draws initial weights."""
-    keras.utils.set_random_seed(seed)
-
-
-def stage_seed(seed: int, *names: str | int) -> int:
-    """A seed of its own for each stage, the same in every process: `stage_seed(run_seed, phase, "herding")`."""
-    return zlib.crc32(":".join(map(str, (seed, *names))).encode()) & 0x7FFFFFFF
-
-
-def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A NumPy generator seeded by `stage_seed`."""
-    return np.random.default_rng(stage_seed(seed, *names))
 
 
 def global_mean(values: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:

@@ -13,8 +13,8 @@ from conftest import ROOT
 
 from mnemonics_tf import config, methods
 from mnemonics_tf.data.class_order import Protocol
-from mnemonics_tf.exemplars.memory import ExemplarMemory
 from mnemonics_tf.experiment import Experiment
+from mnemonics_tf.memory.budget import ExemplarMemory
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from mnemonics_tf import checks, runtime
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.system import devices, seeds
 
 
 @pytest.mark.parametrize(
@@ -59,13 +60,13 @@ def test_gradient_of_the_global_mean_is_zero_where_the_mask_is():
 
 def test_every_stage_draws_from_a_seed_of_its_own():
     names = [(0, "herding"), (1, "herding"), (0, "learn"), (0, 1), (1,)]
-    seeds = {runtime.stage_seed(seed, *name) for seed in (0, 1) for name in names}
-    assert len(seeds) == 10
-    assert all(0 <= seed < 2**31 for seed in seeds)
+    drawn = {seeds.stage_seed(seed, *name) for seed in (0, 1) for name in names}
+    assert len(drawn) == 10
+    assert all(0 <= seed < 2**31 for seed in drawn)
 
 
 def test_generator_draws_the_same_again():
-    first, again, other = (runtime.generator(7, phase, "herding").normal(size=4) for phase in (2, 2, 3))
+    first, again, other = (seeds.generator(7, phase, "herding").normal(size=4) for phase in (2, 2, 3))
     np.testing.assert_array_equal(again, first)
     assert (other != first).all()
 
@@ -80,13 +81,13 @@ def test_generator_draws_the_same_again():
 )
 def test_impossible_devices_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
-        runtime.Devices(**settings)
+        devices.Devices(**settings)
 
 
 @pytest.mark.parametrize("strategy", [None, "one_device", "mirrored"])
 def test_process_that_works_alone_is_chief_and_feeds_all_its_replicas(monkeypatch, strategy):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    made = runtime.Devices(strategy).create_strategy()
+    made = devices.Devices(strategy).create_strategy()
     assert (runtime.num_workers(made), runtime.worker_index(made), runtime.is_chief(made)) == (1, 0, True)
     assert runtime.share_of(made) == runtime.Share(1, 0, 1)
     assert runtime.is_common(made, 7)
@@ -98,7 +99,7 @@ def test_several_workers_are_not_made_up(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("SLURM_PROCID", raising=False)
     with pytest.raises(UsageError, match="neither TF_CONFIG nor Slurm names several workers"):
-        runtime.Devices("multi_worker").create_strategy()
+        devices.Devices("multi_worker").create_strategy()
 
 
 def test_what_tensorflow_raises_is_not_put_down_to_workers_where_there_are_none():

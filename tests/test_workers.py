@@ -37,7 +37,8 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from absl import app
-from mnemonics_tf import main, screen
+from mnemonics_tf import main
+from mnemonics_tf.system import screen
 app.run(main.main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))
 """
 

@@ -13,29 +13,30 @@ import turns
 # Read when TensorFlow is imported; the default on some processors and systems only.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from mnemonics_tf import screen
+from mnemonics_tf.system import screen
 
 with screen.quiet():
     import keras
     import tensorflow as tf
 
-    from mnemonics_tf import losses, runtime
-    from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
-    from mnemonics_tf.bilevel.temporary_model import engine_for
+    from mnemonics_tf import losses
     from mnemonics_tf.data.pipeline import Augmentation
+    from mnemonics_tf.data.types import LabelledImages, PixelRange
+    from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+    from mnemonics_tf.memory.optimising.temporary_model import engine_for
     from mnemonics_tf.methods.lucir import LUCIR
     from mnemonics_tf.models.classifier import Classifier
     from mnemonics_tf.models.functional import functional_call, parameters
     from mnemonics_tf.models.resnet import ResNet
-    from mnemonics_tf.tracking import Tracker
+    from mnemonics_tf.system import devices, seeds
+    from mnemonics_tf.system.tracking import Tracker
     from mnemonics_tf.training.loop import Trainer
     from mnemonics_tf.training.model_level import ModelLevel
-    from mnemonics_tf.types import LabelledImages, PixelRange
 
 
 def build(blocks: tuple[int, ...], strategy: tf.distribute.Strategy, dtype: str = "float32") -> Classifier:
     """A classifier with random weights, all of which are trained."""
-    runtime.seed_initial_weights(0)
+    seeds.seed_initial_weights(0)
     with strategy.scope():
         backbone = ResNet(tuple(blocks), inputs.WIDTHS).build((inputs.IMAGE_SIZE, inputs.IMAGE_SIZE, 3), dtype=dtype)
         model = Classifier(backbone, 0, inputs.NUM_CLASSES)
@@ -89,7 +90,7 @@ def meta_step(
     **switches: str | int | None,
 ) -> None:
     """One gradient with respect to the exemplars a turn."""
-    strategy = runtime.Devices().create_strategy()
+    strategy = devices.Devices().create_strategy()
     exemplars, outer = batch(inputs.EXEMPLARS, seed=0), batch(inputs.OUTER_BATCH, seed=1)
     work = meta_gradient(build(blocks, strategy), strategy, exemplars, outer, inner_steps, **switches)
     start().serve(work, repeats)
@@ -131,7 +132,7 @@ class TurnTracker(Tracker):
 
 def project_training(start: Callable[[], turns.Turns]) -> None:
     """The project's real loop: input pipeline with augmentation, strategy, weight decay, losses read once an epoch."""
-    strategy = runtime.Devices().create_strategy()
+    strategy = devices.Devices().create_strategy()
     count = inputs.TRAINING_STEPS * inputs.TRAINING_BATCH
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (count, inputs.IMAGE_SIZE, inputs.IMAGE_SIZE, 3), dtype=np.uint8)
@@ -194,7 +195,7 @@ def keras_training(start: Callable[[], turns.Turns]) -> None:
 
 def same_numbers(start: Callable[[], turns.Turns], file: str) -> None:
     """Leaves weights, outer losses and meta-gradients in `file`, for the PyTorch side to compute them once more."""
-    strategy = runtime.Devices().create_strategy()
+    strategy = devices.Devices().create_strategy()
     model = build(inputs.RESNET20, strategy)
     generator = np.random.default_rng(2)
     for variable in model.variables:
@@ -232,7 +233,7 @@ def about() -> dict[str, str | int]:
 
 
 if __name__ == "__main__":
-    runtime.make_deterministic()
+    seeds.make_deterministic()
     turns.run_case(
         {
             "meta_step": meta_step,

@@ -69,15 +69,15 @@ def main() -> None:
 def _run(folder: Path, arguments: argparse.Namespace, start: float) -> None:
     import tensorflow as tf
 
-    from mnemonics_tf.bilevel.exemplar_level import ExemplarLevel
-    from mnemonics_tf.bilevel.exemplar_optimiser import ExemplarOptimiser
-    from mnemonics_tf.exemplars.memory import load_exemplars, save_exemplars
-    from mnemonics_tf.exemplars.pixel_file import PixelFile, as_pixels
+    from mnemonics_tf.data.stored import StoredImages
+    from mnemonics_tf.data.types import LabelledImages, PixelRange
+    from mnemonics_tf.memory.budget import load_exemplars, save_exemplars
+    from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
+    from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+    from mnemonics_tf.memory.pixel_file import PixelFile, as_pixels
     from mnemonics_tf.models.classifier import ClassifierFactory
     from mnemonics_tf.models.resnet import ResNet
-    from mnemonics_tf.stored import StoredImages
-    from mnemonics_tf.tracking import Tracker
-    from mnemonics_tf.types import LabelledImages, PixelRange
+    from mnemonics_tf.system.tracking import Tracker
 
     _report("imports", start)
     encoded = _jpegs(100)

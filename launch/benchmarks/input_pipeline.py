@@ -47,8 +47,8 @@ def _loops(paths: list[str]) -> dict[str, Iterable]:
     import tensorflow as tf
 
     from mnemonics_tf.data import decoding, pipeline
-    from mnemonics_tf.stored import StoredImages
-    from mnemonics_tf.types import LabelledImages
+    from mnemonics_tf.data.stored import StoredImages
+    from mnemonics_tf.data.types import LabelledImages
 
     data = LabelledImages(StoredImages.of_files(paths, _SIZE, 256), np.zeros(len(paths), np.int64))
     augmentation = pipeline.Augmentation(0, True, True)
@@ -76,10 +76,10 @@ def main() -> None:
     parser.add_argument("--deterministic", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from mnemonics_tf import runtime
+    from mnemonics_tf.system import seeds
 
     if arguments.deterministic:
-        runtime.make_deterministic()
+        seeds.make_deterministic()
     with tempfile.TemporaryDirectory() as folder:
         # Several times the same files, so that filling and draining a pipeline count little.
         loops = _loops(_photographs(folder, arguments.images) * _REPEATS)

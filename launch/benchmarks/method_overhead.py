@@ -19,10 +19,10 @@ import inputs
 import tensorflow as tf
 
 from mnemonics_tf import methods
+from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory, Outputs
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.types import ClassGroups
 
 _GROUPS = ClassGroups((50, 10))
 _OLD, _ALL = 50, 60

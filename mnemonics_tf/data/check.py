@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import app, flags
 
-from mnemonics_tf import screen
+from mnemonics_tf.system import screen
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
     from mnemonics_tf.checks import UsageError
-    from mnemonics_tf.types import LabelledImages
+    from mnemonics_tf.data.types import LabelledImages
 
 _SKIPPED = 1  # the exit code under --strict
 

@@ -25,10 +25,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mnemonics_tf import checks, files
+from mnemonics_tf import checks
 from mnemonics_tf.data.prepared import data_root
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import LabelledImages
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.system import files
 
 HEADER = 12  # bytes of a record before its content: the length and a checksum of it
 FOOTER = 4  # and after it: a checksum of the content

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import LabelledImages
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import LabelledImages
 
 _LOST = "<lost image>"  # around the reason
 

@@ -11,8 +11,8 @@ import numpy as np
 from mnemonics_tf import checks
 from mnemonics_tf.data.holding_out import hold_out
 from mnemonics_tf.data.listing import Listing, root_of, scan
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import Dataset, LabelledImages
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import Dataset, LabelledImages
 
 # By default
 TEST_SHARE = 0.2

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mnemonics_tf.types import LabelledImages
+from mnemonics_tf.data.types import LabelledImages
 
 
 def hold_out(

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from mnemonics_tf import checks
 from mnemonics_tf.data import decoding
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.runtime import ONE_REPLICA, Share
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import LabelledImages
 
 
 class Draws(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf.types import PixelRange
+from mnemonics_tf.data.types import PixelRange
 
 
 def normalise(images: tf.Tensor, pixel_range: PixelRange) -> tf.Tensor:

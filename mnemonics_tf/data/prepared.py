@@ -7,7 +7,8 @@ import os
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mnemonics_tf import checks, tracking
+from mnemonics_tf import checks
+from mnemonics_tf.system import tracking
 
 # What TFDS goes without if it is not there: it would prepare the rest for hours, of which a run can make no use.
 _ARCHIVES = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}

@@ -13,11 +13,12 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf import checks, tracking
+from mnemonics_tf import checks
 from mnemonics_tf.data.decoding import pixels, square
 from mnemonics_tf.data.listing import NUM_SHOWN, listed
-from mnemonics_tf.stored import WHOLE_FILE, StoredImages
-from mnemonics_tf.types import LabelledImages
+from mnemonics_tf.data.stored import WHOLE_FILE, StoredImages
+from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.system import tracking
 
 _CHUNK = 512  # images handed to the threads at a time, so that Ctrl-C need not wait for all of them
 _MOST_THREADS = 8  # each holds a decoded image of the size that it has in its file

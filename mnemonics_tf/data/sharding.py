@@ -19,9 +19,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
-from mnemonics_tf import checks, files, tracking
+from mnemonics_tf import checks
 from mnemonics_tf.data.class_files import FOOTER, HEADER, ClassFile, SplitFolder
 from mnemonics_tf.data.prepared import first_line, unreadable
+from mnemonics_tf.system import files, tracking
 
 _THREADS = 8  # that many files are open at once; a disk takes writes to several in one go
 _READ_AT_ONCE = 100  # images; some 10 MB

@@ -11,7 +11,7 @@ import sys
 
 from absl import app, flags
 
-from mnemonics_tf import screen
+from mnemonics_tf.system import screen
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 _DATA_DIR = flags.DEFINE_string(

@@ -10,12 +10,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from mnemonics_tf import checks, tracking
+from mnemonics_tf import checks
 from mnemonics_tf.data import class_files, prepared, sharding
 from mnemonics_tf.data.class_order import index_of_id
 from mnemonics_tf.data.decoding import centre_square
 from mnemonics_tf.data.holding_out import hold_out
-from mnemonics_tf.types import Dataset, LabelledImages, PixelRange
+from mnemonics_tf.data.types import Dataset, LabelledImages, PixelRange
+from mnemonics_tf.system import tracking
 
 # Per-channel statistics of the training images, as the published results use them, by the name of TFDS.
 _PUBLISHED_PIXELS = {

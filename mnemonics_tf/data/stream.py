@@ -9,8 +9,8 @@ import numpy as np
 from mnemonics_tf import checks
 from mnemonics_tf.data.class_order import Protocol, index_of_id
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import ClassGroups, Dataset, LabelledImages, Phase, PixelRange
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import ClassGroups, Dataset, LabelledImages, Phase, PixelRange
 
 
 class ClassStream:

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.models.classifier import directions
 from mnemonics_tf.models.predictor import Predictor
-from mnemonics_tf.types import LabelledImages
 
 CLASSIFIERS = ("cnn", "nme")
 

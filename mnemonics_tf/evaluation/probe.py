@@ -14,15 +14,16 @@ import gin
 import numpy as np
 from scipy import special
 
-from mnemonics_tf import checks, runtime
+from mnemonics_tf import checks
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.system import seeds
 from mnemonics_tf.training.balanced_finetune import cross_entropy_of, finetune_balanced
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.sgd import SGDSettings
-from mnemonics_tf.types import LabelledImages
 
 
 @gin.configurable
@@ -107,7 +108,7 @@ def probe_exemplars(
     def finetuned(repeat: int) -> tuple[float, float]:
         copy.set_weights(model.get_weights())
         stage = f"probe_finetuned{repeat + 1}"
-        batch_seed = runtime.stage_seed(seed, stage)
+        batch_seed = seeds.stage_seed(seed, stage)
         finetune_balanced(copy, cross_entropy_of(copy), exemplars, settings.finetuning, plain, batch_seed, stage)
         return _score(predictor, held_out, stage)
 
@@ -134,11 +135,11 @@ def probe_from_scratch(
 
     def from_scratch(repeat: int) -> tuple[float, float]:
         stage = f"probe_scratch{repeat + 1}"
-        runtime.seed_initial_weights(runtime.stage_seed(seed, stage))
+        seeds.seed_initial_weights(seeds.stage_seed(seed, stage))
         with trainer.strategy.scope():
             model = factory.build(0, len(classes))
         batch_losses = cross_entropy_of(model, training=True)
-        trainer.fit(model, batch_losses, exemplars, settings.training, stage, runtime.stage_seed(seed, stage))
+        trainer.fit(model, batch_losses, exemplars, settings.training, stage, seeds.stage_seed(seed, stage))
         return _score(trainer.predictor(model), held_out, stage)
 
     return _estimates("scratch", from_scratch, settings.repeats)

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase
 from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import Classifier, Outputs
 from mnemonics_tf.models.heads import HEADS
 from mnemonics_tf.models.predictor import Predictor
-from mnemonics_tf.types import ClassGroups, LabelledImages, Phase
 
 Losses = dict[str, tf.Tensor]
 

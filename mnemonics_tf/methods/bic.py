@@ -12,11 +12,11 @@ from scipy import optimize, special
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.holding_out import hold_out
+from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase
 from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.methods.distilling import classify_and_distil, share_of_old_classes
 from mnemonics_tf.models.classifier import Classifier, Outputs
 from mnemonics_tf.models.predictor import Predictor
-from mnemonics_tf.types import ClassGroups, LabelledImages, Phase
 
 
 @gin.configurable("bic")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from mnemonics_tf import losses, runtime
+from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.base import Losses
 from mnemonics_tf.models.classifier import Outputs
-from mnemonics_tf.types import ClassGroups
 
 
 def classify_and_distil(

@@ -9,10 +9,10 @@ import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.base import Losses
 from mnemonics_tf.methods.lwf import LwF
 from mnemonics_tf.models.classifier import Outputs
-from mnemonics_tf.types import ClassGroups
 
 TARGETS = ("softmax", "sigmoid")
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 import gin
 import numpy as np
 
+from mnemonics_tf.data.types import LabelledImages, Phase
 from mnemonics_tf.methods.replay import Replay
-from mnemonics_tf.types import LabelledImages, Phase
 
 
 @gin.configurable("joint")

@@ -10,9 +10,9 @@ import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.models.classifier import Outputs
-from mnemonics_tf.types import ClassGroups
 
 
 @gin.configurable("podnet")

@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
+from mnemonics_tf.data.types import ClassGroups, LabelledImages
 from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.methods.distilling import classify_and_distil, share_of_old_classes
 from mnemonics_tf.models.classifier import Classifier, Outputs
 from mnemonics_tf.models.predictor import Predictor
-from mnemonics_tf.types import ClassGroups, LabelledImages
 
 
 @gin.configurable("wa")

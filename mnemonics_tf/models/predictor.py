@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from mnemonics_tf import runtime
 from mnemonics_tf.data import pipeline, pixels
+from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.models.classifier import Classifier
-from mnemonics_tf.tracking import Tracker
-from mnemonics_tf.types import LabelledImages, PixelRange
+from mnemonics_tf.system.tracking import Tracker
 
 _BATCH_SIZE = 250
 

@@ -8,7 +8,7 @@ import sys
 
 from absl import app, flags
 
-from mnemonics_tf import screen
+from mnemonics_tf.system import screen
 
 # SciPy takes a second to import, and --help needs none of it: what uses it is imported once the flags are known.
 

@@ -8,11 +8,11 @@ import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf.data.types import ClassGroups, LabelledImages
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.training.loop import BatchLosses, Trainer
 from mnemonics_tf.training.sgd import SGDSettings
-from mnemonics_tf.types import ClassGroups, LabelledImages
 
 TRAINED = ("all", "head")
 

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from mnemonics_tf import checks, runtime
 from mnemonics_tf.data import pipeline, pixels
+from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.predictor import Predictor
-from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loss_scale import LossScale
 from mnemonics_tf.training.sgd import SGDSettings
-from mnemonics_tf.types import LabelledImages, PixelRange
 
 # Maps normalised images `[B, H, W, C]` and labels (`[B]`, or soft ones `[B, K + M]`) to named losses (shares of global
 # means).

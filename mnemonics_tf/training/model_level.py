@@ -7,15 +7,16 @@ import dataclasses
 import gin
 import tensorflow as tf
 
-from mnemonics_tf import checks, runtime
+from mnemonics_tf import checks
+from mnemonics_tf.data.types import LabelledImages, Phase
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import PRECISIONS, Classifier, ClassifierFactory
 from mnemonics_tf.models.imprinting import imprint
 from mnemonics_tf.models.layers import SCALE_FORMS
 from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.system import seeds
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.sgd import SGDSettings
-from mnemonics_tf.types import LabelledImages, Phase
 
 WEIGHT_TRANSFERS = ("none", *SCALE_FORMS)
 
@@ -100,7 +101,7 @@ def train_model(
         teacher_outputs = None if teacher is None else teacher(images, training=False)
         return method.losses(model(images, training=True), teacher_outputs, labels, phase.groups)
 
-    data, held_out = method.training_data(phase, exemplars, runtime.generator(seed, "training_data"))
+    data, held_out = method.training_data(phase, exemplars, seeds.generator(seed, "training_data"))
     trainer.fit(model, batch_losses, data, settings, "train_model", seed, method.gradient_noise)
     model.fold()
     if settings.precision != factory.precision:

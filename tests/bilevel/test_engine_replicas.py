@@ -15,7 +15,8 @@ _SCRIPT = textwrap.dedent("""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-    from mnemonics_tf import losses, runtime
+    from mnemonics_tf import losses
+    from mnemonics_tf.system import devices
     from mnemonics_tf.bilevel import InnerSGD, MetaGradientEngine, meta_gradient
     from mnemonics_tf.checks import UsageError
 
@@ -51,7 +52,7 @@ _SCRIPT = textwrap.dedent("""
         "head": (head_loss, {"engine": "head", "features": features}),
     }
 
-    strategy = runtime.Devices().create_strategy()
+    strategy = devices.Devices().create_strategy()
     assert strategy.num_replicas_in_sync == 2
     single = tf.distribute.get_strategy()
     arrays = {}

@@ -13,8 +13,8 @@ from image_files import KINDS, bmp, painted, png
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import decoding, pipeline
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import LabelledImages
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import LabelledImages
 
 
 def _noise(height: int, width: int, seed: int = 0, channels: int = 3) -> np.ndarray:

@@ -17,10 +17,10 @@ from mnemonics_tf import config
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.folder import folder, is_held_in_memory
 from mnemonics_tf.data.reading import look_through
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.experiment import Experiment
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import LabelledImages
 
 
 def _shades(part: LabelledImages) -> list[int]:

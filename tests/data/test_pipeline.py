@@ -15,9 +15,9 @@ from image_files import painted, png
 
 from mnemonics_tf.data import pipeline
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.runtime import ONE_REPLICA, Share
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import LabelledImages
 
 _SEED = tf.constant([3, 4], tf.int64)
 
@@ -323,8 +323,8 @@ _COUNTING = textwrap.dedent("""
     from mnemonics_tf.data import pipeline
     from mnemonics_tf.data.class_order import Protocol
     from mnemonics_tf.data.stream import ClassStream
-    from mnemonics_tf.stored import StoredImages
-    from mnemonics_tf.types import Dataset, LabelledImages
+    from mnemonics_tf.data.stored import StoredImages
+    from mnemonics_tf.data.types import Dataset, LabelledImages
 
     folder, labels = sys.argv[1], np.repeat(np.arange(2), 20)
     files = [f"{folder}/{number}.png" for number in range(40)]

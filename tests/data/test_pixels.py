@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnemonics_tf.data import pixels
-from mnemonics_tf.types import PixelRange
+from mnemonics_tf.data.types import PixelRange
 
 _RANGE = PixelRange(mean=(0.5, 0.25), std=(0.2, 0.5))
 

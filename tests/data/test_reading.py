@@ -17,8 +17,8 @@ from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import reading
 from mnemonics_tf.data.folder import folder
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import LabelledImages
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import LabelledImages
 
 
 def _files(root: Path, files: dict[str, bytes | int], size: int = SIZE, resized_side: int | None = None):

@@ -28,9 +28,9 @@ from birds import (
     store,
 )
 
-from mnemonics_tf import tracking
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import class_files, sharding
+from mnemonics_tf.system import tracking
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import sources
 from mnemonics_tf.data.decoding import centre_square, in_memory
-from mnemonics_tf.stored import StoredImages
+from mnemonics_tf.data.stored import StoredImages
 
 
 @pytest.fixture(autouse=True)

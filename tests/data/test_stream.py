@@ -12,9 +12,9 @@ from image_files import png
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.decoding import in_memory
+from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.stream import ClassStream, pixel_statistics
-from mnemonics_tf.stored import StoredImages
-from mnemonics_tf.types import Dataset, LabelledImages, PixelRange
+from mnemonics_tf.data.types import Dataset, LabelledImages, PixelRange
 
 _NAMES = ("ant", "bee", "cat", "dog", "elk", "fox")
 _PROTOCOL = Protocol(num_phases=3, initial_share=0.5, order_seed=1993)

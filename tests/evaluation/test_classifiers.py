@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.evaluation import classifiers
-from mnemonics_tf.types import LabelledImages
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.evaluation.probe import Probe, probe_exemplars
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
-from mnemonics_tf.types import LabelledImages, PixelRange
 
 FACTORY = ClassifierFactory(ResNet((1,), (8,)), (6, 6, 1))
 TRAINER = Trainer(tf.distribute.get_strategy(), PixelRange((0.5,), (0.25,)), Augmentation(), Tracker())

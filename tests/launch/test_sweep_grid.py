@@ -14,8 +14,8 @@ from sweeping.grid import Run, read_grid
 
 from mnemonics_tf import checks, config
 from mnemonics_tf.data.class_order import Protocol
-from mnemonics_tf.exemplars.memory import ExemplarMemory
 from mnemonics_tf.experiment import Experiment
+from mnemonics_tf.memory.budget import ExemplarMemory
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.model_level import ModelLevel
 

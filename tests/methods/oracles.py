@@ -7,8 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase
 from mnemonics_tf.models.classifier import Outputs
-from mnemonics_tf.types import ClassGroups, LabelledImages, Phase
 
 # Two earlier phases and the present one: K = 5 old classes, M = 2 new ones.
 GROUPS = ClassGroups((3, 2, 2))

@@ -13,12 +13,12 @@ from oracles import GROUPS, INITIAL, LABELS, NUM_OLD
 
 from mnemonics_tf import config, methods
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data.types import ClassGroups, LabelledImages
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.methods.eeil import EEIL
 from mnemonics_tf.methods.icarl import ICaRL
 from mnemonics_tf.models.classifier import Outputs
 from mnemonics_tf.models.heads import HEADS
-from mnemonics_tf.types import ClassGroups, LabelledImages
 
 _NAMES = ["bic", "eeil", "icarl", "joint", "lucir", "lwf", "podnet", "replay", "wa"]
 

@@ -9,12 +9,12 @@ import tensorflow as tf
 from oracles import GROUPS, LABELS, NUM_OLD
 
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data.types import ClassGroups, LabelledImages, PixelRange
 from mnemonics_tf.methods.bic import BiC, fit_correction
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.tracking import Tracker
-from mnemonics_tf.types import ClassGroups, LabelledImages, PixelRange
+from mnemonics_tf.system.tracking import Tracker
 
 
 def test_terms_are_weighted_by_the_share_of_old_classes():

@@ -9,9 +9,9 @@ import tensorflow as tf
 from oracles import GROUPS, LABELS, NUM_OLD
 
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.eeil import EEIL
 from mnemonics_tf.methods.gradient_noise import GradientNoise
-from mnemonics_tf.types import ClassGroups
 
 
 def _losses(method: EEIL, outputs, teacher, groups=GROUPS):

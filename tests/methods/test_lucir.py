@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.models.classifier import Outputs
-from mnemonics_tf.types import ClassGroups
 
 _NUM_OLD, _NUM_NEW, _ETA = 3, 2, 6.0
 _GROUPS = ClassGroups((_NUM_OLD, _NUM_NEW))

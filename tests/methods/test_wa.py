@@ -10,10 +10,10 @@ import tensorflow as tf
 from oracles import GROUPS, LABELS, NUM_OLD
 
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.wa import WA
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.types import ClassGroups
 
 
 def test_terms_are_weighted_by_the_share_of_old_classes():

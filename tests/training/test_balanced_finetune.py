@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnemonics_tf import losses, runtime
+from mnemonics_tf import losses
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.types import ClassGroups, LabelledImages, PixelRange
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.methods.eeil import EEIL
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.system import devices
+from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.balanced_finetune import (
     BalancedFinetune,
     cross_entropy_of,
@@ -25,7 +27,6 @@ from mnemonics_tf.training.balanced_finetune import (
     method_losses_of,
 )
 from mnemonics_tf.training.loop import Trainer
-from mnemonics_tf.types import ClassGroups, LabelledImages, PixelRange
 
 _FACTORY = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1), "per_neuron")
 _GROUPS = ClassGroups((2, 1))
@@ -33,7 +34,7 @@ _GROUPS = ClassGroups((2, 1))
 
 @pytest.fixture(scope="module")
 def strategy():
-    return runtime.Devices().create_strategy()
+    return devices.Devices().create_strategy()
 
 
 @pytest.fixture

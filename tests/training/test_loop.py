@@ -9,20 +9,21 @@ import tensorflow as tf
 from mnemonics_tf import losses, runtime
 from mnemonics_tf.checks import DivergedError
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.system import devices
+from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
-from mnemonics_tf.types import LabelledImages, PixelRange
 
 PIXELS = PixelRange((0.0,), (1.0,))
 
 
 @pytest.fixture(scope="module")
 def strategy():
-    return runtime.Devices().create_strategy()
+    return devices.Devices().create_strategy()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import tensorflow as tf
 from mnemonics_tf import losses, runtime
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase, PixelRange
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.methods.eeil import EEIL
 from mnemonics_tf.methods.joint import Joint
@@ -20,10 +21,10 @@ from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.system import devices
+from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel, train_model
-from mnemonics_tf.types import ClassGroups, LabelledImages, Phase, PixelRange
 
 _PIXELS = PixelRange((0.5,), (0.25,))
 _FACTORY = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1), "per_neuron")
@@ -88,7 +89,7 @@ class _Recorder(Trainer):
 
 @pytest.fixture(scope="module")
 def strategy():
-    return runtime.Devices().create_strategy()
+    return devices.Devices().create_strategy()
 
 
 @pytest.fixture(scope="module")

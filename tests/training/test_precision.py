@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnemonics_tf import runtime
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase, PixelRange
 from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.tracking import Tracker
+from mnemonics_tf.system import devices, seeds
+from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.loss_scale import LossScale
 from mnemonics_tf.training.model_level import ModelLevel, train_model
-from mnemonics_tf.types import ClassGroups, LabelledImages, Phase, PixelRange
 
 _FACTORY = ClassifierFactory(ResNet((1,), (8,)), (4, 4, 1), "per_neuron")
 
@@ -42,7 +42,7 @@ class _Losses(Tracker):
 def _train(precision: str) -> tuple[list[float], list[np.ndarray], set[str]]:
     """Losses of phase 1, the weights after it, and the precision that its layers computed in while it was trained."""
     tracker = _Losses()
-    strategy = runtime.Devices().create_strategy()
+    strategy = devices.Devices().create_strategy()
     trainer = Trainer(strategy, PixelRange((0.5,), (0.25,)), Augmentation(), tracker)
     settings = ModelLevel(epochs=4, batch_size=16, learning_rate=0.05, milestones=(), precision=precision)
     computed = set()
@@ -53,7 +53,7 @@ def _train(precision: str) -> tuple[list[float], list[np.ndarray], set[str]]:
             assert teacher.logits.dtype == tf.float32
             return super().losses(outputs, teacher, labels, groups)
 
-    runtime.seed_initial_weights(0)
+    seeds.seed_initial_weights(0)
     with strategy.scope():
         previous = trainer.predictor(_FACTORY.build(0, 2))
     phase = Phase(1, ClassGroups((2, 2)), _images(64, 2, 2, 0))

@@ -16,20 +16,20 @@ _SCRIPT = textwrap.dedent("""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
 
-    from mnemonics_tf import runtime
+    from mnemonics_tf.system import devices, seeds
     from mnemonics_tf.data.pipeline import Augmentation
     from mnemonics_tf.methods.lucir import LUCIR
     from mnemonics_tf.models.classifier import ClassifierFactory
     from mnemonics_tf.models.resnet import ResNet
-    from mnemonics_tf.tracking import Tracker
+    from mnemonics_tf.system.tracking import Tracker
     from mnemonics_tf.training.loop import Trainer
     from mnemonics_tf.training.model_level import ModelLevel
-    from mnemonics_tf.types import ClassGroups, LabelledImages, PixelRange
+    from mnemonics_tf.data.types import ClassGroups, LabelledImages, PixelRange
 
-    strategy = runtime.Devices().create_strategy()
+    strategy = devices.Devices().create_strategy()
     assert strategy.num_replicas_in_sync == devices
     factory = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1))
-    runtime.seed_initial_weights(0)
+    seeds.seed_initial_weights(0)
     with strategy.scope():
         teacher, model = factory.build(0, 4), factory.build(2, 2)
     model.train_all()

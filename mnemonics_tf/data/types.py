@@ -1,0 +1,223 @@
+"""Plain data that the packages hand to one another.
+
+Letters in shapes, here and in every docstring: `B` batch, `H` height, `W` width, `C` channels, `K` old classes,
+`M` new classes, `d` width of the embedding, `n` number of exemplars, `T` inner steps.
+
+A class has two numbers. Its *id* is the data set's own; its *index* is its place in the class order and so the
+network's output that stands for it. Everything in memory uses indices, everything on disk uses ids.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mnemonics_tf.data.stored import StoredImages
+
+Images = np.ndarray | StoredImages
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledImages:
+    """Images with the class index of each.
+
+    Attributes:
+      images: `[n, H, W, C]`, uint8 in 0..255, or float32 on the same scale (exemplars stored as floats); an array, or
+        rows of files that are read when they are needed.
+      labels: `[n]`, int64.
+      soft_labels: probabilities of all classes seen when they were learned, `[n, K + M]` float32; None for real images
+        and for exemplars without.
+    """
+
+    images: Images
+    labels: np.ndarray
+    soft_labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def array(self) -> np.ndarray:
+        """The images in memory. Raises ValueError if they are in files: see `data.decoding.in_memory`."""
+        if isinstance(self.images, StoredImages):
+            raise ValueError("These images are in files: expected an array. Decode them first.")
+        return self.images
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What cross-entropy compares with: soft labels where there are any, class indices otherwise."""
+        return self.labels if self.soft_labels is None else self.soft_labels
+
+    def take(self, indices: np.ndarray) -> LabelledImages:
+        """The images at `indices` (positions or a boolean mask), in that order."""
+        soft = None if self.soft_labels is None else self.soft_labels[indices]
+        return LabelledImages(self.images[indices], self.labels[indices], soft)
+
+    def of_classes(self, classes: Any) -> LabelledImages:
+        """The images whose class is one of `classes`, in their present order."""
+        return self.take(np.isin(self.labels, np.asarray(list(classes))))
+
+    def join(self, other: LabelledImages) -> LabelledImages:
+        """These images followed by those of `other`; soft labels are kept only if both have them."""
+        soft = None
+        if self.soft_labels is not None and other.soft_labels is not None:
+            width = max(self.soft_labels.shape[1], other.soft_labels.shape[1])
+            padded = [
+                np.pad(each, [(0, 0), (0, width - each.shape[1])]) for each in (self.soft_labels, other.soft_labels)
+            ]
+            soft = np.concatenate(padded)
+        labels = np.concatenate([self.labels, other.labels])
+        return LabelledImages(_joined(self.images, other.images), labels, soft)
+
+
+def _joined(first: Images, second: Images) -> Images:
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return np.concatenate([first, second])
+    if isinstance(first, np.ndarray):
+        return StoredImages.of_array(first).joined(second)
+    return first.joined(second)
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelRange:
+    """How pixels 0..255 become the network's input: `(pixel / 255 - mean) / std`, a value per channel.
+
+    Attributes:
+      mean: one value per channel, on the scale 0..1.
+      std: likewise, positive.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A whole data set, in memory or in files, with its own class ids as labels.
+
+    Attributes:
+      name: as reported in results.
+      train: training images and class ids.
+      test: test images and class ids.
+      class_names: the name of each class id.
+      horizontal_flip: whether a mirrored image still shows its class (not so for digits).
+      crop_padding: pixels of padding before the random crop of training images; 0 for none.
+      pixel_range: the published statistics, or None to take them from the classes of phase 0.
+      resized_crop: train on random windows of images, resized, in the place of padding and cropping.
+      in_memory: images in files are decoded once, when their classes arrive, and kept as arrays.
+    """
+
+    name: str
+    train: LabelledImages
+    test: LabelledImages
+    class_names: tuple[str, ...]
+    horizontal_flip: bool
+    crop_padding: int
+    pixel_range: PixelRange | None = None
+    resized_crop: bool = False
+    in_memory: bool = False
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)`."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassGroups:
+    """How many classes each phase so far has brought; class indices are dealt out in this order.
+
+    Attributes:
+      sizes: of phase 0, 1, ... and last of the present phase.
+    """
+
+    sizes: tuple[int, ...]
+
+    @property
+    def num_old_classes(self) -> int:
+        """K, the classes of all earlier phases: indices 0 to K-1."""
+        return sum(self.sizes[:-1])
+
+    @property
+    def num_new_classes(self) -> int:
+        """M: indices K to K+M-1."""
+        return self.sizes[-1]
+
+    @property
+    def num_classes(self) -> int:
+        """K + M."""
+        return sum(self.sizes)
+
+    @property
+    def old_ranges(self) -> list[tuple[int, int]]:
+        """First class index of each earlier phase, and the one after its last."""
+        ends = np.cumsum(self.sizes[:-1]).tolist()
+        return [(end - size, end) for end, size in zip(ends, self.sizes, strict=False)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """What arrives in one phase.
+
+    Attributes:
+      index: 0 for the initial phase.
+      groups: classes of the phases so far.
+      train: training images of the new classes only.
+      old_train: training images of the old classes, for the upper bound that may see them again; otherwise None.
+    """
+
+    index: int
+    groups: ClassGroups
+    train: LabelledImages
+    old_train: LabelledImages | None = None
+
+    @property
+    def num_old_classes(self) -> int:
+        """K."""
+        return self.groups.num_old_classes
+
+    @property
+    def num_new_classes(self) -> int:
+        """M."""
+        return self.groups.num_new_classes
+
+    @property
+    def num_classes(self) -> int:
+        """Classes seen once the phase is over: K + M."""
+        return self.groups.num_classes
+
+    @property
+    def new_classes(self) -> range:
+        """Indices of the classes that arrive."""
+        return range(self.num_old_classes, self.num_classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseResult:
+    """What one phase reached. Percentages, a value per classifier (`cnn`: the head, `nme`: nearest mean of exemplars,
+    where there are any).
+
+    Attributes:
+      phase: index of the phase.
+      num_classes: classes seen so far.
+      accuracy: top-1 on the test images of all classes seen so far (A_i of the paper).
+      initial_classes_accuracy: top-1 on the test images of the classes of phase 0.
+      group_accuracy: top-1 on the test images of each phase's classes, in the order of the phases.
+      exemplars_per_class: how many exemplars are kept of a class (the smallest number, if they differ).
+      probe: how good the exemplars of the new classes are, see `mnemonics_tf.evaluation.probe`; empty without it.
+      seconds: duration of each stage.
+      reused: whether the network is that of an earlier run with the same initial phase.
+    """
+
+    phase: int
+    num_classes: int
+    accuracy: dict[str, float]
+    initial_classes_accuracy: dict[str, float]
+    group_accuracy: dict[str, list[float]]
+    exemplars_per_class: int
+    probe: dict[str, float]
+    seconds: dict[str, float]
+    reused: bool = False

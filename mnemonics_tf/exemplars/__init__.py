@@ -1,1 +1,0 @@
-"""Exemplars: which images are kept, how many, and how they are stored."""

@@ -1,0 +1,254 @@
+"""The exemplar level: learning new exemplars (Eq. 7-9) and adjusting old ones (Eq. 10)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import checks
+from mnemonics_tf.bilevel.plan import inner_plan
+from mnemonics_tf.data import pipeline, pixels
+from mnemonics_tf.data.decoding import in_memory
+from mnemonics_tf.data.types import LabelledImages, PixelRange
+from mnemonics_tf.memory.codecs import Codec, Pixels, decoded
+from mnemonics_tf.memory.optimising.augmentation import draw_transformation
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.optimising.temporary_model import engine_for
+from mnemonics_tf.memory.optimising.variables import ExemplarVariables
+from mnemonics_tf.memory.pixel_file import PixelFile
+from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.system.tracking import Tracker
+
+_WHOLE_IMAGES = Pixels()
+
+
+class ExemplarOptimiser:
+    """Optimises exemplars for one network Θ_i, by a compiled engine that learning and adjusting share.
+
+    Args:
+      model: Θ_i; not changed.
+      pixel_range: normalisation; exemplars stay in the range of real pixels.
+      settings: length and rates.
+      tracker: progress and TensorBoard.
+      codec: how exemplars are stored; the engine sees what it decodes.
+      strategy: whose replicas share the work; None for one device.
+      file: where optimised exemplars go, rounded to uint8, chunk after chunk; None keeps them in memory as floats.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        pixel_range: PixelRange,
+        settings: ExemplarLevel,
+        tracker: Tracker,
+        codec: Codec = _WHOLE_IMAGES,
+        strategy: tf.distribute.Strategy | None = None,
+        file: PixelFile | None = None,
+    ):
+        self._engine, self._params = engine_for(model, settings, strategy or tf.distribute.get_strategy())
+        self._num_classes = model.num_classes
+        self._pixel_range, self._settings, self._tracker = pixel_range, settings, tracker
+        self._codec, self._file = codec, file
+
+    def learn(self, exemplars: LabelledImages, data: LabelledImages, generator: np.random.Generator) -> LabelledImages:
+        """Learns new exemplars E_i so that a model trained on them does well on D_i (Eq. 7-9).
+
+        Args:
+          exemplars: S, their initial values, as they are stored.
+          data: D_i.
+          generator: of batches.
+
+        Returns:
+          The same classes in the same order, float32 on the scale 0..255, or uint8 in a file; with soft labels if they
+          are learned.
+        """
+        rate = self._settings.learning_rate
+        result = _Collected(self._file)
+        for members, suffix in self._chunks(exemplars):
+            chunk = in_memory(exemplars.take(members))
+            own = data.of_classes(np.unique(chunk.labels))
+            result.add(members, self._optimise(chunk, own, rate, generator, f"learn_exemplars{suffix}"))
+        return result.exemplars
+
+    def adjust(self, exemplars: LabelledImages, generator: np.random.Generator) -> LabelledImages:
+        """Adjusts old exemplars: each part of them is optimised on the other parts, in turn (Eq. 10).
+
+        Every class is split on its own, so each part holds every class.
+
+        Args:
+          exemplars: E_{0:i-1}, as they are stored.
+          generator: of the split and of batches.
+
+        Returns:
+          The same classes in the same order, float32 on the scale 0..255, or uint8 in a file; with soft labels if they
+          are learned.
+
+        Raises:
+          ValueError: a class has fewer exemplars than there are parts.
+        """
+        result = _Collected(self._file)
+        for members, suffix in self._chunks(exemplars):
+            result.add(members, self._adjust_chunk(in_memory(exemplars.take(members)), generator, suffix))
+        return result.exemplars
+
+    def _adjust_chunk(self, exemplars: LabelledImages, generator: np.random.Generator, suffix: str) -> LabelledImages:
+        parts = split_within_classes(exemplars.labels, self._settings.num_parts, generator)
+        result = _Merged(exemplars)
+        for index, part in enumerate(parts):
+            complement = np.setdiff1d(np.arange(len(exemplars)), part)
+            present = result.exemplars
+            adjusted = self._optimise(
+                present.take(part),
+                decoded(present.take(complement), self._codec),
+                self._settings.adjust_learning_rate,
+                generator,
+                f"adjust_exemplars_part{index + 1}{suffix}",
+            )
+            result.replace(part, adjusted)
+        return result.exemplars
+
+    def _chunks(self, exemplars: LabelledImages) -> Iterator[tuple[np.ndarray, str]]:
+        """Positions of each chunk of classes, so that only one has image-size variables, and a suffix for its name."""
+        chunks = class_chunks(exemplars.labels, self._settings.classes_per_chunk)
+        for index, classes in enumerate(chunks):
+            suffix = "" if len(chunks) == 1 else f"_chunk{index + 1}of{len(chunks)}"
+            yield np.flatnonzero(np.isin(exemplars.labels, classes)), suffix
+
+    def _optimise(
+        self,
+        exemplars: LabelledImages,
+        data: LabelledImages,
+        learning_rate: float,
+        generator: np.random.Generator,
+        stage: str,
+    ) -> LabelledImages:
+        settings = self._settings
+        variables = ExemplarVariables(exemplars, self._num_classes, self._codec, self._pixel_range, settings)
+        steps = pipeline.num_batches(len(data), settings.batch_size)
+        steps = steps if settings.steps_per_epoch is None else min(steps, settings.steps_per_epoch)
+        batches = _endless_batches(data, settings.batch_size, generator)
+        with self._tracker.progress(stage, settings.epochs * steps, "meta-steps") as bar:
+            for epoch in range(settings.epochs):
+                rate = learning_rate * 0.5 ** (epoch // settings.halve_every)
+                history = []
+                for step in range(steps):
+                    history.append(self._meta_step(variables, next(batches), rate, generator))
+                    checks.check_finite_losses(stage, history[-1], f"epoch {epoch + 1}, step {step + 1}")
+                    bar.update()
+                    bar.set_postfix(loss=f"{history[-1]['meta_loss']:.3f}", refresh=False)
+                means = {name: sum(values[name] for values in history) / steps for name in history[0]}
+                self._tracker.phase_scalars(stage, {**means, "learning_rate": rate}, epoch + 1)
+        return variables.stored()
+
+    def _meta_step(
+        self, variables: ExemplarVariables, batch: LabelledImages, rate: float, generator: np.random.Generator
+    ) -> dict[str, float]:
+        settings = self._settings
+        num_steps = settings.inner_steps
+        if settings.window is not None:
+            # The end of the window moves, so that all stages of the training are seen.
+            num_steps = int(generator.integers(settings.window, settings.inner_steps + 1))
+        plan = inner_plan(variables.num_images, num_steps, settings.inner_batch_size, generator)
+        transform = draw_transformation(settings.augmentation, batch.images.shape[1:], generator)
+        with tf.GradientTape(persistent=True) as tape:
+            images, labels = transform(variables.images()), variables.labels()
+        outer_images = transform(pixels.normalise(batch.images, self._pixel_range))
+        meta = self._engine(
+            self._params, images, labels, plan, outer_images, tf.constant(batch.labels), variables.rates(num_steps)
+        )
+        values = {"meta_loss": float(meta.loss)}
+        if meta.adjoint_norms is not None:
+            values |= {"adjoint_norm/last_step": float(meta.adjoint_norms[0])}
+            values |= {"adjoint_norm/first_step": float(meta.adjoint_norms[-1])}
+        values["gradient_norm"] = variables.descend(images, labels, tape, meta, rate)
+        values["inner_rate"] = variables.inner_rate
+        return values
+
+
+class _Merged:
+    """Exemplars some of which are replaced by optimised ones; images float32 on the scale 0..255."""
+
+    def __init__(self, exemplars: LabelledImages):
+        self._images, self._labels = exemplars.array.astype(np.float32), exemplars.labels
+        self._soft = exemplars.soft_labels
+
+    def replace(self, positions: np.ndarray, optimised: LabelledImages) -> None:
+        self._images[positions] = optimised.array
+        if optimised.soft_labels is not None:
+            width = optimised.soft_labels.shape[1]
+            soft = np.eye(width, dtype=np.float32)[self._labels] if self._soft is None else self._soft
+            self._soft = np.pad(soft, [(0, 0), (0, width - soft.shape[1])])
+            self._soft[positions] = optimised.soft_labels
+
+    @property
+    def exemplars(self) -> LabelledImages:
+        return LabelledImages(self._images, self._labels, self._soft)
+
+
+class _Collected:
+    """Optimised chunks of exemplars, in memory as they are, or in a file as uint8."""
+
+    def __init__(self, file: PixelFile | None):
+        self._file = file
+        self._positions: list[np.ndarray] = []
+        self._chunks: list[LabelledImages] = []
+
+    def add(self, positions: np.ndarray, optimised: LabelledImages) -> None:
+        """Takes in a chunk; `positions` say where its exemplars stand among all."""
+        if self._file is not None:
+            stored = self._file.append(pixels.to_uint8(optimised.array))
+            optimised = dataclasses.replace(optimised, images=stored)
+        self._positions.append(positions)
+        self._chunks.append(optimised)
+
+    @property
+    def exemplars(self) -> LabelledImages:
+        """All of them, in their order."""
+        if len(self._chunks) == 1:
+            return self._chunks[0]
+        joined = functools.reduce(LabelledImages.join, self._chunks)
+        return joined.take(np.argsort(np.concatenate(self._positions)))
+
+
+def class_chunks(labels: np.ndarray, classes_per_chunk: int | None) -> list[np.ndarray]:
+    """The classes of `labels`, in ascending order, in chunks of (nearly) equal size, at most `classes_per_chunk`."""
+    classes = np.unique(labels)
+    if classes_per_chunk is None:
+        return [classes]
+    return np.array_split(classes, -(-len(classes) // classes_per_chunk))
+
+
+def smallest_chunk(num_classes: int, classes_per_chunk: int | None) -> int:
+    """Number of classes in the smallest chunk that `class_chunks` makes of so many."""
+    if classes_per_chunk is None:
+        return num_classes
+    return num_classes // -(-num_classes // classes_per_chunk)
+
+
+def split_within_classes(labels: np.ndarray, num_parts: int, generator: np.random.Generator) -> list[np.ndarray]:
+    """Splits positions in parts of (nearly) equal size so that every part has every class; each part is sorted.
+
+    Raises:
+      ValueError: a class has fewer members than there are parts.
+    """
+    parts: list[list[np.ndarray]] = [[] for _ in range(num_parts)]
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < num_parts:
+            raise ValueError(f"Class index {label} has {len(members)} exemplars: {num_parts} parts need one each.")
+        for part, share in zip(parts, np.array_split(generator.permutation(members), num_parts), strict=True):
+            part.append(share)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def _endless_batches(data: LabelledImages, batch_size: int, generator: np.random.Generator) -> Iterator[LabelledImages]:
+    """Full batches of shuffled passes over the data, for ever; all of the data where it is less than a batch."""
+    batch_size = min(batch_size, len(data))
+    while True:
+        order = generator.permutation(len(data))
+        for start in range(0, len(data) - batch_size + 1, batch_size):
+            yield in_memory(data.take(order[start : start + batch_size]))

@@ -1,0 +1,157 @@
+"""Settings of the exemplar level."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import gin
+
+from mnemonics_tf import checks
+from mnemonics_tf.bilevel.engines import FROZEN_ENGINES, check_engine_options
+from mnemonics_tf.bilevel.inner_sgd import InnerSGD
+from mnemonics_tf.memory.optimising.augmentation import AUGMENTATIONS
+from mnemonics_tf.models.functional import BATCH_NORMS
+
+LEARNED_RATES = ("none", "shared", "per_step")
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class ExemplarLevel:
+    """Section 7.1 of the paper, and what goes beyond it. An epoch is a pass over the data that validates.
+
+    Attributes:
+      engine: how the gradient through the temporary training is computed; see `mnemonics_tf.bilevel.engines`. For
+        `prototype` inner_steps and inner_batch_size say no more than which exemplars are used.
+      window: steps that `truncated` differentiates; it then draws T from window to inner_steps in each meta-step.
+      checkpoint_every: keep the temporary model of every k-th step only, at the price of one more training.
+      images_at_once: images of a batch that are worked on together while the rest waits; gradients add up. It bounds
+        the memory for activations and changes no result. None for whole batches.
+      batch_norm: of the temporary model: `frozen` statistics, or those of each `batch`.
+      epochs: of optimising new exemplars on D_i, and each part of the old ones on its complement.
+      steps_per_epoch: meta-steps in an epoch of a chunk at most; None for the whole pass.
+      classes_per_chunk: classes whose exemplars are optimised together; None for all. Only one chunk at a time has
+        image-size variables.
+      learning_rate: beta_1, of new exemplars.
+      adjust_learning_rate: beta_2, of old exemplars.
+      halve_every: epochs after which both rates are halved.
+      clip_norm: the longest gradient of pixels, as a multiple of the running mean of its length; None for no limit.
+      batch_size: images that validate the temporary model in a meta-step.
+      inner_steps: T, gradient steps of the temporary model.
+      inner_batch_size: exemplars in each of them; all, where there are fewer.
+      inner_learning_rate: alpha_2.
+      inner_momentum: of the temporary model's training.
+      inner_weight_decay: likewise.
+      learned_rates: `shared` learns one inner rate, `per_step` one a step, `none` keeps alpha_2.
+      rates_learning_rate: of the logarithm of the inner rates.
+      learn_labels: learn soft labels, too; the balanced fine-tuning uses them.
+      labels_learning_rate: of their logits.
+      augmentation: any of `flip`, `crop`, `colour`, drawn once a meta-step for exemplars and validation images alike.
+      num_parts: parts in which every old class's exemplars are split for adjusting, each optimised on the others.
+    """
+
+    engine: str = "adjoint"
+    window: int | None = None
+    checkpoint_every: int | None = None
+    images_at_once: int | None = None
+    batch_norm: str = "frozen"
+    epochs: int = 50
+    steps_per_epoch: int | None = None
+    classes_per_chunk: int | None = None
+    learning_rate: float = 0.01
+    adjust_learning_rate: float = 0.01
+    halve_every: int = 10
+    clip_norm: float | None = None
+    batch_size: int = 128
+    inner_steps: int = 50
+    inner_batch_size: int = 128
+    inner_learning_rate: float = 0.01
+    inner_momentum: float = 0.0
+    inner_weight_decay: float = 0.0
+    learned_rates: str = "none"
+    rates_learning_rate: float = 0.1
+    learn_labels: bool = False
+    labels_learning_rate: float = 1.0
+    augmentation: tuple[str, ...] = ()
+    num_parts: int = 2
+
+    def __post_init__(self):
+        counts = ("epochs", "halve_every", "batch_size", "inner_steps", "inner_batch_size", "num_parts")
+        optional_counts = ("steps_per_epoch", "classes_per_chunk", "window", "checkpoint_every", "images_at_once")
+        rates = ("learning_rate", "adjust_learning_rate", "rates_learning_rate", "labels_learning_rate")
+        checks.check_positive_integer(
+            **self._named(*counts), **{k: v for k, v in self._named(*optional_counts).items() if v is not None}
+        )
+        checks.check_positive(**self._named(*rates, "inner_learning_rate"))
+        checks.check_fraction(**self._named("inner_momentum"))
+        checks.check_non_negative(**self._named("inner_weight_decay"))
+        checks.check_bool(**self._named("learn_labels"))
+        checks.check_choice("ExemplarLevel.batch_norm", self.batch_norm, BATCH_NORMS)
+        checks.check_choice("ExemplarLevel.learned_rates", self.learned_rates, LEARNED_RATES)
+        if self.clip_norm is not None:
+            checks.check_positive(**self._named("clip_norm"))
+        if not isinstance(self.augmentation, tuple | list):
+            raise checks.UsageError(f"ExemplarLevel.augmentation = {self.augmentation!r}: expected a tuple of names.")
+        for kind in self.augmentation:
+            checks.check_choice("ExemplarLevel.augmentation", kind, AUGMENTATIONS)
+        self._check_engine()
+        if self.num_parts < 2:
+            raise checks.UsageError(f"ExemplarLevel.num_parts = {self.num_parts}: expected at least 2.")
+
+    def _named(self, *names: str) -> dict[str, Any]:
+        return {f"ExemplarLevel.{name}": getattr(self, name) for name in names}
+
+    def _check_engine(self) -> None:
+        check_engine_options(self.engine, self.window, self.checkpoint_every, self.images_at_once, "ExemplarLevel.")
+        if self.images_at_once is not None and self.batch_norm == "batch":
+            raise checks.UsageError(
+                f"ExemplarLevel.images_at_once = {self.images_at_once} with batch_norm = 'batch': the moments are "
+                "those of whole batches. Use 'frozen', or leave images_at_once out."
+            )
+        if self.window is not None and self.window > self.inner_steps:
+            raise checks.UsageError(
+                f"ExemplarLevel.window = {self.window}: expected at most inner_steps = {self.inner_steps}."
+            )
+        if self.engine in FROZEN_ENGINES and self.batch_norm == "batch":
+            raise checks.UsageError(
+                f"ExemplarLevel.batch_norm = 'batch': the engine {self.engine!r} trains no batch norm. Use 'frozen'."
+            )
+        unused = {"learned_rates": "none", "inner_momentum": 0.0, "inner_weight_decay": 0.0, "learn_labels": False}
+        for name, default in unused.items():
+            if self.engine == "prototype" and getattr(self, name) != default:
+                raise checks.UsageError(
+                    f"ExemplarLevel.{name} = {getattr(self, name)!r}: the engine 'prototype' trains nothing. Leave "
+                    "it out."
+                )
+
+    def check_devices(self, num_replicas: int) -> None:
+        """Raises UsageError if a batch is too small to be shared by the devices."""
+        for name in ("batch_size", "inner_batch_size"):
+            if getattr(self, name) < num_replicas:
+                raise checks.UsageError(
+                    f"ExemplarLevel.{name} = {getattr(self, name)}: expected at least {num_replicas}, the number of "
+                    "devices. Raise it, or make fewer devices visible."
+                )
+
+    def check_shared(self, num_exemplars: int, num_replicas: int) -> None:
+        """Raises UsageError if the exemplars that are optimised together are too few to be shared by the devices."""
+        if num_exemplars < num_replicas:
+            raise checks.UsageError(
+                f"ExemplarLevel.classes_per_chunk = {self.classes_per_chunk}: some chunks have {num_exemplars} "
+                f"exemplars to be shared by {num_replicas} devices. Raise it (or exemplars a class), or make fewer "
+                "devices visible."
+            )
+
+    def check_mirrored(self, horizontal_flip: bool) -> None:
+        """Raises UsageError if exemplars are to be mirrored where a mirrored image does not show its class."""
+        if "flip" in self.augmentation and not horizontal_flip:
+            raise checks.UsageError(
+                f"ExemplarLevel.augmentation = {self.augmentation!r}: a mirrored image of this data set does not show "
+                "its class. Leave 'flip' out."
+            )
+
+    @property
+    def inner_sgd(self) -> InnerSGD:
+        """The temporary model's optimiser."""
+        return InnerSGD(self.inner_learning_rate, self.inner_momentum, self.inner_weight_decay)

@@ -1,0 +1,142 @@
+"""What a meta-step changes: pixels and, where they are learned, soft labels and inner rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf.bilevel.problem import MetaGradient
+from mnemonics_tf.data import pixels
+from mnemonics_tf.data.types import LabelledImages, PixelRange
+from mnemonics_tf.memory.codecs import Codec
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+
+# The probability of its own class that a soft label starts with.
+_INITIAL_CONFIDENCE = 0.9
+
+# How much of the past the running mean of gradient norms remembers at each step.
+_NORM_MEMORY = 0.9
+
+
+class ExemplarVariables:
+    """Variables of one chunk of exemplars.
+
+    Args:
+      exemplars: their initial values, as they are stored.
+      num_classes: K + M, for soft labels.
+      codec: how exemplars are stored.
+      pixel_range: normalisation; pixels stay in the range of real ones.
+      settings: what is learned, and how fast.
+    """
+
+    def __init__(
+        self,
+        exemplars: LabelledImages,
+        num_classes: int,
+        codec: Codec,
+        pixel_range: PixelRange,
+        settings: ExemplarLevel,
+    ):
+        self._hard_labels, self._codec = exemplars.labels, codec
+        self._pixel_range, self._settings = pixel_range, settings
+        self._bounds = pixels.valid_bounds(pixel_range)
+        self._pixels = tf.Variable(pixels.normalise(exemplars.images, pixel_range), name="exemplars")
+        self._logits = self._log_rates = None
+        if settings.learn_labels:
+            self._logits = tf.Variable(_initial_logits(exemplars, num_classes), name="label_logits")
+        if settings.learned_rates != "none":
+            shape = [settings.inner_steps] if settings.learned_rates == "per_step" else []
+            self._log_rates = tf.Variable(tf.fill(shape, np.log(settings.inner_learning_rate).astype(np.float32)))
+        self._mean_norm: float | None = None
+
+    @property
+    def num_images(self) -> int:
+        """Images that the temporary model can be trained on."""
+        return len(self._hard_labels) * self._codec.images_per_slot
+
+    def images(self) -> tf.Tensor:
+        """Normalised images `[num_images, H, W, C]`."""
+        return self._codec.decode(tf.convert_to_tensor(self._pixels))
+
+    def labels(self) -> tf.Tensor:
+        """Class indices `[num_images]` or soft labels `[num_images, K + M]`."""
+        labels = tf.constant(self._hard_labels) if self._logits is None else tf.nn.softmax(self._logits)
+        return tf.repeat(labels, self._codec.images_per_slot, axis=0)
+
+    def rates(self, num_steps: int) -> tf.Tensor | None:
+        """The learned inner rates: one, or those of the first `num_steps` steps; None if they are not learned."""
+        if self._log_rates is None:
+            return None
+        return tf.exp(self._log_rates if self._log_rates.shape.rank == 0 else self._log_rates[:num_steps])
+
+    @property
+    def inner_rate(self) -> float:
+        """The mean of the inner rates."""
+        rates = self.rates(self._settings.inner_steps)
+        return self._settings.inner_learning_rate if rates is None else float(tf.reduce_mean(rates))
+
+    def descend(
+        self, presented: tf.Tensor, labels: tf.Tensor, tape: tf.GradientTape, meta: MetaGradient, learning_rate: float
+    ) -> float:
+        """One step of projected gradient descent: pixels stay those of an image that can be stored.
+
+        Args:
+          presented: the images that the engine was given, made from `images()` under `tape`.
+          labels: `labels()` under `tape`.
+          tape: persistent; recorded both.
+          meta: what the engine said.
+          learning_rate: of the pixels.
+
+        Returns:
+          The length of the gradient with respect to pixels, before it is clipped.
+        """
+        gradient = tape.gradient(presented, self._pixels, output_gradients=meta.exemplars)
+        norm = float(tf.norm(gradient))
+        step = gradient * (learning_rate * self._clipping(norm))
+        self._pixels.assign(tf.clip_by_value(self._pixels - step, *self._bounds))
+        if self._logits is not None:
+            by_logit = tape.gradient(labels, self._logits, output_gradients=meta.labels)
+            self._logits.assign_sub(self._settings.labels_learning_rate * by_logit)
+        if self._log_rates is not None:
+            self._descend_rates(self._log_rates, meta.rates)
+        return norm
+
+    def stored(self) -> LabelledImages:
+        """Present values: images float32 on the scale 0..255."""
+        soft = None if self._logits is None else tf.nn.softmax(self._logits).numpy()
+        images = pixels.denormalise(self._pixels.numpy(), self._pixel_range)
+        return LabelledImages(images, self._hard_labels, soft)
+
+    def _descend_rates(self, log_rates: tf.Variable, by_rate: tf.Tensor) -> None:
+        # By the logarithm, so that rates stay positive: d/d log(rate) = rate * d/d rate.
+        steps = by_rate.shape[0] if by_rate.shape.rank else 0
+        change = self._settings.rates_learning_rate * by_rate * self.rates(steps)
+        if steps:
+            change = tf.pad(change, [[0, self._settings.inner_steps - steps]])
+        # A rate changes at most e-fold at a time: near the edge of stability its gradient can be of any size.
+        log_rates.assign_sub(tf.clip_by_value(change, -1.0, 1.0))
+
+    def _clipping(self, norm: float) -> float:
+        """The factor that shortens a gradient of length `norm` to the limit, and notes the length."""
+        limit = self._settings.clip_norm
+        if limit is None or not norm:
+            return 1.0
+        factor = 1.0 if self._mean_norm is None else min(1.0, limit * self._mean_norm / norm)
+        clipped = factor * norm
+        before = clipped if self._mean_norm is None else self._mean_norm
+        self._mean_norm = _NORM_MEMORY * before + (1 - _NORM_MEMORY) * clipped
+        return factor
+
+
+def _initial_logits(exemplars: LabelledImages, num_classes: int) -> np.ndarray:
+    """Logits of the soft labels there are, wider for new classes, or of ones that favour the hard label."""
+    others = (1 - _INITIAL_CONFIDENCE) / max(1, num_classes - 1)
+    if exemplars.soft_labels is None:
+        probabilities = np.full((len(exemplars), num_classes), others)
+        probabilities[np.arange(len(exemplars)), exemplars.labels] = _INITIAL_CONFIDENCE
+    else:
+        known = exemplars.soft_labels
+        probabilities = np.pad(known, [(0, 0), (0, num_classes - known.shape[1])])
+        # A class that was unknown when they were learned starts from little, not from nothing, which has no logarithm.
+        probabilities = np.maximum(probabilities, 1e-4)
+    return np.log(probabilities).astype(np.float32)

@@ -1,0 +1,1 @@
+"""A run in a folder: its files, and networks that runs share."""

@@ -1,0 +1,29 @@
+"""Randomness: a draw is a function of the seed and of what it is for, so that a repeated step repeats its draws."""
+
+from __future__ import annotations
+
+import zlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def make_deterministic() -> None:
+    """Makes TensorFlow's operations give the same bits in every run of this process's machine, for good."""
+    tf.config.experimental.enable_op_determinism()
+
+
+def seed_initial_weights(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow, from which Keras draws initial weights."""
+    keras.utils.set_random_seed(seed)
+
+
+def stage_seed(seed: int, *names: str | int) -> int:
+    """A seed of its own for each stage, the same in every process: `stage_seed(run_seed, phase, "herding")`."""
+    return zlib.crc32(":".join(map(str, (seed, *names))).encode()) & 0x7FFFFFFF
+
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
+    """A NumPy generator seeded by `stage_seed`."""
+    return np.random.default_rng(stage_seed(seed, *names))
