@@ -3,10 +3,37 @@
 Implements "Mnemonics Training: Multi-Class Incremental Learning without Forgetting" (Liu et al., CVPR 2020).
 """
 
+import importlib
 import os
+from typing import Any
 
 # TensorFlow reads this once, when it is imported. It does not turn oneDNN on by itself on every CPU, and
 # without it convolutions there take 1.7 times as long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"
+
+# What people use from Python, and where it is. TensorFlow takes seconds to import, so nothing is imported before it is
+# asked for.
+_PUBLIC = {
+    "BalancedFinetune": "mnemonics_tf.training.balanced_finetune",
+    "Devices": "mnemonics_tf.system.devices",
+    "ExemplarLevel": "mnemonics_tf.memory.optimising.settings",
+    "IncrementalLearner": "mnemonics_tf.learner.learner",
+    "Memory": "mnemonics_tf.memory.settings",
+    "ModelLevel": "mnemonics_tf.training.model_level",
+    "ResNet": "mnemonics_tf.models.resnet",
+    "UsageError": "mnemonics_tf.checks",
+}
+
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

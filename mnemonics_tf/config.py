@@ -16,10 +16,11 @@ from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.folder import folder
 from mnemonics_tf.data.sources import digits, tfds_source
 from mnemonics_tf.evaluation.probe import Probe
-from mnemonics_tf.experiment import Experiment
-from mnemonics_tf.memory.budget import ExemplarMemory
+from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.run.configuration import Configuration, ExperimentSettings
 from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.model_level import ModelLevel
@@ -28,9 +29,9 @@ from mnemonics_tf.training.model_level import ModelLevel
 CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "BalancedFinetune": BalancedFinetune,
     "Devices": Devices,
-    "Experiment": Experiment,
+    "Experiment": ExperimentSettings,
     "ExemplarLevel": ExemplarLevel,
-    "ExemplarMemory": ExemplarMemory,
+    "ExemplarMemory": Memory,
     "ModelLevel": ModelLevel,
     "Probe": Probe,
     "Protocol": Protocol,
@@ -102,9 +103,27 @@ def _check_names() -> None:
         raise checks.UsageError(f"Unknown macro '%{name}': nothing defines it.{checks.nearest(name, macros)}")
 
 
-def resolved() -> str:
-    """Every value that was used, defaults included, as gin text. Complete once every part has been built."""
-    return gin.operative_config_str()
+def resolved() -> Configuration:
+    """All that is bound, as settings.
+
+    Raises:
+      UsageError: a value cannot be what it is bound to.
+    """
+    experiment = ExperimentSettings()
+    settings = Settings(
+        method=experiment.build_method(),
+        network=ResNet(),
+        memory=Memory(),
+        model_level=ModelLevel(),
+        exemplar_level=ExemplarLevel(),
+        finetuning=BalancedFinetune(),
+        probe=Probe(),
+        head=experiment.head,
+        classifier=experiment.classifier,
+        seed=experiment.seed,
+        deterministic=experiment.deterministic,
+    )
+    return Configuration(settings, Protocol(), Devices(), experiment.load_dataset, gin.operative_config_str)
 
 
 def _explain(error: Exception, source: str) -> str:

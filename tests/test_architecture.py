@@ -32,11 +32,11 @@ _ORDER = (
     "training",
     "evaluation",
     "serving",
+    "learner",
     "run",
-    "phase",
+    "config",
     "experiment",
     "report",
-    "config",
     "main",
 )
 

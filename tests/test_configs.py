@@ -14,7 +14,7 @@ from conftest import ROOT
 from mnemonics_tf import config, methods
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.experiment import Experiment
-from mnemonics_tf.memory.budget import ExemplarMemory
+from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
@@ -55,7 +55,7 @@ def _build(files: list[Path], dataset: str) -> None:
     for name, made in config.CONFIGURABLES.items():
         if name not in _SOURCES:
             made()
-    experiment, budget = Experiment(), ExemplarMemory()
+    experiment, budget = Experiment(), Memory()
     method = experiment.build_method()
     image_shape, num_classes = _DATA[dataset]
     sizes = Protocol().phase_sizes(num_classes)
@@ -89,8 +89,8 @@ def test_every_method_goes_with_every_data_set_on_every_schedule(method, dataset
 @pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)
 def test_every_leaf_goes_without_the_mnemonics(leaf):
     _build([leaf, _CONFIGS / "base_method.gin"], _dataset_of(leaf))
-    assert not ExemplarMemory().learns
-    assert not ExemplarMemory().adjust
+    assert not Memory().learns
+    assert not Memory().adjust
     assert ModelLevel().scale_form is None
     assert BalancedFinetune().enabled is None
 

@@ -90,6 +90,12 @@ class Protocol:
                 phase_of[class_id] = index
         return np.array(list(phase_of), np.int64)
 
+    @property
+    def has_later_phases(self) -> bool:
+        """Whether phases follow the initial one."""
+        lists = self.classes if self.classes is not None else self.sizes
+        return self.num_phases > 0 if lists is None else len(lists) > 1
+
     def phase_sizes(self, num_classes: int) -> list[int]:
         """Number of new classes in each of the N + 1 phases.
 

@@ -10,7 +10,7 @@ from mnemonics_tf import checks
 from mnemonics_tf.data.class_order import Protocol, index_of_id
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
-from mnemonics_tf.data.types import ClassGroups, Dataset, LabelledImages, Phase, PixelRange
+from mnemonics_tf.data.types import Arrival, ClassGroups, Dataset, LabelledImages, Phase, PixelRange
 
 
 class ClassStream:
@@ -97,6 +97,21 @@ class ClassStream:
         groups = ClassGroups(tuple(self.phase_sizes[: index + 1]))
         old_train = self._old_train(index) if with_old_data else None
         return Phase(index, groups, self._part("train", index), old_train)
+
+    def arrival(self, index: int, with_old_data: bool = False) -> Arrival:
+        """What arrives in phase `index`, with the test images of all classes that are known by then.
+
+        Args:
+          index: of the phase, 0 for the initial one.
+          with_old_data: bring the training images of old classes too.
+
+        Raises:
+          UsageError: a class has no image that can be read.
+        """
+        phase = self.phase(index, with_old_data)
+        ids = [int(class_id) for class_id in self.class_order[phase.new_classes.start : phase.new_classes.stop]]
+        names = tuple(self.dataset.class_names[class_id] for class_id in ids)
+        return Arrival(tuple(ids), names, phase.train, self.test_data(phase.num_classes), phase.old_train)
 
     def test_data(self, num_classes: int) -> LabelledImages:
         """Test images of the first `num_classes` classes, sorted by class so that groups are contiguous.

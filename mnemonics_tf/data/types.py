@@ -94,6 +94,23 @@ class PixelRange:
 
 
 @dataclasses.dataclass(frozen=True)
+class ImageTraits:
+    """What all images of a data set have in common, old ones and those yet to come.
+
+    Attributes:
+      image_shape: `(H, W, C)`.
+      horizontal_flip: whether a mirrored image still shows its class (not so for digits).
+      crop_padding: pixels of padding before the random crop of training images; 0 for none.
+      resized_crop: train on random windows of images, resized, in the place of padding and cropping.
+    """
+
+    image_shape: tuple[int, int, int]
+    horizontal_flip: bool
+    crop_padding: int
+    resized_crop: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """A whole data set, in memory or in files, with its own class ids as labels.
 
@@ -124,6 +141,11 @@ class Dataset:
         """`(H, W, C)`."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
+
+    @property
+    def traits(self) -> ImageTraits:
+        """What all its images have in common."""
+        return ImageTraits(self.image_shape, self.horizontal_flip, self.crop_padding, self.resized_crop)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +215,25 @@ class Phase:
     def new_classes(self) -> range:
         """Indices of the classes that arrive."""
         return range(self.num_old_classes, self.num_classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrival:
+    """What comes in one phase: new classes with their images, or more images of known ones.
+
+    Attributes:
+      class_ids: what the data call each new class, in the order of their indices; empty if none is new.
+      class_names: what people call them.
+      train: training images, D_i; new classes have the indices after the known ones.
+      test: images to measure by, of any classes that are known by then; None if there are none.
+      old_train: training images of old classes, for the upper bound that may see them again; otherwise None.
+    """
+
+    class_ids: tuple[int, ...]
+    class_names: tuple[str, ...]
+    train: LabelledImages
+    test: LabelledImages | None = None
+    old_train: LabelledImages | None = None
 
 
 @dataclasses.dataclass(frozen=True)

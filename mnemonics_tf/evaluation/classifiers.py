@@ -20,12 +20,10 @@ class Predictions:
     Attributes:
       labels: true class indices, `[n]`.
       by_classifier: `cnn` and, where there are exemplars, `nme` to `[n]` class indices.
-      means: what `nme` predicted by: `[num_classes, d]` of length 1, or None.
     """
 
     labels: np.ndarray
     by_classifier: dict[str, np.ndarray]
-    means: np.ndarray | None
 
 
 def nme_means(features: np.ndarray, mirrored_features: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
@@ -60,22 +58,47 @@ def nme_predict(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     return np.argmax(directions(features) @ means.T, axis=1)
 
 
-def predict(
-    predictor: Predictor, test: LabelledImages, exemplars: LabelledImages, horizontal_flip: bool
-) -> Predictions:
-    """Predictions of both classifiers for the test images of all classes seen so far.
+def nme_logits(features: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Logits `[n, num_classes]` whose softmax ranks the classes as `nme_predict` does.
+
+    They are minus the squared distances between normalised features and means, up to a constant.
+
+    Args:
+      features: `[n, d]`.
+      means: `[num_classes, d]`, of length 1.
+    """
+    return 2.0 * directions(features) @ means.T
+
+
+def means_of(
+    predictor: Predictor, exemplars: LabelledImages, num_classes: int, horizontal_flip: bool
+) -> np.ndarray | None:
+    """The nearest-mean classifier that the memory makes: `[num_classes, d]` of length 1.
+
+    None if some class has no exemplar.
 
     Args:
       predictor: of the network.
-      test: test images.
-      exemplars: of every class, or none at all.
-      horizontal_flip: whether mirror images count in the means of exemplars.
+      exemplars: decoded, with class indices below `num_classes`.
+      num_classes: that are known.
+      horizontal_flip: whether mirror images count in the means.
     """
-    test_features, test_logits = predictor(test, "evaluate")
-    by_classifier = {"cnn": np.argmax(test_logits, axis=1)}
-    if not len(exemplars):
-        return Predictions(test.labels, by_classifier, None)
+    if len(np.unique(exemplars.labels)) < num_classes:
+        return None
     mirrored = predictor.features(exemplars, "evaluate", mirrored=True) if horizontal_flip else None
-    means = nme_means(predictor.features(exemplars, "evaluate"), mirrored, exemplars.labels)
-    by_classifier["nme"] = nme_predict(test_features, means)
-    return Predictions(test.labels, by_classifier, means)
+    return nme_means(predictor.features(exemplars, "evaluate"), mirrored, exemplars.labels)
+
+
+def predict(predictor: Predictor, test: LabelledImages, means: np.ndarray | None) -> Predictions:
+    """Predictions of both classifiers for test images.
+
+    Args:
+      predictor: of the network.
+      test: images with class indices.
+      means: the nearest-mean classifier; None without one.
+    """
+    features, logits = predictor(test, "evaluate")
+    by_classifier = {"cnn": np.argmax(logits, axis=1)}
+    if means is not None:
+        by_classifier["nme"] = nme_predict(features, means)
+    return Predictions(test.labels, by_classifier)

@@ -143,6 +143,10 @@ class Method:
           UsageError: it cannot work so.
         """
         self.check_keeps_exemplars(exemplars_per_class > 0)
+        self.check_head(head)
+
+    def check_head(self, head: str) -> None:
+        """Raises UsageError if the method cannot work with a head, `cosine`, `linear` or `proxies`."""
         if head not in self.heads:
             raise checks.UsageError(
                 f"Experiment.head = {head!r}: method {self.name!r} works with {', '.join(map(repr, self.heads))}."

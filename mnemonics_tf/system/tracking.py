@@ -51,11 +51,16 @@ class Tracker:
     def __init__(self, log_dir: str | None = None):
         self._writer = tf.summary.create_file_writer(log_dir) if log_dir else tf.summary.create_noop_writer()
         self._phase = 0
-        self._num_phases = 1
+        self._num_phases: int | None = 1
         self.seconds: dict[str, float] = {}
 
-    def start_phase(self, phase: int, num_phases: int) -> None:
-        """Names the phase that stages, bars and tags belong to from here on."""
+    def start_phase(self, phase: int, num_phases: int | None) -> None:
+        """Names the phase that stages, bars and tags belong to from here on.
+
+        Args:
+          phase: its index.
+          num_phases: how many there will be; None where nobody knows.
+        """
         self._phase, self._num_phases = phase, num_phases
         self.seconds = {}
 
@@ -70,7 +75,8 @@ class Tracker:
 
     def progress(self, stage: str, total: int, unit: str) -> tqdm.tqdm:
         """A progress bar that names the phase."""
-        return progress(f"phase {self._phase}/{self._num_phases - 1} {stage}", total, unit)
+        last = "" if self._num_phases is None else f"/{self._num_phases - 1}"
+        return progress(f"phase {self._phase}{last} {stage}", total, unit)
 
     def phase_scalars(self, stage: str, values: dict[str, Any], step: int) -> None:
         """Writes numbers as `phase_<i>/<stage>/<name>`, at an epoch or step of that stage."""

@@ -71,7 +71,7 @@ def train_model(
 
     Args:
       previous: runs Θ_{i-1}, which becomes the teacher and is not changed; None in phase 0.
-      phase: the new classes and their images, D_i.
+      phase: the classes and images that arrive, D_i; images of known classes alone leave the head as wide as it is.
       exemplars: E_{0:i-1}; None if there are none.
       factory: builds the network.
       method: its losses.
@@ -84,14 +84,17 @@ def train_model(
     """
     trained_by = dataclasses.replace(factory, precision=settings.precision)
     teacher = previous.model if previous is not None and settings.distillation and method.distils else None
+    is_grown = previous is None or previous.model.num_classes < phase.num_classes
     with trainer.strategy.scope():
         if previous is None:
             model = trained_by.build(0, phase.num_new_classes)
-        else:
+        elif is_grown:
             model = trained_by.grow(previous.model, phase.num_new_classes)
+        else:
+            model = trained_by.same(previous.model)
         if teacher is not None and settings.precision != factory.precision:
             teacher = trained_by.same(teacher)
-    if previous is not None and method.imprints:
+    if previous is not None and is_grown and method.imprints:
         imprint(model.head, previous.features(phase.train, "imprint_weights"), phase.train.labels)
     transferring = previous is not None and settings.scale_form is not None
     model.train_phase(transferring, old_head=method.trains_old_head)

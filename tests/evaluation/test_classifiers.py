@@ -95,7 +95,8 @@ def _images(labels: np.ndarray, seed: int) -> LabelledImages:
 def test_both_classifiers_predict_the_test_images(horizontal_flip):
     exemplars, test = _images(_LABELS, 6), _images(np.arange(300) % 3, 7)
     predictor = _PixelPredictor((2, 3, 3), 3)
-    predictions = classifiers.predict(predictor, test, exemplars, horizontal_flip)
+    found = classifiers.means_of(predictor, exemplars, 3, horizontal_flip)
+    predictions = classifiers.predict(predictor, test, found)
     mirrored = None
     if horizontal_flip:
         # Left and right change places; rows and colours stay.
@@ -112,8 +113,16 @@ def test_both_classifiers_predict_the_test_images(horizontal_flip):
 def test_mirror_images_change_predictions():
     # Otherwise the test above could not tell whether they are used.
     exemplars, test = _images(_LABELS, 6), _images(np.arange(300) % 3, 7)
+    predictor = _PixelPredictor((2, 3, 3), 3)
     with_mirrored, without = (
-        classifiers.predict(_PixelPredictor((2, 3, 3), 3), test, exemplars, flip).by_classifier["nme"]
+        classifiers.predict(predictor, test, classifiers.means_of(predictor, exemplars, 3, flip)).by_classifier["nme"]
         for flip in (True, False)
     )
     assert (with_mirrored != without).any()
+
+
+def test_class_without_exemplars_leaves_the_head_alone():
+    exemplars, test = _images(_LABELS, 6), _images(np.arange(30) % 3, 7)
+    predictor = _PixelPredictor((2, 3, 3), 4)
+    assert classifiers.means_of(predictor, exemplars, 4, False) is None
+    assert set(classifiers.predict(predictor, test, None).by_classifier) == {"cnn"}

@@ -15,7 +15,7 @@ from sweeping.grid import Run, read_grid
 from mnemonics_tf import checks, config
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.experiment import Experiment
-from mnemonics_tf.memory.budget import ExemplarMemory
+from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.model_level import ModelLevel
 
@@ -156,7 +156,7 @@ _VARIANTS = [(path, variant) for path in _GRIDS for variant in read_grid(str(pat
 @pytest.mark.parametrize(("path", "variant"), _VARIANTS, ids=[f"{path.stem}-{variant}" for path, variant in _VARIANTS])
 def test_exemplars_of_the_projects_grids_are_what_their_names_say(path, variant):
     _parse(next(run for run in read_grid(str(path)).runs() if f"-{variant}-" in run.name))
-    memory, model_level, finetuning = ExemplarMemory(), ModelLevel(), BalancedFinetune()
+    memory, model_level, finetuning = Memory(), ModelLevel(), BalancedFinetune()
     assert (Protocol().num_phases, Experiment().seed) == (5, 0)
     assert memory.mode == ("total_2000" if "s2" in path.stem else "per_class_20")
     # Table 2 keeps weight transfer and fine-tuning and varies the exemplars; "without" and Joint have nothing of ours,

@@ -12,7 +12,9 @@ import tensorflow as tf
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
-from mnemonics_tf.memory.budget import ExemplarMemory, load_exemplars, save_exemplars
+from mnemonics_tf.memory.codecs import decoded
+from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.memory.store import as_kept, codec_for, load_exemplars, save_exemplars, select, shrink
 
 # Class ids by index; neither the identity nor its own inverse, so that a mix-up of ids and indices shows.
 _CLASS_ORDER = np.array([3, 0, 4, 1, 2])
@@ -82,7 +84,7 @@ def test_saved_pixels_are_clipped_and_do_not_wrap_around(tmp_path):
 
 
 def test_kept_pixels_are_clipped_and_do_not_wrap_around():
-    stored = ExemplarMemory().storable(_out_of_range())
+    stored = as_kept(_out_of_range(), codec_for(Memory()))
     assert stored.images.dtype == np.uint8
     np.testing.assert_array_equal(stored.images.ravel(), _CLIPPED)
     np.testing.assert_array_equal(stored.labels, [0])
@@ -90,7 +92,7 @@ def test_kept_pixels_are_clipped_and_do_not_wrap_around():
 
 def test_floats_are_kept_where_they_are_asked_for():
     exemplars = _exemplars([0, 1], np.float32)
-    stored = ExemplarMemory(store_floats=True).storable(exemplars)
+    stored = as_kept(exemplars, codec_for(Memory(store_floats=True)))
     assert stored.images.dtype == np.float32
     np.testing.assert_array_equal(stored.images, exemplars.images)
 
@@ -107,24 +109,24 @@ def test_floats_are_kept_where_they_are_asked_for():
     ],
 )
 def test_budget_of_a_class(settings, num_classes, expected):
-    assert ExemplarMemory(**settings).count(num_classes) == expected
+    assert Memory(**settings).count(num_classes) == expected
 
 
 def test_total_budget_is_never_exceeded():
     for num_classes in range(1, 101):
-        assert ExemplarMemory(total=2000).count(num_classes) * num_classes <= 2000
+        assert Memory(total=2000).count(num_classes) * num_classes <= 2000
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"), [({"per_class": 7}, "per_class_7"), ({"total": 2000, "per_class": 7}, "total_2000")]
 )
 def test_mode_states_the_kind_of_budget(settings, expected):
-    assert ExemplarMemory(**settings).mode == expected
+    assert Memory(**settings).mode == expected
 
 
 @pytest.mark.parametrize(("strategy", "learns"), [("mnemonics", True), ("herding", False), ("random", False)])
 def test_only_mnemonics_learns_new_exemplars(strategy, learns):
-    assert ExemplarMemory(strategy=strategy).learns is learns
+    assert Memory(strategy=strategy).learns is learns
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_only_mnemonics_learns_new_exemplars(strategy, learns):
 def test_impossible_settings_are_usage_errors_that_name_them(settings):
     (name,) = settings
     with pytest.raises(UsageError, match=rf"ExemplarMemory\.{name} = "):
-        ExemplarMemory(**settings)
+        Memory(**settings)
 
 
 _SIZES = [50, 10, 10, 10, 10, 10]
@@ -142,7 +144,7 @@ _SIZES = [50, 10, 10, 10, 10, 10]
 @pytest.mark.parametrize("settings", [{"per_class": 500}, {"total": 2000}, {"total": 25_000}, {"total": 200}], ids=str)
 def test_budgets_that_fit_pass(settings):
     # 25,000 are 500 a class in phase 0; 200 are 2 a class at the end, one for each part.
-    ExemplarMemory(**settings).check_fits(_SIZES, smallest_class=500, num_parts=2)
+    Memory(**settings).check_fits(_SIZES, smallest_class=500, num_parts=2)
 
 
 @pytest.mark.parametrize(
@@ -162,18 +164,18 @@ def test_budgets_that_fit_pass(settings):
 )
 def test_budgets_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
-        ExemplarMemory(**settings).check_fits(_SIZES, smallest_class=500, num_parts=2)
+        Memory(**settings).check_fits(_SIZES, smallest_class=500, num_parts=2)
 
 
 def test_one_exemplar_is_enough_where_nothing_is_adjusted():
-    ExemplarMemory(per_class=1, adjust=False).check_fits(_SIZES, smallest_class=500, num_parts=2)
-    ExemplarMemory(per_class=1).check_fits([100], smallest_class=500, num_parts=2)
+    Memory(per_class=1, adjust=False).check_fits(_SIZES, smallest_class=500, num_parts=2)
+    Memory(per_class=1).check_fits([100], smallest_class=500, num_parts=2)
 
 
 @pytest.mark.parametrize("strategy", ["mnemonics", "random"])
 def test_random_selection_takes_so_many_images_of_every_class(strategy):
     data = _exemplars([2, 0, 1] * 10)
-    selected = ExemplarMemory(strategy=strategy).select(data, None, 4, _generator())
+    selected = select(Memory(strategy=strategy), data, None, 4, _generator())
     np.testing.assert_array_equal(selected.labels, np.repeat([0, 1, 2], 4))
     images = [image.tobytes() for image in selected.images]
     assert len(set(images)) == 12
@@ -184,7 +186,7 @@ def test_random_selection_takes_so_many_images_of_every_class(strategy):
 def test_herding_selects_within_each_class_by_its_own_features():
     data = _exemplars([1, 0] * 8)
     features = np.random.default_rng(3).normal(size=(16, 4))
-    selected = ExemplarMemory(strategy="herding").select(data, features, 1, _generator())
+    selected = select(Memory(strategy="herding"), data, features, 1, _generator())
     # The first exemplar of a class is the image whose direction is nearest to the mean direction.
     directions = features / np.linalg.norm(features, axis=1, keepdims=True)
     for label, image in zip(selected.labels, selected.images, strict=True):
@@ -197,12 +199,12 @@ def test_herding_selects_within_each_class_by_its_own_features():
 
 def test_herding_needs_features():
     with pytest.raises(ValueError, match="features"):
-        ExemplarMemory(strategy="herding").select(_exemplars([0, 0]), None, 1, _generator())
+        select(Memory(strategy="herding"), _exemplars([0, 0]), None, 1, _generator())
 
 
 def test_discarding_cuts_every_class_down_to_the_budget():
     exemplars = _exemplars(np.repeat([0, 1, 2], 10))
-    kept = ExemplarMemory(total=20).shrink(exemplars, 5, _generator())  # 20 / 5 = 4
+    kept = shrink(Memory(total=20), exemplars, 5, _generator())  # 20 / 5 = 4
     np.testing.assert_array_equal(kept.labels, np.repeat([0, 1, 2], 4))
     owner = {image.tobytes(): label for image, label in zip(exemplars.images, exemplars.labels, strict=True)}
     images = [image.tobytes() for image in kept.images]
@@ -213,7 +215,7 @@ def test_discarding_cuts_every_class_down_to_the_budget():
 def test_discarding_chooses_at_random_and_keeps_the_order():
     exemplars = LabelledImages(np.arange(40, dtype=np.uint8).reshape(-1, 1, 1, 1), np.zeros(40, np.int64))
     first, again, other = (
-        ExemplarMemory(total=20).shrink(exemplars, 1, np.random.default_rng(seed)).images.ravel().tolist()
+        shrink(Memory(total=20), exemplars, 1, np.random.default_rng(seed)).images.ravel().tolist()
         for seed in (0, 0, 1)
     )
     assert first == again != other
@@ -222,7 +224,7 @@ def test_discarding_chooses_at_random_and_keeps_the_order():
 
 def test_nothing_is_discarded_within_the_budget():
     exemplars = _exemplars(np.repeat([0, 1], [3, 5]))
-    kept = ExemplarMemory(per_class=5).shrink(exemplars, 2, _generator())
+    kept = shrink(Memory(per_class=5), exemplars, 2, _generator())
     np.testing.assert_array_equal(kept.images, exemplars.images)
     np.testing.assert_array_equal(kept.labels, exemplars.labels)
 
@@ -231,7 +233,7 @@ def test_mnemonics_can_start_from_herding():
     data = _exemplars([1, 0] * 8)
     features = np.random.default_rng(3).normal(size=(16, 4))
     learned, herded = (
-        ExemplarMemory(**settings).select(data, features, 3, _generator()).images
+        select(Memory(**settings), data, features, 3, _generator()).images
         for settings in ({"strategy": "mnemonics", "initial": "herding"}, {"strategy": "herding"})
     )
     np.testing.assert_array_equal(learned, herded)
@@ -242,21 +244,21 @@ def test_low_resolution_selects_several_images_for_each_exemplar():
     # Constant images, each with a value of its own: a tile then shows which image it came from.
     values = generator.permutation(40).astype(np.uint8)
     data = LabelledImages(np.broadcast_to(values[:, None, None, None], (40, 4, 4, 1)), np.repeat([0, 1], 20))
-    budget = ExemplarMemory(strategy="random", low_resolution=2)
-    selected = budget.select(data, None, 3, _generator())
+    budget = Memory(strategy="random", low_resolution=2)
+    selected = select(budget, data, None, 3, _generator())
     assert selected.images.shape == (6, 4, 4, 1)
     np.testing.assert_array_equal(selected.labels, [0, 0, 0, 1, 1, 1])
-    decoded = budget.decoded(budget.storable(selected))
+    images = decoded(as_kept(selected, codec_for(budget)), codec_for(budget))
     owner = dict(zip(values.tolist(), data.labels.tolist(), strict=True))
-    shown = decoded.images[:, 0, 0, 0].tolist()
+    shown = images.images[:, 0, 0, 0].tolist()
     assert len(set(shown)) == 24
-    assert [owner[value] for value in shown] == decoded.labels.tolist() == [0] * 12 + [1] * 12
+    assert [owner[value] for value in shown] == images.labels.tolist() == [0] * 12 + [1] * 12
 
 
 def test_low_resolution_must_divide_the_image():
-    ExemplarMemory(low_resolution=2).check_image_shape((8, 6, 3))
+    Memory(low_resolution=2).check_image_shape((8, 6, 3))
     with pytest.raises(UsageError, match=r"low_resolution = 4: expected a divisor .* 8 x 6"):
-        ExemplarMemory(low_resolution=4).check_image_shape((8, 6, 3))
+        Memory(low_resolution=4).check_image_shape((8, 6, 3))
 
 
 def test_soft_labels_are_filed_with_the_ids_of_their_columns(tmp_path):
@@ -267,7 +269,7 @@ def test_soft_labels_are_filed_with_the_ids_of_their_columns(tmp_path):
         np.testing.assert_array_equal(arrays["soft_label_classes"], [3, 0, 4])
     loaded = load_exemplars(path, _CLASS_ORDER)
     np.testing.assert_array_equal(loaded.soft_labels, soft)
-    np.testing.assert_array_equal(ExemplarMemory().storable(loaded).soft_labels, soft)
+    np.testing.assert_array_equal(as_kept(loaded, codec_for(Memory())).soft_labels, soft)
 
 
 # No exemplar at all, and what must then be switched off.
@@ -276,7 +278,7 @@ _NONE = {"per_class": 0, "strategy": "herding", "adjust": False}
 
 @pytest.mark.parametrize("strategy", ["herding", "random"])
 def test_budget_of_zero_keeps_nothing(strategy):
-    budget = ExemplarMemory(**{**_NONE, "strategy": strategy})
+    budget = Memory(**{**_NONE, "strategy": strategy})
     assert not budget.keeps
     assert budget.mode == "none"
     assert [budget.count(num_classes) for num_classes in (1, 50, 100)] == [0, 0, 0]
@@ -286,29 +288,34 @@ def test_budget_of_zero_keeps_nothing(strategy):
 
 @pytest.mark.parametrize("settings", [{}, {"per_class": 1}, {"total": 5}, {"total": 5, "per_class": 0}], ids=str)
 def test_any_other_budget_keeps_something(settings):
-    assert ExemplarMemory(**settings).keeps
+    assert Memory(**settings).keeps
 
 
 @pytest.mark.parametrize("strategy", ["herding", "random"])
 def test_budget_of_zero_selects_no_image_and_needs_no_features(strategy):
     data = _exemplars([0, 1, 1, 0])
-    selected = ExemplarMemory(**{**_NONE, "strategy": strategy}).select(data, None, 0, _generator())
+    selected = select(Memory(**{**_NONE, "strategy": strategy}), data, None, 0, _generator())
     assert len(selected) == 0
     assert selected.images.shape == (0, 2, 3, 1)
     assert selected.images.dtype == np.uint8
 
 
 def test_budget_of_zero_has_no_mosaic_either():
-    budget = ExemplarMemory(**{**_NONE, "strategy": "random"}, low_resolution=2)
+    budget = Memory(**{**_NONE, "strategy": "random"}, low_resolution=2)
     data = LabelledImages(np.zeros((4, 4, 6, 1), np.uint8), np.array([0, 1, 1, 0]))
-    decoded = budget.decoded(budget.storable(budget.select(data, None, 0, _generator())))
-    assert decoded.images.shape == (0, 4, 6, 1)
-    assert decoded.labels.shape == (0,)
+    codec = codec_for(budget)
+    shown = decoded(as_kept(select(budget, data, None, 0, _generator()), codec), codec)
+    assert shown.images.shape == (0, 4, 6, 1)
+    assert shown.labels.shape == (0,)
 
 
 def test_nothing_can_be_shrunk_stored_decoded_and_filed(tmp_path):
-    budget, nothing = ExemplarMemory(**_NONE), _exemplars([])
-    for exemplars in (budget.shrink(nothing, 7, _generator()), budget.storable(nothing), budget.decoded(nothing)):
+    budget, nothing = Memory(**_NONE), _exemplars([])
+    for exemplars in (
+        shrink(budget, nothing, 7, _generator()),
+        as_kept(nothing, codec_for(budget)),
+        decoded(nothing, codec_for(budget)),
+    ):
         assert exemplars.images.shape == (0, 2, 3, 1)
         assert exemplars.labels.shape == (0,)
     path = str(tmp_path / "exemplars.npz")
@@ -327,7 +334,7 @@ def test_what_is_not_kept_can_be_neither_learned_nor_adjusted(settings):
         r"ExemplarMemory\.strategy = 'herding' and ExemplarMemory\.adjust = False\."
     )
     with pytest.raises(UsageError, match=message):
-        ExemplarMemory(**{**_NONE, **settings})
+        Memory(**{**_NONE, **settings})
 
 
 @pytest.mark.parametrize(
@@ -346,7 +353,7 @@ def test_what_is_not_kept_can_be_neither_learned_nor_adjusted(settings):
 def test_further_impossible_settings_are_usage_errors_that_name_them(settings):
     (name,) = settings
     with pytest.raises(UsageError, match=rf"^ExemplarMemory\.{name} = "):
-        ExemplarMemory(**settings)
+        Memory(**settings)
 
 
 _HERDED = {"total": 20, "discard": "herding"}
@@ -357,7 +364,7 @@ _HERDED = {"total": 20, "discard": "herding"}
 )
 def test_discarding_by_herding_keeps_those_that_were_chosen_first(settings):
     exemplars = _exemplars(np.repeat([2, 0, 1], [10, 3, 4]))  # class after class, each in the order of its choice
-    kept = ExemplarMemory(**_HERDED, **settings).shrink(exemplars, 5, np.random.default_rng(9))  # 20 / 5 = 4
+    kept = shrink(Memory(**_HERDED, **settings), exemplars, 5, np.random.default_rng(9))  # 20 / 5 = 4
     by_class = {label: exemplars.images[exemplars.labels == label] for label in (0, 1, 2)}
     expected = np.concatenate([by_class[0], by_class[1], by_class[2][:4]])  # 3, 4 and the first 4 of 10
     np.testing.assert_array_equal(kept.images, expected)
@@ -367,16 +374,16 @@ def test_discarding_by_herding_keeps_those_that_were_chosen_first(settings):
 def test_herded_memory_shrinks_to_what_a_smaller_budget_would_have_chosen():
     data = _exemplars([1, 0] * 12)
     features = np.random.default_rng(3).normal(size=(24, 4))
-    budget = ExemplarMemory(strategy="herding", **_HERDED)
-    shrunk = budget.shrink(budget.select(data, features, 10, _generator()), 5, _generator())
-    np.testing.assert_array_equal(shrunk.images, budget.select(data, features, 4, _generator()).images)
+    budget = Memory(strategy="herding", **_HERDED)
+    shrunk = shrink(budget, select(budget, data, features, 10, _generator()), 5, _generator())
+    np.testing.assert_array_equal(shrunk.images, select(budget, data, features, 4, _generator()).images)
     assert len(shrunk) == 8
 
 
 def test_discarding_by_herding_needs_a_budget_that_shrinks():
     message = r"ExemplarMemory\.discard = 'herding': a budget a class discards nothing\. Set ExemplarMemory\.total"
     with pytest.raises(UsageError, match=message):
-        ExemplarMemory(strategy="herding", discard="herding")
+        Memory(strategy="herding", discard="herding")
 
 
 @pytest.mark.parametrize(
@@ -390,7 +397,7 @@ def test_discarding_by_herding_needs_a_budget_that_shrinks():
 )
 def test_discarding_by_herding_needs_exemplars_that_were_herded(settings, remedy):
     with pytest.raises(UsageError, match=rf"chosen at random have no such order\. {remedy}"):
-        ExemplarMemory(**_HERDED, **settings)
+        Memory(**_HERDED, **settings)
 
 
 def _contents(images: StoredImages) -> list[bytes]:
@@ -450,10 +457,11 @@ def test_rows_of_files_are_chosen_and_discarded_unopened():
     labels = np.array([1, 0] * 8)
     images = StoredImages.of_files([f"/no/such/{number}.png" for number in range(16)], 4)
     arrays = LabelledImages(np.arange(16, dtype=np.uint8).reshape(-1, 1, 1, 1), labels)
-    budget = ExemplarMemory(strategy="random", total=12)
+    budget = Memory(strategy="random", total=12)
 
     def kept(data: LabelledImages) -> LabelledImages:
-        return budget.storable(budget.shrink(budget.select(data, None, 6, _generator()), 3, _generator()))
+        chosen = select(budget, data, None, 6, _generator())
+        return as_kept(shrink(budget, chosen, 3, _generator()), codec_for(budget))
 
     rows, expected = kept(LabelledImages(images, labels)), kept(arrays)
     assert len(rows) == 8  # 12 / 3 of two classes
@@ -467,9 +475,9 @@ def test_mosaics_of_files_are_those_of_their_pixels(tmp_path):
     for path, image in zip(paths, images, strict=True):
         path.write_bytes(tf.io.encode_png(image).numpy())
     stored, labels = StoredImages.of_files([os.fspath(path) for path in paths], 4), np.repeat([0, 1], 4)
-    budget = ExemplarMemory(strategy="random", low_resolution=2)
+    budget = Memory(strategy="random", low_resolution=2)
     in_files, in_memory = (
-        budget.select(LabelledImages(each, labels), None, 1, _generator()) for each in (stored, images)
+        select(budget, LabelledImages(each, labels), None, 1, _generator()) for each in (stored, images)
     )
     np.testing.assert_array_equal(in_files.images, in_memory.images)
     np.testing.assert_array_equal(in_files.labels, [0, 1])
@@ -479,8 +487,8 @@ def test_mosaics_of_files_are_those_of_their_pixels(tmp_path):
 def test_exemplars_in_files_are_whole_images_of_bytes(setting, expected):
     ((name, value),) = setting.items()
     with pytest.raises(UsageError, match=rf"{name} = {value}: .* Set {name} = {expected}, or keep .* in memory"):
-        ExemplarMemory(**setting).check_stored()
-    ExemplarMemory().check_stored()
+        Memory(**setting).check_stored()
+    Memory().check_stored()
 
 
 _NAMES = ("ant", "bee", "cat", "dog")
@@ -497,7 +505,7 @@ _NAMES = ("ant", "bee", "cat", "dog")
     ids=str,
 )
 def test_class_with_too_few_readable_images_is_named(settings, needed):
-    budget = ExemplarMemory(**settings)
+    budget = Memory(**settings)
     budget.check_readable(_exemplars([2] * needed + [3] * needed), _NAMES)
     (setting, *_) = settings
     message = rf"'dog' has {needed - 1} images .* and {needed} are needed .* lower ExemplarMemory\.{setting} in"
@@ -506,4 +514,4 @@ def test_class_with_too_few_readable_images_is_named(settings, needed):
 
 
 def test_budget_of_zero_needs_no_readable_image():
-    ExemplarMemory(**_NONE).check_readable(_exemplars([2]), _NAMES)
+    Memory(**_NONE).check_readable(_exemplars([2]), _NAMES)

@@ -1,33 +1,24 @@
-"""The exemplar memory: its budget, and its file."""
+"""Settings of the memory: which exemplars are kept, and how many."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import zipfile
 from collections.abc import Sequence
-from typing import IO
 
 import gin
 import numpy as np
 
 from mnemonics_tf import checks
-from mnemonics_tf.data.class_order import index_of_id
-from mnemonics_tf.data.decoding import in_memory
-from mnemonics_tf.data.pixels import to_uint8
-from mnemonics_tf.data.stored import StoredImages
-from mnemonics_tf.data.types import Images, LabelledImages
-from mnemonics_tf.memory.codecs import Codec, codec_of, decoded
-from mnemonics_tf.memory.selection import select_herding, select_random
+from mnemonics_tf.data.types import LabelledImages
 
 SELECTIONS = ("herding", "random")
 STRATEGIES = ("mnemonics", *SELECTIONS)
 
 
-@gin.configurable
+@gin.configurable("ExemplarMemory")
 @dataclasses.dataclass(frozen=True)
-class ExemplarMemory:
-    """Which exemplars are kept and how many.
+class Memory:
+    """Which exemplars are kept and how many. Its name in configurations is `ExemplarMemory`.
 
     Attributes:
       strategy: `mnemonics` starts from real images and learns them; `herding` and `random` keep real images.
@@ -92,9 +83,9 @@ class ExemplarMemory:
         return self.initial if self.learns else self.strategy
 
     @property
-    def codec(self) -> Codec:
-        """How exemplars are stored."""
-        return codec_of(self.low_resolution, self.store_floats)
+    def images_per_slot(self) -> int:
+        """How many images an exemplar stands for."""
+        return self.low_resolution**2
 
     @property
     def mode(self) -> str:
@@ -120,9 +111,7 @@ class ExemplarMemory:
         """
         if not self.keeps:
             return
-        binding = f"ExemplarMemory.per_class = {self.per_class}"
-        if self.total is not None:
-            binding = f"ExemplarMemory.total = {self.total}"
+        binding = self._binding
         most, least = self.count(phase_sizes[0]), self.count(sum(phase_sizes))
         images = most * self.low_resolution**2
         if images > smallest_class:
@@ -135,11 +124,23 @@ class ExemplarMemory:
                 f"{binding} leaves no exemplar for some of {sum(phase_sizes)} classes. Raise it to "
                 f"{sum(phase_sizes)} or more."
             )
-        if self.adjust and len(phase_sizes) > 1 and least < num_parts:
+        if len(phase_sizes) > 1:
+            self.check_parts(least, num_parts)
+
+    def check_parts(self, num_exemplars: int, num_parts: int) -> None:
+        """Raises UsageError if a class with so many exemplars cannot be split in parts that are adjusted."""
+        if self.adjust and num_exemplars < num_parts:
             raise checks.UsageError(
-                f"{binding} leaves {least} exemplars of a class, but adjusting splits each class in {num_parts} parts. "
-                "Raise it, or set ExemplarMemory.adjust = False."
+                f"{self._binding} leaves {num_exemplars} exemplars of a class, but adjusting splits each class in "
+                f"{num_parts} parts. Raise it, or set ExemplarMemory.adjust = False."
             )
+
+    @property
+    def _binding(self) -> str:
+        """The setting that limits the exemplars, with its value."""
+        if self.total is not None:
+            return f"ExemplarMemory.total = {self.total}"
+        return f"ExemplarMemory.per_class = {self.per_class}"
 
     def check_image_shape(self, image_shape: tuple[int, int, int]) -> None:
         """Raises UsageError if images `(H, W, C)` cannot be stored at the low resolution."""
@@ -148,61 +149,6 @@ class ExemplarMemory:
                 f"ExemplarMemory.low_resolution = {self.low_resolution}: expected a divisor of both sides of the "
                 f"images, {image_shape[0]} x {image_shape[1]}."
             )
-
-    def select(
-        self, data: LabelledImages, features: np.ndarray | None, num_exemplars: int, generator: np.random.Generator
-    ) -> LabelledImages:
-        """The initial exemplars of new classes (line 10 of Algorithm 1), class after class.
-
-        Args:
-          data: D_i.
-          features: embeddings of `data`, `[n, d]`; only herding needs them.
-          num_exemplars: of each class.
-          generator: for random choices.
-
-        Returns:
-          Exemplars as they are stored; with low resolution float32 mosaics, each of consecutive choices.
-        """
-        count = num_exemplars * self.low_resolution**2
-        positions = []
-        for label in np.unique(data.labels):
-            members = np.flatnonzero(data.labels == label)
-            if count and self.selection == "herding":
-                if features is None:
-                    raise ValueError("Herding chooses by features, and none were given.")
-                chosen = select_herding(features[members], count)
-            else:
-                chosen = select_random(len(members), count, generator)
-            positions.append(members[chosen])
-        chosen_images = data.take(np.concatenate(positions))
-        if self.low_resolution == 1:
-            return chosen_images
-        slots = self.codec.encode(in_memory(chosen_images).array)
-        return LabelledImages(slots, chosen_images.labels[:: self.low_resolution**2])
-
-    def decoded(self, exemplars: LabelledImages) -> LabelledImages:
-        """What networks are trained on: the exemplars themselves, or the images of their mosaics."""
-        return decoded(exemplars, self.codec)
-
-    def shrink(self, exemplars: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:
-        """Cuts every class down to the budget for `num_classes` (line 17; supplement A)."""
-        limit = self.count(num_classes)
-        kept = [np.zeros(0, np.int64)]
-        for label in np.unique(exemplars.labels):
-            members = np.flatnonzero(exemplars.labels == label)
-            if self.discard == "herding":
-                # They stand in the order in which herding chose them.
-                members = members[:limit]
-            elif len(members) > limit:
-                members = np.sort(members[select_random(len(members), limit, generator)])
-            kept.append(members)
-        return exemplars.take(np.concatenate(kept))
-
-    def storable(self, exemplars: LabelledImages) -> LabelledImages:
-        """The exemplars as they are kept: uint8, unless floats are asked for."""
-        if self.store_floats or isinstance(exemplars.images, StoredImages):
-            return exemplars
-        return dataclasses.replace(exemplars, images=self.codec.kept(exemplars.images))
 
     def check_stored(self) -> None:
         """Raises UsageError for what needs all exemplars in memory, where images stay in files."""
@@ -231,65 +177,3 @@ class ExemplarMemory:
                     f"Class {class_names[label]!r} has {count} images that can be read, and {needed} are needed for "
                     f"its exemplars. Add images, or lower ExemplarMemory.{setting} in a new run."
                 )
-
-
-def save_exemplars(path: str, exemplars: LabelledImages, class_order: np.ndarray) -> None:
-    """Writes an `.npz` that needs no pickle, and no compression, so that single images can be read from it.
-
-    `images` uint8 `[n, H, W, C]` and `labels` int64 `[n]` (the data set's own class ids). For exemplars kept as floats
-    `float_images` float32 on the scale 0..255. For learned labels `soft_labels` float32 `[n, k]`, whose columns are the
-    class ids `soft_label_classes` `[k]`.
-    """
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open("images.npy", "w", force_zip64=True) as file:
-            _write_images(file, exemplars.images)
-        arrays = {"labels": class_order[exemplars.labels].astype(np.int64)}
-        if exemplars.images.dtype != np.uint8:
-            arrays["float_images"] = exemplars.array
-        if exemplars.soft_labels is not None:
-            arrays["soft_labels"] = exemplars.soft_labels
-            arrays["soft_label_classes"] = class_order[: exemplars.soft_labels.shape[1]].astype(np.int64)
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-
-
-def _write_images(file: IO[bytes], images: Images) -> None:
-    """An array of uint8, a few images at a time."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(images.shape)}
-    np.lib.format.write_array_header_1_0(file, header)
-    for row in range(len(images)):
-        file.write(images.content(row) if isinstance(images, StoredImages) else to_uint8(images[row]).tobytes())
-
-
-def load_exemplars(path: str, class_order: np.ndarray, streamed: bool = False) -> LabelledImages:
-    """Reads what `save_exemplars` wrote; labels become class indices again.
-
-    Args:
-      path: of the file.
-      class_order: class ids by index.
-      streamed: leave the images in the file.
-    """
-    with np.load(os.fspath(path), allow_pickle=False) as arrays:
-        labels = index_of_id(class_order, int(class_order.max()) + 1)[arrays["labels"]]
-        # Columns are in the order of class indices, as they were in memory.
-        soft_labels = arrays.get("soft_labels")
-        if not streamed:
-            images = arrays["float_images"] if "float_images" in arrays else arrays["images"]
-            return LabelledImages(images, labels, soft_labels)
-    return LabelledImages(_images_in(path), labels, soft_labels)
-
-
-def _images_in(path: str) -> StoredImages:
-    """The rows of `images` in an `.npz`."""
-    with zipfile.ZipFile(path) as archive, archive.open("images.npy") as member:
-        np.lib.format.read_magic(member)
-        shape, _, _ = np.lib.format.read_array_header_1_0(member)
-        header = member.tell()
-        start = archive.getinfo("images.npy").header_offset
-    with open(path, "rb") as file:
-        # A member's name and further fields stand between its header of 30 bytes and its content.
-        file.seek(start + 26)
-        name, further = (int.from_bytes(file.read(2), "little") for _ in range(2))
-    count, height, width, channels = shape
-    return StoredImages.of_pixels(path, start + 30 + name + further + header, count, (height, width, channels))

@@ -1,0 +1,216 @@
+"""Arrays and `tf.data.Dataset`s as images and classes, by stated rules, or refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import checks
+from mnemonics_tf.data.decoding import centre_square
+from mnemonics_tf.data.decoding import pixels as decoded
+
+_EXPECTED = "expected [n, H, W, C] or [n, H, W], uint8 on the scale 0..255 or floating on the scale 0..1"
+_KEYS = ("image", "label")
+
+
+def described(value: Any) -> str:
+    """An object of any kind, in few words."""
+    shape = getattr(value, "shape", None)
+    if shape is not None and hasattr(value, "dtype"):
+        return f"An array {np.dtype(value.dtype).name} of shape {tuple(shape)}"
+    return f"A {type(value).__name__}"
+
+
+def as_pixels(values: Any) -> np.ndarray:
+    """Images `[n, H, W, C]` uint8.
+
+    Whole numbers must lie in 0..255. Floating ones must lie in 0..1 and are taken times 255. `[n, H, W]` gets a
+    channel.
+
+    Raises:
+      UsageError: another shape, dtype or range.
+    """
+    try:
+        images = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise checks.UsageError(f"Images cannot be made an array ({error}): {_EXPECTED}.") from error
+    if images.dtype == object or images.dtype.kind not in "uif":
+        raise checks.UsageError(f"Images are {described(images).lower()}: {_EXPECTED}.")
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
+        raise checks.UsageError(
+            f"Images have shape {np.shape(values)}: {_EXPECTED}, with one channel or three. A single image is "
+            "image[None]; drop a fourth channel (transparency) by images[..., :3]."
+        )
+    if images.dtype == np.uint8 or not len(images):
+        return images.astype(np.uint8)
+    low, high = float(images.min()), float(images.max())
+    if images.dtype.kind == "f":
+        if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 1:
+            raise checks.UsageError(
+                f"Images are {images.dtype.name} from {low:g} to {high:g}: expected uint8 on the scale 0..255, or "
+                "floating on the scale 0..1. Undo a normalisation before they are given."
+            )
+        return np.rint(images * 255.0).astype(np.uint8)
+    if low < 0 or high > 255:
+        raise checks.UsageError(
+            f"Images are {images.dtype.name} from {low:g} to {high:g}: expected 0..255. 16 bits a channel become 8 by "
+            "images // 256."
+        )
+    return images.astype(np.uint8)
+
+
+def as_classes(
+    labels: Any, class_names: Sequence[str] | None, num_images: int
+) -> tuple[np.ndarray, tuple[str, ...], tuple[int, ...] | None]:
+    """Labels as positions in a list of class names.
+
+    Args:
+      labels: names of classes, or whole numbers, `[n]`.
+      class_names: what the numbers stand for; None for the numbers themselves.
+      num_images: n.
+
+    Returns:
+      Positions `[n]` int64, the names, and the numbers that they had where those are their names.
+
+    Raises:
+      UsageError: labels of another shape, kind or range, or a class without an image.
+    """
+    values = np.asarray(labels)
+    if values.dtype == object or values.dtype.kind == "S":
+        values = np.array([each.decode() if isinstance(each, bytes) else each for each in values.tolist()])
+    if values.shape != (num_images,):
+        hint = " One-hot labels become numbers by labels.argmax(axis=1)." if values.ndim == 2 else ""
+        raise checks.UsageError(
+            f"labels have shape {values.shape} for {num_images} images: expected one label an image, [{num_images}]."
+            f"{hint}"
+        )
+    if values.dtype.kind == "U":
+        names, positions = np.unique(values, return_inverse=True)
+        _check_names(names.tolist())
+        if class_names is not None and set(class_names) != set(names.tolist()):
+            raise checks.UsageError(
+                f"labels are names, and class_names = {list(class_names)!r} are others: leave class_names out."
+            )
+        return positions.astype(np.int64), tuple(names.tolist()), None
+    if values.dtype.kind not in "iu":
+        raise checks.UsageError(f"labels are {values.dtype.name}: expected whole numbers or names.")
+    if (values < 0).any():
+        raise checks.UsageError(
+            f"labels hold {int(values.min())}: expected numbers from 0 on. Data sets mark secret labels so: leave such "
+            "images out."
+        )
+    if class_names is None:
+        numbers, positions = np.unique(values, return_inverse=True)
+        return positions.astype(np.int64), tuple(map(str, numbers.tolist())), tuple(numbers.tolist())
+    return _named(values.astype(np.int64), class_names)
+
+
+def _named(values: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...], None]:
+    names = tuple(class_names)
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
+        raise checks.UsageError(f"class_names = {class_names!r}: expected a list of names, such as ['heron', 'stork'].")
+    _check_names(names)
+    if len(set(names)) < len(names):
+        raise checks.UsageError(f"class_names = {list(names)!r}: expected each name once.")
+    if values.max(initial=-1) >= len(names):
+        raise checks.UsageError(
+            f"labels hold {int(values.max())}, and there are {len(names)} class_names: expected 0 to {len(names) - 1}."
+        )
+    empty = [name for position, name in enumerate(names) if not (values == position).any()]
+    if empty:
+        raise checks.UsageError(f"class_names has {empty[0]!r}, and no image shows it. Leave it out, or add images.")
+    return values, names, None
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if not name or name != name.strip() or not name.isprintable():
+            raise checks.UsageError(
+                f"The class name {name!r} is empty, or has blanks at its ends or control characters."
+            )
+
+
+def of_dataset(dataset: tf.data.Dataset, image_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """All images and labels of a `tf.data.Dataset` of `(image, label)` or `{"image": ..., "label": ...}`.
+
+    Args:
+      dataset: of single pairs or of batches, that ends.
+      image_size: to which images are brought that differ in size; None if they do not.
+
+    Raises:
+      UsageError: it yields something else, never ends, or its images differ in size and none is given.
+    """
+    spec = dataset.element_spec
+    if isinstance(spec, dict) and set(_KEYS) <= set(spec):
+        dataset = dataset.map(lambda element: tuple(element[key] for key in _KEYS))
+        spec = dataset.element_spec
+    is_pair = isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(each, tf.TensorSpec) for each in spec)
+    if not is_pair or spec[0].shape.rank not in (3, 4) or spec[1].shape.rank not in (0, 1):
+        raise checks.UsageError(
+            f"The tf.data.Dataset yields {_spec_text(spec)}: expected (image, label) or a dictionary with 'image' and "
+            "'label', one at a time or in batches: images [H, W, C], labels []."
+        )
+    if spec[0].shape.rank == 4:
+        dataset, spec = dataset.unbatch(), tuple(tf.TensorSpec(each.shape[1:], each.dtype) for each in spec)
+    return _collected(dataset, spec, image_size)
+
+
+def _collected(dataset: tf.data.Dataset, spec: Any, image_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise checks.UsageError(
+            "The tf.data.Dataset never ends: expected one pass over the images. Leave out repeat()."
+        )
+    if None in spec[0].shape[:2] and image_size is not None:
+        dataset = dataset.map(lambda image, label: (centre_square(image, image_size, None), label))
+    images: list[np.ndarray] = []
+    labels: list[Any] = []
+    for image, label in dataset.as_numpy_iterator():
+        if images and image.shape != images[0].shape:
+            raise checks.UsageError(
+                f"The tf.data.Dataset yields images {images[0].shape} and {image.shape}: expected one size. Resize "
+                "them, or set IncrementalLearner's image_size."
+            )
+        images.append(image)
+        labels.append(label)
+    if not images:
+        raise checks.UsageError("The tf.data.Dataset is empty: expected at least one image.")
+    return np.stack(images), np.array(labels)
+
+
+def unlabelled(dataset: tf.data.Dataset) -> np.ndarray:
+    """All images of a `tf.data.Dataset` of images, of batches of them, or of pairs whose labels are left out."""
+    spec = dataset.element_spec
+    if isinstance(spec, tuple | dict):
+        return of_dataset(dataset, None)[0]
+    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (3, 4):
+        raise checks.UsageError(f"The tf.data.Dataset yields {_spec_text(spec)}: expected images [H, W, C].")
+    images = list((dataset.unbatch() if spec.shape.rank == 4 else dataset).as_numpy_iterator())
+    if not images:
+        raise checks.UsageError("The tf.data.Dataset is empty: expected at least one image.")
+    return np.stack(images)
+
+
+def _spec_text(spec: Any) -> str:
+    """What a dataset yields, in few words."""
+    if isinstance(spec, dict):
+        return "{" + ", ".join(f"{key!r}: {_spec_text(value)}" for key, value in spec.items()) + "}"
+    if isinstance(spec, tuple):
+        return "(" + ", ".join(map(_spec_text, spec)) + ")"
+    if isinstance(spec, tf.TensorSpec):
+        return f"{spec.dtype.name}{spec.shape.as_list() if spec.shape.rank is not None else ' of any shape'}"
+    return type(spec).__name__
+
+
+def shorter_side(path: str) -> int | None:
+    """Pixels of an image file's shorter side; None if it cannot be read."""
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            shape = decoded(file.read()).shape
+    except (OSError, ValueError, tf.errors.OpError):
+        return None
+    return int(min(shape[:2]))

@@ -1,0 +1,285 @@
+"""What people give a learner, read and checked: folders, arrays and `tf.data.Dataset`s become named images."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import checks
+from mnemonics_tf.data import folder as folders
+from mnemonics_tf.data.decoding import in_memory
+from mnemonics_tf.data.holding_out import hold_out
+from mnemonics_tf.data.listing import NUM_SHOWN, listed, root_of, scan
+from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.stream import pixel_statistics
+from mnemonics_tf.data.types import Arrival, Images, ImageTraits, LabelledImages, PixelRange
+from mnemonics_tf.learner import arrays
+from mnemonics_tf.learner.state import ClassTable
+
+# Sides that images from files are brought to, in pixels, where nobody says another.
+_SIDES = (32, 64, 96, 128, 224)
+_LOOKED_AT = 100  # files, to choose one of them
+_COUNTED = 2000  # images, for mean and deviation of pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedImages:
+    """Images with the names of their classes.
+
+    Attributes:
+      images: `[n, H, W, C]` uint8, an array or rows of files.
+      labels: positions in `names`, `[n]` int64.
+      names: of the classes, each once; every one has an image.
+      ids: what the data call each class, or None where names are all there is.
+    """
+
+    images: Images
+    labels: np.ndarray
+    names: tuple[str, ...]
+    ids: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def indexed(self, classes: ClassTable) -> LabelledImages:
+        """The same images with class indices. All names must be in the table."""
+        position = {name: index for index, name in enumerate(classes.names)}
+        return LabelledImages(self.images, np.array([position[name] for name in self.names], np.int64)[self.labels])
+
+    def new_classes(self, classes: ClassTable) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """Ids and names of the classes that are not in the table, in their order here.
+
+        A class without an id of its own, or whose id is taken, gets the next number that is free.
+        """
+        taken, ids, names = set(classes.ids), [], []
+        for position, name in enumerate(self.names):
+            if name in classes.names:
+                continue
+            own = None if self.ids is None else self.ids[position]
+            chosen = max(taken, default=-1) + 1 if own is None or own in taken else own
+            taken.add(chosen)
+            ids.append(chosen)
+            names.append(name)
+        return tuple(ids), tuple(names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Intake:
+    """Reads images for a learner that knows some classes already.
+
+    Attributes:
+      classes: that are known.
+      traits: of the images so far; None before the first.
+      image_size: side of images from files; None for one that suits the first of them.
+    """
+
+    classes: ClassTable
+    traits: ImageTraits | None
+    image_size: int | None
+
+    def read(
+        self, source: Any, labels: Any, class_names: Sequence[str] | None
+    ) -> tuple[NamedImages, NamedImages | None]:
+        """Images to learn from and, of a folder that has them apart, images to measure by.
+
+        Args:
+          source: a folder, an array or a `tf.data.Dataset`.
+          labels: of an array, `[n]`.
+          class_names: what whole numbers stand for.
+
+        Raises:
+          UsageError: it is something else, or not fit to be learned from.
+        """
+        if isinstance(source, str | os.PathLike):
+            if labels is not None or class_names is not None:
+                raise checks.UsageError(
+                    "labels and class_names go with arrays: in a folder, each class is a folder with its name. Leave "
+                    "them out."
+                )
+            named, test = self._from_folder(os.fspath(source))
+        else:
+            named, test = self._in_memory(source, labels, class_names), None
+            self._check_names(named.names)
+        if len(self.classes) + len(set(named.names) - set(self.classes.names)) < 2:
+            raise checks.UsageError(
+                f"There is one class, {named.names[0]!r}: a network that tells classes apart needs two to begin with. "
+                "Give images of another class, too."
+            )
+        return named, test
+
+    def read_validation(self, source: Any, class_names: Sequence[str] | None, train: NamedImages) -> NamedImages:
+        """Images to measure by, of classes that are known or come now.
+
+        Args:
+          source: as `read` takes it, or a pair `(images, labels)`.
+          class_names: what whole numbers stand for.
+          train: the images that come to be learned from.
+        """
+        return self.read_labelled(source, class_names, {*self.classes.names, *train.names})
+
+    def read_labelled(self, source: Any, class_names: Sequence[str] | None, known: set[str]) -> NamedImages:
+        """Images of classes that all must be known.
+
+        Raises:
+          UsageError: some are not, or what came is something else.
+        """
+        images, labels = source if isinstance(source, tuple) and len(source) == 2 else (source, None)
+        if isinstance(images, str | os.PathLike):
+            train, test = self._from_folder(os.fspath(images))
+            named = test or train
+        else:
+            named = self._in_memory(images, labels, class_names)
+        unknown = [name for name in named.names if name not in known]
+        if unknown:
+            raise checks.UsageError(
+                f"The images show {listed(unknown)}, and the learner knows {listed(sorted(known))}. Leave out what is "
+                "unknown, or have it learned first."
+            )
+        return named
+
+    def read_images(self, source: Any) -> Images:
+        """Images without labels, `[n, H, W, C]` uint8: an array, a dataset of images, a file or a list of files."""
+        files = [source] if isinstance(source, str | os.PathLike) else source
+        if isinstance(files, Sequence) and files and all(isinstance(each, str | os.PathLike) for each in files):
+            return self._from_files([os.fspath(each) for each in files])
+        if isinstance(source, tf.data.Dataset):
+            source = arrays.unlabelled(source)
+        return self._fitting(arrays.as_pixels(source))
+
+    def _in_memory(self, source: Any, labels: Any, class_names: Sequence[str] | None) -> NamedImages:
+        if isinstance(source, tf.data.Dataset):
+            if labels is not None:
+                raise checks.UsageError("labels: a tf.data.Dataset has labels of its own. Leave them out.")
+            source, labels = arrays.of_dataset(source, self.image_size)
+        elif labels is None:
+            raise checks.UsageError(
+                f"{arrays.described(source)} came without labels: expected a folder, an array with labels, or a "
+                "tf.data.Dataset of (image, label)."
+            )
+        images = self._fitting(arrays.as_pixels(source))
+        positions, names, ids = arrays.as_classes(labels, class_names, len(images))
+        return NamedImages(images, positions, names, ids)
+
+    def _fitting(self, images: np.ndarray) -> np.ndarray:
+        """The images, if they are of the learner's size."""
+        if not len(images):
+            raise checks.UsageError("There is no image: expected at least one.")
+        expected = None if self.traits is None else self.traits.image_shape
+        if expected is not None and images.shape[1:] != expected:
+            raise checks.UsageError(
+                f"Images are {_size(images.shape[1:])}: expected {_size(expected)}, as the first ones were. Bring them "
+                "to that size (tf.image.resize)."
+            )
+        return images
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        """Raises UsageError for a name that differs from another by case or by how accents are stored."""
+        seen = {_plain(name): name for name in self.classes.names}
+        for name in names:
+            alike = seen.setdefault(_plain(name), name)
+            if alike != name:
+                raise checks.UsageError(
+                    f"The classes {alike!r} and {name!r} differ only by case or by how accents are stored. Name them "
+                    "alike if they are one, and clearly apart if they are two."
+                )
+
+    def _from_folder(self, path: str) -> tuple[NamedImages, NamedImages | None]:
+        """Training images and, where the folder holds them apart, test images."""
+        names, listings = scan(root_of(path))
+        self._check_names(names)
+        size = self._side(listings[0].files)
+        parts = []
+        for listing in listings:
+            stored = LabelledImages(StoredImages.of_files(listing.files, size), listing.labels)
+            parts.append(self._readable(stored, names, f"reading {os.path.basename(listing.root)}"))
+        train, test = parts if len(parts) == 2 else (parts[0], None)
+        return train, test
+
+    def _readable(self, stored: LabelledImages, names: tuple[str, ...], title: str) -> NamedImages:
+        """What can be read of images in files: held in memory if there is room, left in their files otherwise."""
+        size = stored.images.shape[1]
+        keep = folders.is_held_in_memory(len(stored), size)
+        readable, reasons = look_through(stored, title, keep)
+        report_unreadable(stored, reasons, "training")
+        check_enough(stored, reasons, names, "training")
+        return NamedImages(readable.images, readable.labels, names)
+
+    def _from_files(self, paths: Sequence[str]) -> Images:
+        missing = [path for path in paths if not os.path.isfile(os.path.expanduser(path))]
+        if missing:
+            raise checks.UsageError(f"There is no file {listed(missing)}: expected image files.")
+        side = self._side(paths)
+        stored = LabelledImages(
+            StoredImages.of_files([os.path.expanduser(path) for path in paths], side), np.zeros(len(paths), np.int64)
+        )
+        readable, reasons = look_through(stored, "reading images", keep=True)
+        if reasons:
+            shown = [f"{paths[row]} ({reason})" for row, reason in list(reasons.items())[:NUM_SHOWN]]
+            raise checks.UsageError(f"Some images cannot be read: {', '.join(shown)}. Leave them out.")
+        return readable.images
+
+    def _side(self, files: Sequence[str]) -> int:
+        """The side that images from files are brought to."""
+        if self.traits is not None:
+            height, width, channels = self.traits.image_shape
+            if height != width or channels != 3:
+                raise checks.UsageError(
+                    f"Images from files become squares of three channels; this learner's are "
+                    f"{_size(self.traits.image_shape)}. Read them yourself and give an array."
+                )
+            return height
+        return self.image_size or side_for(files)
+
+
+def side_for(files: Sequence[str]) -> int:
+    """The largest of 32, 64, 96, 128 and 224 that half of the images have on their shorter side; 32 at least."""
+    positions = np.unique(np.linspace(0, len(files) - 1, min(len(files), _LOOKED_AT)).astype(int))
+    shorter = [side for side in (arrays.shorter_side(files[position]) for position in positions) if side]
+    middle = float(np.median(shorter)) if shorter else _SIDES[0]
+    return max((side for side in _SIDES if side <= middle), default=_SIDES[0])
+
+
+def held_out(images: NamedImages, share: float, seed: int) -> tuple[NamedImages, NamedImages | None]:
+    """Holds a share of every class's images out: one at least of a class with several, and none of a class with one."""
+    if not share:
+        return images, None
+
+    def count(size: int) -> int:
+        return min(max(round(size * share), 1), size - 1)
+
+    rest, out = hold_out(LabelledImages(images.images, images.labels), count, np.random.default_rng(seed))
+    if not len(out):
+        return images, None
+    return (
+        dataclasses.replace(images, images=rest.images, labels=rest.labels),
+        dataclasses.replace(images, images=out.images, labels=out.labels),
+    )
+
+
+def arrival_of(train: NamedImages, test: NamedImages | None, classes: ClassTable) -> Arrival:
+    """What comes, with class indices."""
+    ids, names = train.new_classes(classes)
+    grown = classes.grown(ids, names)
+    return Arrival(ids, names, train.indexed(grown), None if test is None else test.indexed(grown))
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _size(shape: Sequence[int]) -> str:
+    height, width, channels = shape
+    return f"{height} x {width} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def statistics(images: NamedImages) -> PixelRange:
+    """Mean and standard deviation of each channel, over at most 2,000 images, evenly taken."""
+    positions = np.unique(np.linspace(0, len(images) - 1, min(len(images), _COUNTED)).astype(int))
+    return pixel_statistics(in_memory(LabelledImages(images.images, images.labels).take(positions)).array)

@@ -1,0 +1,82 @@
+"""What the steps of a phase work with, beside state and arrival."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mnemonics_tf.data.types import ImageTraits
+from mnemonics_tf.learner.journal import Journal
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.learner.state import Network
+from mnemonics_tf.memory.codecs import Codec
+from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
+from mnemonics_tf.memory.pixel_file import PixelFile
+from mnemonics_tf.memory.store import codec_for
+from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
+from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.training.loop import Trainer
+
+
+@dataclasses.dataclass
+class Context:
+    """Settings, and what was made of them. One for each phase.
+
+    Attributes:
+      settings: of the learner.
+      traits: what all images have in common.
+      trainer: trains networks on the learner's devices.
+      journal: where results are put down.
+      file: where exemplars wait on disk until the phase is over; None holds them in memory.
+    """
+
+    settings: Settings
+    traits: ImageTraits
+    trainer: Trainer
+    journal: Journal
+    file: PixelFile | None = None
+    _optimiser: ExemplarOptimiser | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def tracker(self) -> Tracker:
+        """Shows progress and notes durations."""
+        return self.trainer.tracker
+
+    @property
+    def codec(self) -> Codec:
+        """How exemplars are stored."""
+        return codec_for(self.settings.memory)
+
+    @property
+    def factory(self) -> ClassifierFactory:
+        """Builds networks."""
+        return factory_of(self.settings, self.traits)
+
+    def network(self, model: Classifier) -> Network:
+        """A trained classifier with what runs it."""
+        return Network(model, self.trainer.predictor(model))
+
+    def optimiser(self, network: Network) -> ExemplarOptimiser:
+        """The exemplar level of this phase's network: learning and adjusting share what was compiled."""
+        if self._optimiser is None:
+            self._optimiser = ExemplarOptimiser(
+                network.model,
+                self.trainer.pixel_range,
+                self.settings.exemplar_level,
+                self.tracker,
+                self.codec,
+                self.trainer.strategy,
+                self.file,
+            )
+        return self._optimiser
+
+
+def factory_of(settings: Settings, traits: ImageTraits) -> ClassifierFactory:
+    """What builds the networks of a learner."""
+    return ClassifierFactory(
+        settings.network,
+        traits.image_shape,
+        settings.model_level.scale_form,
+        settings.head_name,
+        settings.method.corrects_bias,
+        settings.method.tells_maps,
+    )

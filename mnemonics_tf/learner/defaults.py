@@ -1,0 +1,187 @@
+"""What a learner chooses where nothing is said, by the size and the number of the first images.
+
+| images | backbone | trained for |
+| --- | --- | --- |
+| up to 16 pixels a side | `resnet8` with an embedding of 64 | 30 epochs in batches of 64 |
+| up to 48 | `resnet20` | as many epochs as make 200,000 images, 10 to 80 |
+| up to 112 | `resnet32` | the same |
+| larger | `resnet18` with a stem of 7 x 7 | the same |
+
+The rates fall to a tenth after a half and after four fifths of the epochs. Every scale is that of this project's
+configurations: `configs/schedules/digits.gin` for the smallest images, `short.gin` and `paper_cifar100.gin` for the
+others. A learner keeps 20 exemplars a class, which start from herding, are learned by a few careful meta-steps, and
+are fine-tuned on together with the old ones. Weight transfer is off: it presumes features of many classes, and the
+first classes of an open-ended learner are few.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from mnemonics_tf import checks, methods
+from mnemonics_tf.data.types import ImageTraits
+from mnemonics_tf.evaluation.probe import Probe
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.training.balanced_finetune import BalancedFinetune
+from mnemonics_tf.training.model_level import ModelLevel
+
+BACKBONES = {
+    "resnet8": ResNet((1, 1, 1), (16, 32, 64), embedding_dim=64),
+    "resnet20": ResNet((3, 3, 3), (16, 32, 64)),
+    "resnet32": ResNet((5, 5, 5), (16, 32, 64)),
+    "resnet18": ResNet((2, 2, 2, 2), (64, 128, 256, 512), stem="7x7"),
+}
+# The longest side that each is meant for, in pixels.
+_SIDES = {"resnet8": 16, "resnet20": 48, "resnet32": 112}
+
+_IMAGES_TO_TRAIN_ON = 200_000
+_FEWEST_EPOCHS, _MOST_EPOCHS = 10, 80
+_PARTS = ("model_level", "exemplar_level", "finetuning", "probe", "head", "classifier", "deterministic")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What the user has said; None for what is to be chosen.
+
+    Attributes:
+      method: the base method.
+      backbone: the network.
+      memory: which exemplars are kept.
+      image_size: side of images from files, in pixels.
+      horizontal_flip: whether a mirrored image still shows its class.
+      seed: of all that is random.
+      parts: further settings by their names in `Settings`.
+    """
+
+    method: Method
+    backbone: ResNet | None
+    memory: Memory | None
+    image_size: int | None
+    horizontal_flip: bool | None
+    seed: int
+    parts: dict[str, Any]
+
+    @classmethod
+    def made(
+        cls,
+        method: str | Method,
+        backbone: str | ResNet | None,
+        memory: Memory | None,
+        image_size: int | None,
+        horizontal_flip: bool | None,
+        seed: int,
+        parts: dict[str, Any],
+    ) -> Choices:
+        """Checks what the user has said. Raises UsageError for what there is not."""
+        for name in parts:
+            checks.check_choice("IncrementalLearner's argument", name, _PARTS)
+        if image_size is not None:
+            checks.check_positive_integer(image_size=image_size)
+        if horizontal_flip is not None:
+            checks.check_bool(horizontal_flip=horizontal_flip)
+        if memory is not None and not isinstance(memory, Memory):
+            raise checks.UsageError(f"memory = {memory!r}: expected a Memory, such as Memory(per_class=20).")
+        if isinstance(backbone, str):
+            checks.check_choice("backbone", backbone, BACKBONES)
+            backbone = BACKBONES[backbone]
+        elif backbone is not None and not isinstance(backbone, ResNet):
+            raise checks.UsageError(
+                f"backbone = {backbone!r}: expected a ResNet, or one of {', '.join(map(repr, BACKBONES))}."
+            )
+        if isinstance(method, str):
+            known = methods.available()
+            checks.check_choice("method", method, known)
+            method = known[method]()
+        elif not isinstance(method, Method):
+            raise checks.UsageError(f"method = {method!r}: expected a base method, or its name, such as 'lucir'.")
+        if method.trains_on_old_data:
+            raise checks.UsageError(
+                f"method = {method.name!r}: it trains on the images of old classes again, and a learner does not have "
+                "them. Use another method."
+            )
+        choices = cls(method, backbone, memory, image_size, horizontal_flip, seed, parts)
+        # Contradictions are told now, and not when the first images come.
+        choices.settings(side=32, num_images=1000).check()
+        return choices
+
+    def settings(self, side: int, num_images: int) -> Settings:
+        """All settings, for images of `side` pixels of which `num_images` come first."""
+        backbone = self.backbone or BACKBONES[_backbone_for(side)]
+        memory = self.memory or Memory(initial="herding")
+        chosen: dict[str, Any] = {
+            "model_level": _model_level(side, num_images),
+            "exemplar_level": _exemplar_level(side),
+            "finetuning": _finetuning(side, memory),
+            "probe": Probe(enabled=False),
+            "deterministic": False,
+            **self.parts,
+        }
+        return Settings(self.method, backbone, memory, seed=self.seed, **chosen)
+
+
+def settled(choices: Choices, image_shape: tuple[int, int, int], num_images: int) -> tuple[Settings, ImageTraits]:
+    """All settings, and what images have in common.
+
+    Args:
+      choices: of the user.
+      image_shape: `(H, W, C)` of the first images.
+      num_images: how many there are of them.
+
+    Raises:
+      UsageError: settings that contradict each other, or cannot take such images.
+    """
+    side = max(image_shape[:2])
+    settings = choices.settings(side, num_images)
+    flip = image_shape[2] == 3 if choices.horizontal_flip is None else choices.horizontal_flip
+    # An eighth of the side at most, as 4 pixels are of 32.
+    traits = ImageTraits(image_shape, flip, crop_padding=max(1, min(image_shape[:2]) // 8))
+    settings.check()
+    settings.check_images(traits)
+    return settings, traits
+
+
+def _backbone_for(side: int) -> str:
+    return next((name for name, most in _SIDES.items() if side <= most), "resnet18")
+
+
+def _model_level(side: int, num_images: int) -> ModelLevel:
+    epochs, batch_size = 30, 64
+    if side > _SIDES["resnet8"]:
+        epochs = min(max(_IMAGES_TO_TRAIN_ON // max(num_images, 1), _FEWEST_EPOCHS), _MOST_EPOCHS)
+        batch_size = 128 if num_images >= 2000 else 64
+    return ModelLevel(
+        epochs=epochs,
+        batch_size=batch_size,
+        milestones=(epochs // 2, epochs * 4 // 5),
+        weight_transfer="none",
+    )
+
+
+def _exemplar_level(side: int) -> ExemplarLevel:
+    if side <= _SIDES["resnet8"]:
+        return ExemplarLevel(
+            epochs=5, inner_steps=4, inner_batch_size=64, learning_rate=10.0, adjust_learning_rate=10.0
+        )
+    return ExemplarLevel(
+        epochs=1,
+        steps_per_epoch=10,
+        batch_size=512,
+        inner_steps=10,
+        inner_batch_size=100,
+        inner_learning_rate=0.005,
+        learning_rate=40.0,
+        adjust_learning_rate=40.0,
+    )
+
+
+def _finetuning(side: int, memory: Memory) -> BalancedFinetune:
+    if not memory.keeps:
+        return BalancedFinetune(enabled=False)
+    if side <= _SIDES["resnet8"]:
+        return BalancedFinetune(epochs=40, batch_size=32)
+    return BalancedFinetune(epochs=4, learning_rate=0.003, initial_phase=False)

@@ -1,0 +1,385 @@
+"""A learner that is given classes as they come: `mnemonics_tf.IncrementalLearner`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from scipy import special
+
+from mnemonics_tf import checks
+from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
+from mnemonics_tf.evaluation.classifiers import nme_logits, predict
+from mnemonics_tf.learner import arrivals, display, saving
+from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, evaluation_of, memory_view
+from mnemonics_tf.learner.context import Context, factory_of
+from mnemonics_tf.learner.defaults import Choices, settled
+from mnemonics_tf.learner.journal import Journal, NoJournal
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
+from mnemonics_tf.learner.steps import run_phase
+from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.memory.store import ExemplarStore, codec_for
+from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.serving.export import export_saved_model
+from mnemonics_tf.system import seeds
+from mnemonics_tf.system.devices import Devices
+from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.training.loop import Trainer
+
+
+class IncrementalLearner:
+    """Learns classes as they arrive, without the images of those that came before but for a small memory.
+
+        learner = mnemonics_tf.IncrementalLearner()
+        learner.learn("photos/january")                   # a folder with a folder of images for each class
+        learner.learn(images, labels, class_names=["heron", "stork"])
+        learner.predict(images).names
+        learner.save("birds")
+
+    Nothing about later classes has to be known. What is not given is chosen when the first images are seen, by their
+    size and number (`mnemonics_tf.learner.defaults`); `learner.settings` then tells all of it.
+
+    Args:
+      method: a base method, by its name in `configs/methods` or as an object, such as `LUCIR(margin=0.3)`.
+      backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18` or a `ResNet`; None for one that suits the images' size.
+      memory: which exemplars are kept; None for 20 a class, learned from herding.
+      image_size: side of the square to which images are brought that come from a folder or differ in size; None for
+        one that suits the first of them.
+      horizontal_flip: whether a mirrored image still shows its class; None for yes if images have three channels:
+        those of one channel tend to be letters and digits.
+      validation_share: share of each class's images that is held out to measure by, where no validation images are
+        given.
+      seed: of all that is random.
+      devices: what to compute on; None for all GPUs there are, or the CPU.
+      settings: further choices by the names of `Settings`: `model_level`, `exemplar_level`, `finetuning`, `probe`,
+        `head`, `classifier`, `deterministic`.
+
+    Raises:
+      UsageError: no such method or backbone, or settings that contradict each other.
+    """
+
+    def __init__(
+        self,
+        method: str | Method = "lucir",
+        backbone: str | ResNet | None = None,
+        memory: Memory | None = None,
+        *,
+        image_size: int | None = None,
+        horizontal_flip: bool | None = None,
+        validation_share: float = 0.1,
+        seed: int = 0,
+        devices: Devices | None = None,
+        **settings: Any,
+    ):
+        self._choices = Choices.made(method, backbone, memory, image_size, horizontal_flip, seed, settings)
+        checks.check_fraction(validation_share=validation_share)
+        self._validation_share = validation_share
+        self._devices = devices or Devices()
+        self._strategy: tf.distribute.Strategy | None = None
+        self._tracker = Tracker()
+        self._journal: Journal = NoJournal()
+        self._settings: Settings | None = None
+        self._traits: ImageTraits | None = None
+        self._state: LearnerState | None = None
+        self._history: list[Evaluation | None] = []
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        traits: ImageTraits,
+        pixel_range: PixelRange,
+        *,
+        strategy: tf.distribute.Strategy | None = None,
+        tracker: Tracker | None = None,
+        journal: Journal | None = None,
+    ) -> IncrementalLearner:
+        """A learner for whom everything is settled, which knows no class yet.
+
+        Args:
+          settings: all of them.
+          traits: what all images have in common.
+          pixel_range: normalisation of images.
+          strategy: the devices; None for all GPUs there are, or the CPU.
+          tracker: shows progress; None shows it on the screen alone.
+          journal: where results are put down; None puts down nothing.
+
+        Raises:
+          UsageError: settings contradict each other, or cannot take such images.
+        """
+        settings.check()
+        settings.check_images(traits)
+        learner = cls(settings.method, settings.network, settings.memory, seed=settings.seed)
+        learner._settings, learner._traits, learner._strategy = settings, traits, strategy
+        learner._tracker, learner._journal = tracker or learner._tracker, journal or learner._journal
+        learner._state = _beginning(settings, traits, pixel_range)
+        return learner
+
+    # Learning ---------------------------------------------------------------------------------------------------------
+
+    def learn(
+        self,
+        images: Any,
+        labels: Any = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        validation: Any = None,
+    ) -> Evaluation | None:
+        """Learns new classes, or more images of known ones.
+
+        Until it returns nothing of the learner changes: an error or Ctrl-C leaves it as it was.
+
+        Args:
+          images: a folder with a folder of images for each class (or with `train` and `test` above them); an array
+            `[n, H, W, C]` or `[n, H, W]`, uint8 on the scale 0..255 or floating on the scale 0..1; or a
+            `tf.data.Dataset` of `(image, label)`, in batches or not.
+          labels: of an array: names of classes, or whole numbers `[n]`.
+          class_names: what the numbers stand for: label k is the class `class_names[k]`. None takes a number itself for
+            the name of its class.
+          validation: images to measure by, as `images`, or `(images, labels)`; None holds some of the images out.
+
+        Returns:
+          How well the classes that came are recognised, among all that are known; None without validation images.
+
+        Raises:
+          UsageError: there is nothing to learn from, or something else than was expected. The message says what.
+          DivergedError: a loss became NaN.
+        """
+        intake = arrivals.Intake(self._known, self._traits, self._choices.image_size)
+        train, test = intake.read(images, labels, class_names)
+        if validation is not None:
+            test = intake.read_validation(validation, class_names, train)
+        elif test is None:
+            train, test = arrivals.held_out(train, self._validation_share, self._seed_of("validation"))
+        before = self._settings, self._traits, self._state
+        try:
+            self._settle(train)
+            self._tracker.start_phase(self._ready.phase, None)
+            return self.advance(arrivals.arrival_of(train, test, self._ready.classes))
+        except BaseException:
+            self._settings, self._traits, self._state = before
+            raise
+
+    def advance(self, arrival: Arrival) -> Evaluation | None:
+        """One phase of Algorithm 1, on images that are prepared already: what `learn` does once it has read them.
+
+        Args:
+          arrival: with class indices; new classes come after the known ones.
+
+        Returns:
+          How well the arrival's test images are recognised; None without any.
+
+        Raises:
+          DivergedError: a loss became NaN. The learner is as it was.
+        """
+        state = run_phase(self._ready, arrival, self._context())
+        reached = None
+        if state.predictions is not None:
+            reached = evaluation_of(state.predictions, state.classes.names, self.settings.primary_classifier)
+        self._state, self._history = state, [*self._history, reached]
+        return reached
+
+    def resume(self, read: Callable[[Context], LearnerState]) -> None:
+        """Goes on from a state that was written down; `read` makes it with this learner's tools."""
+        self._state = read(self._context())
+
+    # Answers ----------------------------------------------------------------------------------------------------------
+
+    def predict(self, images: Any) -> Answers:
+        """What images show.
+
+        Args:
+          images: as `learn` takes them, without labels; or an image file, or a list of them.
+
+        Raises:
+          UsageError: the learner knows no class yet, or images of another size or kind.
+        """
+        read = self._intake("predict").read_images(images)
+        unlabelled = LabelledImages(read, np.zeros(len(read), np.int64))
+        state = self._ready
+        features, logits = self._network.predictor(unlabelled, "predict")
+        if self.settings.primary_classifier == "nme" and state.means is not None:
+            logits = nme_logits(features, state.means)
+        best = logits.argmax(axis=1)
+        return Answers(
+            names=tuple(state.classes.names[index] for index in best),
+            ids=state.classes.order[best],
+            probabilities=special.softmax(logits.astype(np.float64), axis=1).astype(np.float32),
+            class_names=state.classes.names,
+        )
+
+    def evaluate(self, images: Any, labels: Any = None, *, class_names: Sequence[str] | None = None) -> Evaluation:
+        """How well images of known classes are recognised.
+
+        Args:
+          images: as `learn` takes them; of a folder with `train` and `test`, the test images.
+          labels: of an array.
+          class_names: what whole numbers stand for.
+
+        Raises:
+          UsageError: the learner knows no class yet, or not all that the images show.
+        """
+        intake = self._intake("evaluate")
+        source = images if labels is None else (images, labels)
+        named = intake.read_labelled(source, class_names, set(self._ready.classes.names))
+        found = predict(self._network.predictor, named.indexed(self._ready.classes), self._ready.means)
+        return evaluation_of(found, self._ready.classes.names, self.settings.primary_classifier)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that are known, in the order of their arrival."""
+        return self._known.names
+
+    @property
+    def memory(self) -> MemoryView:
+        """What is kept of the images seen so far. Raises UsageError before the first."""
+        self._network  # noqa: B018  # nothing is kept before
+        return memory_view(self._ready.exemplars, self._ready.classes)
+
+    @property
+    def history(self) -> tuple[Evaluation | None, ...]:
+        """What each call of `learn` has reached, in their order; None for one without validation images."""
+        return tuple(self._history)
+
+    @property
+    def settings(self) -> Settings:
+        """All settings, chosen ones and settled ones. Raises UsageError before the first images."""
+        if self._settings is None:
+            raise checks.UsageError("Settings are settled by the first images: call learn first.")
+        return self._settings
+
+    # Files ------------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes the learner to a folder, in one step: a killed process leaves the earlier content, or this one.
+
+        Args:
+          folder: made anew, or one that a learner was saved in before.
+
+        Raises:
+          UsageError: the learner knows no class yet, the folder holds something else, cannot be written to, or another
+            process is saving there.
+        """
+        network = self._network
+        content = saving.Content(self.settings, self._need_traits(), self._ready, self._validation_share, self._history)
+        saving.write(os.fspath(folder), content, network.model)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, devices: Devices | None = None) -> IncrementalLearner:
+        """A learner that was saved; it goes on as the one that was saved would have gone on.
+
+        Args:
+          folder: where it was saved.
+          devices: what to compute on; None for all GPUs there are, or the CPU.
+
+        Raises:
+          UsageError: there is none, or it is damaged, in use, or of another version.
+        """
+        with saving.reading(os.fspath(folder)) as saved:
+            learner = cls.from_settings(saved.settings, saved.traits, saved.pixel_range)
+            learner._devices = devices or learner._devices
+            learner._validation_share, learner._history = saved.validation_share, list(saved.history)
+            learner.resume(saved.state)
+        return learner
+
+    def export(self, folder: str | os.PathLike) -> None:
+        """Writes a SavedModel that serves without this package, see `mnemonics_tf.serving.export`.
+
+        Args:
+          folder: made anew; one that holds a SavedModel is replaced.
+
+        Raises:
+          UsageError: the learner knows no class yet, or the folder holds something else.
+        """
+        state, factory = self._ready, factory_of(self.settings, self._need_traits())
+        means = state.means if self.settings.primary_classifier == "nme" else None
+        with saving.replacing_export(os.fspath(folder)) as partial:
+            export_saved_model(
+                partial,
+                self._network.model,
+                factory,
+                state.pixel_range,
+                state.classes.ids,
+                state.classes.names,
+                means,
+            )
+
+    def _repr_html_(self) -> str:
+        if self._state is None or self._state.network is None:
+            return f"<p>{display.text(repr(self))}</p>"
+        reached = [("-" if each is None else f"{each.accuracy:.2f}") for each in self._history]
+        rows = [(str(phase), value) for phase, value in enumerate(reached)]
+        return (
+            f"<p>{display.text(repr(self))}</p>"
+            + display.table(("learn", "accuracy of what came (%)"), rows)
+            + self.memory._repr_html_()
+        )
+
+    def __repr__(self) -> str:
+        known = self._known
+        names = f": {', '.join(known.names[:5])}{', ...' if len(known) > 5 else ''}" if len(known) else ""
+        return f"IncrementalLearner({self._choices.method.name!r}, {len(known)} classes{names})"
+
+    # Inside -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def _known(self) -> ClassTable:
+        return ClassTable() if self._state is None else self._state.classes
+
+    @property
+    def _ready(self) -> LearnerState:
+        if self._state is None:
+            raise checks.UsageError("The learner knows no class yet: call learn first.")
+        return self._state
+
+    @property
+    def _network(self) -> Network:
+        network = None if self._state is None else self._state.network
+        if network is None:
+            raise checks.UsageError("The learner knows no class yet: call learn first.")
+        return network
+
+    def _need_traits(self) -> ImageTraits:
+        if self._traits is None:
+            raise checks.UsageError("The learner has seen no image yet: call learn first.")
+        return self._traits
+
+    def _intake(self, purpose: str) -> arrivals.Intake:
+        """Reads images for a learner that must have learned something."""
+        if not len(self._known):
+            raise checks.UsageError(f"The learner knows no class yet: call learn before {purpose}.")
+        return arrivals.Intake(self._known, self._traits, self._choices.image_size)
+
+    def _settle(self, train: arrivals.NamedImages) -> None:
+        """Chooses what is left to choose, by the first images."""
+        if self._state is not None:
+            return
+        height, width, channels = train.images.shape[1:]
+        self._settings, self._traits = settled(self._choices, (height, width, channels), len(train))
+        self._state = _beginning(self._settings, self._traits, arrivals.statistics(train))
+
+    def _context(self) -> Context:
+        traits, state = self._need_traits(), self._ready
+        if self._strategy is None:
+            self._strategy = self._devices.create_strategy()
+            if self.settings.deterministic:
+                seeds.make_deterministic()
+        augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop)
+        trainer = Trainer(self._strategy, state.pixel_range, augmentation, self._tracker)
+        return Context(self.settings, traits, trainer, self._journal)
+
+    def _seed_of(self, purpose: str) -> int:
+        phase = 0 if self._state is None else self._state.phase
+        return seeds.stage_seed(self._choices.seed, phase, purpose)
+
+
+def _beginning(settings: Settings, traits: ImageTraits, pixel_range: PixelRange) -> LearnerState:
+    """The state of a learner that knows no class."""
+    exemplars = ExemplarStore.empty(traits.image_shape, codec_for(settings.memory))
+    return LearnerState(seed=settings.seed, pixel_range=pixel_range, exemplars=exemplars)

@@ -1,0 +1,306 @@
+"""A learner's folder: what `save` writes and `load` reads.
+
+    <folder>/
+      learner.json              version, settings, classes, statistics of pixels; names the state that counts
+      states/000003/            network.weights.h5  exemplars.npz  means.npy  COMPLETE
+      .lock                     keeps a second process out
+
+Each save writes a new state beside the old one. `learner.json` is replaced last, in one step, and then the old state
+goes: whatever happens in between, one whole learner is there. `COMPLETE` holds a checksum of each file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mnemonics_tf import __version__, checks, methods
+from mnemonics_tf.data.types import ImageTraits, PixelRange
+from mnemonics_tf.evaluation.probe import Probe
+from mnemonics_tf.learner.answers import Evaluation
+from mnemonics_tf.learner.context import Context
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.learner.state import ClassTable, LearnerState
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.memory.store import ExemplarStore, load_exemplars, save_exemplars
+from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.system import complete, files, locks
+from mnemonics_tf.training.balanced_finetune import BalancedFinetune
+from mnemonics_tf.training.model_level import ModelLevel
+
+FORMAT = 1  # of learner.json
+_CARD = "learner.json"
+_STATES = "states"
+_WEIGHTS, _EXEMPLARS, _MEANS = "network.weights.h5", "exemplars.npz", "means.npy"
+_PARTS = {
+    "network": ResNet,
+    "memory": Memory,
+    "model_level": ModelLevel,
+    "exemplar_level": ExemplarLevel,
+    "finetuning": BalancedFinetune,
+    "probe": Probe,
+}
+_PLAIN = ("head", "classifier", "seed", "deterministic")
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """A learner, to be written.
+
+    Attributes:
+      settings: all of them.
+      traits: of its images.
+      state: between two phases.
+      validation_share: of images that are held out.
+      history: what each call of `learn` has reached.
+    """
+
+    settings: Settings
+    traits: ImageTraits
+    state: LearnerState
+    validation_share: float
+    history: Sequence[Evaluation | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A learner that was read, but for its network and exemplars.
+
+    Attributes:
+      settings: all of them.
+      traits: of its images.
+      pixel_range: normalisation of its images.
+      validation_share: of images that are held out.
+      history: what each call of `learn` has reached.
+      classes: that it knows.
+      phase: number of phases it has had.
+      folder: of network and exemplars.
+    """
+
+    settings: Settings
+    traits: ImageTraits
+    pixel_range: PixelRange
+    validation_share: float
+    history: tuple[Evaluation | None, ...]
+    classes: ClassTable
+    phase: int
+    folder: str
+
+    def state(self, context: Context) -> LearnerState:
+        """Reads network and exemplars. Raises UsageError if they do not fit the settings."""
+        new = self.classes.sizes[-1]
+        try:
+            with context.trainer.strategy.scope():
+                model = context.factory.build(len(self.classes) - new, new)
+            model.load_weights(os.path.join(self.folder, _WEIGHTS))
+            model.train_all()
+            slots = load_exemplars(os.path.join(self.folder, _EXEMPLARS), self.classes.order)
+            path = os.path.join(self.folder, _MEANS)
+            means = np.load(path, allow_pickle=False) if os.path.isfile(path) else None
+        except (OSError, ValueError, KeyError) as error:
+            raise _damaged(self.folder, f"{type(error).__name__}: {error}".partition("\n")[0]) from error
+        return LearnerState(
+            seed=self.settings.seed,
+            pixel_range=self.pixel_range,
+            exemplars=ExemplarStore(slots, context.codec),
+            phase=self.phase,
+            classes=self.classes,
+            network=context.network(model),
+            means=means,
+        )
+
+
+def write(folder: str, content: Content, model: Classifier) -> None:
+    """Writes a learner in one step.
+
+    Raises:
+      UsageError: the folder holds something else, cannot be written to, or another process works in it.
+    """
+    folder = os.path.abspath(os.path.expanduser(folder))
+    _check_free(folder)
+    try:
+        os.makedirs(os.path.join(folder, _STATES), exist_ok=True)
+        with _alone(folder):
+            number = _next_number(folder)
+            name = os.path.join(_STATES, f"{number:06d}")
+            with complete.writing(os.path.join(folder, name)) as partial:
+                model.save_weights(os.path.join(partial, _WEIGHTS))
+                save_exemplars(
+                    os.path.join(partial, _EXEMPLARS), content.state.exemplars.slots, content.state.classes.order
+                )
+                if content.state.means is not None:
+                    np.save(os.path.join(partial, _MEANS), content.state.means, allow_pickle=False)
+            files.write_text(os.path.join(folder, _CARD), json.dumps(_card(content, name), indent=1) + "\n")
+            _remove_others(folder, name)
+    except OSError as error:
+        raise checks.UsageError(
+            f"{folder} cannot be written to ({error.strerror or error}). What was saved before is untouched. Free some "
+            "space, or name another folder."
+        ) from error
+
+
+@contextlib.contextmanager
+def reading(folder: str) -> Iterator[Saved]:
+    """Reads a learner; nobody saves in its folder meanwhile.
+
+    Raises:
+      UsageError: there is none, or it is damaged, in use, or of another version.
+    """
+    folder = os.path.abspath(os.path.expanduser(folder))
+    path = os.path.join(folder, _CARD)
+    if not os.path.isfile(path):
+        found = "no such folder" if not os.path.isdir(folder) else f"no {_CARD} in it"
+        raise checks.UsageError(f"{folder}: there is {found}. Expected a folder that IncrementalLearner.save has made.")
+    with _alone(folder):
+        try:
+            with open(path, encoding="utf-8") as file:
+                card = json.load(file)
+        except (OSError, ValueError, RecursionError) as error:
+            raise _damaged(path, str(error).partition("\n")[0]) from error
+        yield _saved(folder, path, card)
+
+
+def _card(content: Content, state: str) -> dict[str, Any]:
+    settings, classes = content.settings, content.state.classes
+    method = {field.name: getattr(settings.method, field.name) for field in dataclasses.fields(settings.method)}
+    return {
+        "format": FORMAT,
+        "package_version": __version__,
+        "state": state,
+        "phase": content.state.phase,
+        "classes": dataclasses.asdict(classes),
+        "traits": dataclasses.asdict(content.traits),
+        "pixel_range": dataclasses.asdict(content.state.pixel_range),
+        "method": {"name": settings.method.name, **method},
+        **{name: dataclasses.asdict(getattr(settings, name)) for name in _PARTS},
+        **{name: getattr(settings, name) for name in _PLAIN},
+        "validation_share": content.validation_share,
+        "history": [None if each is None else dataclasses.asdict(each) for each in content.history],
+    }
+
+
+def _saved(folder: str, path: str, card: Any) -> Saved:
+    """What a card says, all of it checked."""
+    version = card.get("format") if isinstance(card, dict) else None
+    if version != FORMAT:
+        raise checks.UsageError(
+            f"{path} has format {version!r:.40}: this version of mnemonics_tf ({__version__}) reads format {FORMAT}. "
+            f"Load it with the version that saved it."
+        )
+    try:
+        method = dict(card["method"])
+        make = methods.available()[method.pop("name")]
+        settings = Settings(
+            make(**_tuples(method)),
+            **{name: part(**_tuples(card[name])) for name, part in _PARTS.items()},
+            **{name: card[name] for name in _PLAIN},
+        )
+        saved = Saved(
+            settings=settings,
+            traits=ImageTraits(**_tuples(card["traits"])),
+            pixel_range=PixelRange(**_tuples(card["pixel_range"])),
+            validation_share=float(card["validation_share"]),
+            history=tuple(None if each is None else Evaluation(**each) for each in card["history"]),
+            classes=ClassTable(**_tuples(card["classes"])),
+            phase=int(card["phase"]),
+            folder=os.path.join(folder, os.path.normpath(card["state"])),
+        )
+        consistent = len(saved.classes.ids) == len(saved.classes.names) == sum(saved.classes.sizes) > 0
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if not consistent or os.path.dirname(os.path.dirname(saved.folder)) != folder:
+        raise _damaged(path, "its classes or its state do not fit together")
+    broken = complete.broken_file(saved.folder)
+    if broken is not None:
+        raise _damaged(broken, "it is missing, or was changed since it was written")
+    return saved
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where settings have tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _damaged(path: str, why: str) -> checks.UsageError:
+    return checks.UsageError(f"{path} is damaged: {why}. Put back a copy of the learner's folder.")
+
+
+@contextlib.contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Keeps other processes out of a learner's folder.
+
+    Raises:
+      UsageError: another one is working there.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.hold(os.path.join(folder, ".lock")))
+        except locks.BusyError:
+            raise checks.UsageError(
+                f"{folder}: another process is saving or loading there. Wait for it, or name another folder."
+            ) from None
+        except OSError:
+            pass  # a folder that can only be read, or a file system without locks: whoever writes will hear of it
+        yield
+
+
+def _check_free(folder: str) -> None:
+    """Raises UsageError unless a learner may be written there."""
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise checks.UsageError(f"{folder}: a file is there; expected a folder or nothing. Name another.")
+    if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, _CARD)):
+        others = set(os.listdir(folder)) - {".lock", _STATES}
+        if others:
+            raise checks.UsageError(
+                f"{folder}: the folder is not empty and holds no learner (no {_CARD}). Name another."
+            )
+
+
+def _next_number(folder: str) -> int:
+    numbers = [int(name[:6]) for name in os.listdir(os.path.join(folder, _STATES)) if name[:6].isdigit()]
+    return max(numbers, default=-1) + 1
+
+
+def _remove_others(folder: str, state: str) -> None:
+    """Removes states that count no more, and what killed processes have left."""
+    for name in os.listdir(os.path.join(folder, _STATES)):
+        if name != os.path.basename(state):
+            shutil.rmtree(os.path.join(folder, _STATES, name), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def replacing_export(folder: str) -> Iterator[str]:
+    """Hands out a folder for a SavedModel; once it is filled without an error it takes the place of `folder`.
+
+    Raises:
+      UsageError: something else than a SavedModel is there, or the folder cannot be written to.
+    """
+    folder = os.path.abspath(os.path.expanduser(folder))
+    present = os.path.isdir(folder) and bool(os.listdir(folder))
+    if (os.path.lexists(folder) and not os.path.isdir(folder)) or (
+        present and not os.path.isfile(os.path.join(folder, "saved_model.pb"))
+    ):
+        raise checks.UsageError(f"{folder}: something else than a SavedModel is there. Name another folder.")
+    partial, old = f"{folder}.partial", f"{folder}.old"
+    try:
+        for left in (partial, old):
+            shutil.rmtree(left, ignore_errors=True)
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        yield partial
+        if os.path.isdir(folder):
+            os.replace(folder, old)
+        os.replace(partial, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise checks.UsageError(f"{folder} cannot be written to ({error.strerror or error}). Name another.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,235 @@
+"""The steps of a phase, in the order of Algorithm 1 of the paper.
+
+    train_model        lines 4 and 8    Θ_i from Θ_{i-1}, on D_i and E_{0:i-1} (Eq. 5-6, 12-14)
+    select_exemplars   line 10          E_i, real images of the classes that arrive
+    learn_exemplars    lines 11-14      E_i so that a model trained on them does well on D_i (Eq. 7-9)
+    adjust_exemplars   lines 15-16      E_{0:i-1}, each part on the others (Eq. 10)
+    enforce_budget     line 17          E_{0:i} within the memory's budget (supplement A)
+    probe_exemplars                     how good E_i is; changes nothing
+    finetune_balanced  line 18          Θ_i on E_{0:i}
+    evaluate                            both classifiers, on the test images of the arrival
+
+A step takes a state and returns a new one. All that is random in it is a function of (seed, phase, step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mnemonics_tf.data.decoding import explaining_lost_files
+from mnemonics_tf.data.types import Arrival, LabelledImages
+from mnemonics_tf.evaluation import classifiers
+from mnemonics_tf.evaluation.probe import probe_exemplars as probe
+from mnemonics_tf.learner.context import Context
+from mnemonics_tf.learner.state import LearnerState, Network
+from mnemonics_tf.memory import store
+from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.system import seeds
+from mnemonics_tf.training.balanced_finetune import finetune_balanced as finetune
+from mnemonics_tf.training.balanced_finetune import method_losses_of
+from mnemonics_tf.training.model_level import train_model as train
+
+Step = Callable[[LearnerState, Arrival, Context], LearnerState]
+
+
+def train_model(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """Θ_i from Θ_{i-1}, on D_i and E_{0:i-1}."""
+    settings, phase = context.settings, state.phase_of(arrival)
+    previous = state.network
+    rehearsed = state.exemplars.decoded() if previous and settings.memory.keeps else None
+
+    def trained() -> Network:
+        seeds.seed_initial_weights(_seed(state, "initial_weights"))
+        model, predictor = train(
+            previous.predictor if previous else None,
+            phase,
+            rehearsed,
+            context.factory,
+            settings.method,
+            settings.model_level,
+            context.trainer,
+            _seed(state, "train_model"),
+        )
+        return Network(model, predictor)
+
+    if previous is not None:
+        return state.with_work(network=trained())
+    model, reused = context.journal.initial_network(context, phase, lambda: trained().model)
+    model.train_all()
+    return state.with_work(network=context.network(model), reused=reused)
+
+
+def select_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """E_i: real images of the classes that arrive, by herding or at random."""
+    memory, candidates = context.settings.memory, _candidates(state, arrival)
+    features = None
+    if memory.keeps and memory.selection == "herding":
+        features = state.new_network.predictor.features(candidates, "select_exemplars")
+    count = memory.count(state.phase_of(arrival).num_classes)
+    generator = seeds.generator(state.seed, state.phase, "select_exemplars")
+    return state.with_work(new=store.select(memory, candidates, features, count, generator))
+
+
+def learn_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """E_i, learned so that a model trained on them does well on D_i."""
+    before = state.under_way.new
+    if not context.settings.memory.learns or before is None or not len(before):
+        return state
+    optimiser = context.optimiser(state.new_network)
+    generator = seeds.generator(state.seed, state.phase, "learn_exemplars")
+    learned = optimiser.learn(before, _candidates(state, arrival), generator)
+    context.journal.exemplars_changed("new", before, learned)
+    return state.with_work(new=learned)
+
+
+def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """E_{0:i-1}, adjusted to Θ_i. Classes with fewer exemplars than there are parts stay as they are."""
+    old = state.exemplars.slots
+    old = old.take(~np.isin(old.labels, arrival.train.labels))  # of which new ones were chosen among all
+    if not context.settings.memory.adjust or not len(old):
+        return state.with_work(old=old)
+    is_split = np.bincount(old.labels)[old.labels] >= context.settings.exemplar_level.num_parts
+    if not is_split.any():
+        return state.with_work(old=old)
+    optimiser = context.optimiser(state.new_network)
+    generator = seeds.generator(state.seed, state.phase, "adjust_exemplars")
+    before = old.take(is_split)
+    adjusted = optimiser.adjust(before, generator)
+    context.journal.exemplars_changed("old", before, adjusted)
+    if not is_split.all():
+        adjusted = _by_class(adjusted.join(old.take(~is_split)))
+    return state.with_work(old=adjusted)
+
+
+def enforce_budget(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """E_{0:i} as it is kept: within the budget, and in the form that the codec gives it."""
+    work, codec, memory = state.under_way, context.codec, context.settings.memory
+    if work.new is None:
+        raise ValueError("There are no new exemplars: select_exemplars comes before enforce_budget.")
+    slots = store.as_kept(work.new, codec, context.file)
+    if work.old is not None and len(work.old):
+        generator = seeds.generator(state.seed, state.phase, "enforce_budget")
+        old = store.shrink(memory, work.old, state.phase_of(arrival).num_classes, generator)
+        slots = _by_class(store.as_kept(old, codec).join(slots))
+    return state.with_work(exemplars=store.ExemplarStore(slots, codec))
+
+
+def probe_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """How good the exemplars of new classes are: networks trained on nothing else."""
+    settings, new = context.settings, state.phase_of(arrival).new_classes
+    held_out = None if arrival.test is None else arrival.test.of_classes(new)
+    if not (settings.probe.enabled and settings.memory.keeps and held_out):
+        return state
+    probed = probe(
+        state.new_network.model,
+        _kept(state).of_classes(new).decoded(),
+        held_out,
+        context.factory,
+        context.trainer,
+        settings.probe,
+        _seed(state, "probe_exemplars"),
+    )
+    return state.with_work(probe=probed)
+
+
+def finetune_balanced(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """Θ_i, fine-tuned on the exemplars of all classes."""
+    settings, model = context.settings, state.new_network.model
+    method, finetuning = settings.method, settings.finetuning
+    if not finetuning.applies_to(state.phase, method.finetunes):
+        return state
+    teacher: Classifier | None = None
+    before: Classifier | None = None
+    if state.network is not None and method.distils_in_finetuning and settings.model_level.distillation:
+        teacher = state.network.model
+        with context.trainer.strategy.scope():
+            before = context.factory.copy(model)
+    if finetuning.trained == "head":
+        model.train_head()
+    finetune(
+        model,
+        method_losses_of(method, model, teacher, before, state.phase_of(arrival).groups),
+        _kept(state).decoded(),
+        finetuning,
+        context.trainer,
+        _seed(state, "finetune_balanced"),
+    )
+    model.train_all()
+    return state
+
+
+def evaluate(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """What the head and the nearest means say of the arrival's test images."""
+    predictor, exemplars = state.new_network.predictor, _kept(state).decoded()
+    means = classifiers.means_of(
+        predictor, exemplars, state.phase_of(arrival).num_classes, context.traits.horizontal_flip
+    )
+    predictions = None
+    if arrival.test is not None and len(arrival.test):
+        predictions = classifiers.predict(predictor, arrival.test, means)
+    return state.with_work(means=means, predictions=predictions)
+
+
+STEPS: tuple[Step, ...] = (
+    train_model,
+    select_exemplars,
+    learn_exemplars,
+    adjust_exemplars,
+    enforce_budget,
+    probe_exemplars,
+    finetune_balanced,
+    evaluate,
+)
+
+
+def run_phase(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """All steps of a phase.
+
+    Args:
+      state: between two phases; it stays as it is, and so do its network and exemplars.
+      arrival: what comes.
+      context: settings and tools.
+
+    Returns:
+      The state after the phase.
+
+    Raises:
+      UsageError: images cannot be read any more.
+      DivergedError: a loss became NaN.
+    """
+    with context.journal.waiting_room(context) as file, explaining_lost_files():
+        context.file = file
+        state = state.begun()
+        for step in STEPS:
+            with context.tracker.stage(step.__name__):
+                state = step(state, arrival, context)
+            state = state.with_work(finished=(*state.under_way.finished, step.__name__))
+        return context.journal.phase_finished(state, arrival, context)
+
+
+def _seed(state: LearnerState, step: str) -> int:
+    return seeds.stage_seed(state.seed, state.phase, step)
+
+
+def _kept(state: LearnerState) -> store.ExemplarStore:
+    exemplars = state.under_way.exemplars
+    if exemplars is None:
+        raise ValueError("The exemplars of the phase are not chosen yet: enforce_budget comes first.")
+    return exemplars
+
+
+def _candidates(state: LearnerState, arrival: Arrival) -> LabelledImages:
+    """Images that exemplars are chosen from: what arrives and, of known classes among it, what is kept already."""
+    known = np.intersect1d(arrival.train.labels, state.exemplars.slots.labels)
+    if not len(known):
+        return arrival.train
+    return arrival.train.join(state.exemplars.of_classes(known).decoded())
+
+
+def _by_class(slots: LabelledImages) -> LabelledImages:
+    """The slots class after class, in their order within each."""
+    if (np.diff(slots.labels) >= 0).all():
+        return slots
+    return slots.take(np.argsort(slots.labels, kind="stable"))

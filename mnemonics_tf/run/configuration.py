@@ -1,0 +1,99 @@
+"""What a run consists of, as a configuration says it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import gin
+
+from mnemonics_tf import checks
+from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.data.types import Dataset
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.methods.base import Method
+from mnemonics_tf.system.devices import Devices
+
+_T = TypeVar("_T")
+
+
+@gin.configurable("Experiment")
+@dataclasses.dataclass(frozen=True)
+class ExperimentSettings:
+    """The choices of a run that no other setting makes. Their name in configurations is `Experiment`.
+
+    Attributes:
+      dataset: loads the data: `@digits`, `@tfds` or `@folder`.
+      method: the base method, such as `@lucir`.
+      head: `cosine`, `linear` or `proxies`; None for the method's own.
+      classifier: what is reported and served: `cnn` (the head) or `nme` (the nearest mean of exemplars); None for what
+        the method predicts by.
+      seed: of training (initial weights, batches, random exemplars); the class order has its own.
+      deterministic: the same bits in every run on the same machine, at some cost in speed on GPUs.
+    """
+
+    # None is refused below, with a better message than gin's own.
+    dataset: Callable[[], Dataset] = None  # type: ignore[assignment]
+    method: Callable[[], Method] = None  # type: ignore[assignment]
+    head: str | None = None
+    classifier: str | None = None
+    seed: int = 0
+    deterministic: bool = True
+
+    def __post_init__(self):
+        for name, example in (("dataset", "@digits"), ("method", "@lucir")):
+            value = getattr(self, name)
+            if not callable(value):
+                raise checks.UsageError(
+                    f"Experiment.{name} is {_described(value)}: expected a reference such as {example}, without "
+                    "parentheses."
+                )
+
+    def load_dataset(self) -> Dataset:
+        """The data. Raises UsageError if the reference is to something else."""
+        return _checked("dataset", self.dataset(), Dataset)
+
+    def build_method(self) -> Method:
+        """The base method. Raises UsageError if the reference is to something else."""
+        return _checked("method", self.method(), Method)
+
+
+def _checked(name: str, value: Any, expected: type[_T]) -> _T:
+    if not isinstance(value, expected):
+        raise checks.UsageError(
+            f"Experiment.{name} refers to something that makes {_described(value)}: expected a {name}."
+        )
+    return value
+
+
+def _described(value: Any) -> str:
+    """A value in few words, whatever it is."""
+    return repr(value) if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """All that a run is made from.
+
+    Attributes:
+      settings: of the learner.
+      protocol: which classes arrive in which phase.
+      devices: what it is computed on.
+      load_dataset: reads the data.
+      text: every setting with its value, as it is kept in the run's folder. Complete once the data are loaded.
+    """
+
+    settings: Settings
+    protocol: Protocol
+    devices: Devices
+    load_dataset: Callable[[], Dataset]
+    text: Callable[[], str]
+
+    def check(self) -> None:
+        """Checks all settings against one another. Needs no data, no device and no file.
+
+        Raises:
+          UsageError: two settings contradict each other.
+        """
+        self.settings.check(self.protocol.has_later_phases)

@@ -1,0 +1,113 @@
+"""A learner's journal that is a run's folder: files of phases, pictures for TensorBoard, a phase 0 that runs share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+
+from mnemonics_tf import runtime
+from mnemonics_tf.data.types import Arrival, LabelledImages, Phase, PhaseResult
+from mnemonics_tf.evaluation import metrics
+from mnemonics_tf.learner.context import Context
+from mnemonics_tf.learner.state import LearnerState
+from mnemonics_tf.memory.codecs import Codec
+from mnemonics_tf.memory.pixel_file import PixelFile
+from mnemonics_tf.memory.store import ExemplarStore, as_kept
+from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.run.directory import RunDirectory
+from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phase
+from mnemonics_tf.run.phase_files import read_exemplars, result_of, write_phase
+from mnemonics_tf.run.pictures import confusion_image, exemplar_grid
+from mnemonics_tf.system.tracking import Tracker
+
+
+class RunJournal:
+    """Writes each phase to the run's folder, in one step; with several workers the first one writes.
+
+    Args:
+      directory: the run's folder.
+      tracker: TensorBoard.
+      codec: how exemplars are stored.
+      initial_phases: trained networks of phase 0 that runs share, or None.
+      streamed: whether exemplars stay in files.
+      on_phase: is told what each phase reached, once it is on disk.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        tracker: Tracker,
+        codec: Codec,
+        initial_phases: InitialPhases | None,
+        streamed: bool,
+        on_phase: Callable[[PhaseResult], None],
+    ):
+        self._directory, self._tracker, self._codec = directory, tracker, codec
+        self._initial_phases, self._streamed, self._on_phase = initial_phases, streamed, on_phase
+
+    @contextlib.contextmanager
+    def waiting_room(self, context: Context) -> Iterator[PixelFile | None]:
+        """A file in the run's folder, where a streamed data set has too many exemplars for memory."""
+        with self._directory.scratch(runtime.worker_index(context.trainer.strategy)) as folder:
+            path = os.path.join(folder, "exemplars.pixels")
+            yield PixelFile(path, context.traits.image_shape) if self._streamed else None
+
+    def initial_network(
+        self, context: Context, phase: Phase, train: Callable[[], Classifier]
+    ) -> tuple[Classifier, bool]:
+        """That of an earlier run with the same phase 0, if runs share them and there is one."""
+        if self._initial_phases is None:
+            return train(), False
+        settings = context.settings
+        description = describe_initial_phase(
+            phase.train,
+            context.factory,
+            settings.method,
+            settings.model_level,
+            context.trainer,
+            settings.seed,
+            settings.deterministic,
+        )
+
+        def build() -> Classifier:
+            with context.trainer.strategy.scope():
+                return context.factory.build(0, phase.num_new_classes)
+
+        return self._initial_phases.network(description, build, train)
+
+    def exemplars_changed(self, which: str, before: LabelledImages, after: LabelledImages) -> None:
+        """Shows them side by side in TensorBoard."""
+        for moment, exemplars in (("before", before), ("after", after)):
+            self._tracker.image(f"exemplars/{which}/{moment}", exemplar_grid(as_kept(exemplars, self._codec)))
+
+    def phase_finished(self, state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+        """Writes the phase. Exemplars of a streamed data set are those in its file from here on."""
+        strategy = context.trainer.strategy
+        if runtime.is_chief(strategy):
+            with self._directory.writing_phase(state.phase) as folder:
+                result = write_phase(folder, state, arrival, context)
+            self._show(result, state)
+        else:
+            result = result_of(state, arrival, dict(context.tracker.seconds))
+        self._on_phase(result)
+        # What the chief has written must be there before others read it, or end.
+        runtime.barrier(strategy)
+        finished = state.finished(arrival)
+        if not self._streamed:
+            return finished
+        slots = read_exemplars(self._directory.phase_dir(state.phase), finished.classes.order, streamed=True)
+        return dataclasses.replace(finished, exemplars=ExemplarStore(slots, self._codec))
+
+    def _show(self, result: PhaseResult, state: LearnerState) -> None:
+        tracker = self._tracker
+        tracker.run_scalars({f"accuracy/{name}": value for name, value in result.accuracy.items()})
+        tracker.run_scalars({f"probe/{name}": value for name, value in result.probe.items()})
+        tracker.run_scalars({f"seconds/{name}": value for name, value in result.seconds.items()})
+        predictions = state.under_way.predictions
+        if predictions is not None:
+            for name, predicted in predictions.by_classifier.items():
+                matrix = metrics.confusion_matrix(predicted, predictions.labels, result.num_classes)
+                tracker.image(f"confusion/{name}", confusion_image(matrix))
+        tracker.flush()
