@@ -110,12 +110,10 @@ class IncrementalLearner:
           tracker: shows progress; None shows it on the screen alone.
           journal: where results are put down; None puts down nothing.
 
-        Raises:
-          UsageError: settings contradict each other, or cannot take such images.
+        Settings are taken as they are: `Settings.check` and `check_images` tell beforehand what cannot work.
         """
-        settings.check()
-        settings.check_images(traits)
-        learner = cls(settings.method, settings.network, settings.memory, seed=settings.seed)
+        learner = cls(seed=settings.seed)
+        learner._choices = Choices(settings.method, settings.network, settings.memory, None, None, settings.seed, {})
         learner._settings, learner._traits, learner._strategy = settings, traits, strategy
         learner._tracker, learner._journal = tracker or learner._tracker, journal or learner._journal
         learner._state = _beginning(settings, traits, pixel_range)

@@ -214,6 +214,8 @@ def _saved(folder: str, path: str, card: Any) -> Saved:
             phase=int(card["phase"]),
             folder=os.path.join(folder, os.path.normpath(card["state"])),
         )
+        saved.settings.check()
+        saved.settings.check_images(saved.traits)
         consistent = len(saved.classes.ids) == len(saved.classes.names) == sum(saved.classes.sizes) > 0
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error

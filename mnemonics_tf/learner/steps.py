@@ -112,7 +112,7 @@ def enforce_budget(state: LearnerState, arrival: Arrival, context: Context) -> L
     if work.old is not None and len(work.old):
         generator = seeds.generator(state.seed, state.phase, "enforce_budget")
         old = store.shrink(memory, work.old, state.phase_of(arrival).num_classes, generator)
-        slots = _by_class(store.as_kept(old, codec).join(slots))
+        slots = _by_class(store.as_kept(old, codec, context.file).join(slots))
     return state.with_work(exemplars=store.ExemplarStore(slots, codec))
 
 
@@ -137,20 +137,20 @@ def probe_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> 
 def finetune_balanced(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
     """Θ_i, fine-tuned on the exemplars of all classes."""
     settings, model = context.settings, state.new_network.model
-    method, finetuning = settings.method, settings.finetuning
+    method, finetuning, groups = settings.method, settings.finetuning, state.phase_of(arrival).groups
     if not finetuning.applies_to(state.phase, method.finetunes):
         return state
     teacher: Classifier | None = None
     before: Classifier | None = None
     if state.network is not None and method.distils_in_finetuning and settings.model_level.distillation:
-        teacher = state.network.model
+        teacher = state.network.model if groups.num_old_classes else None
         with context.trainer.strategy.scope():
             before = context.factory.copy(model)
     if finetuning.trained == "head":
         model.train_head()
     finetune(
         model,
-        method_losses_of(method, model, teacher, before, state.phase_of(arrival).groups),
+        method_losses_of(method, model, teacher, before, groups),
         _kept(state).decoded(),
         finetuning,
         context.trainer,

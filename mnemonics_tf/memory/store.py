@@ -117,12 +117,13 @@ def as_kept(slots: LabelledImages, codec: Codec, file: PixelFile | None = None) 
       slots: as `select` or the exemplar level left them.
       codec: how slots are kept in memory.
       file: where bare pixels go that must not be held in memory; None holds them.
+
+    Returns:
+      Slots that no longer depend on the files that images came from.
     """
     if file is not None:
         return as_pixels(slots, file)
-    if isinstance(slots.images, StoredImages):
-        return slots
-    return dataclasses.replace(slots, images=codec.kept(slots.images))
+    return dataclasses.replace(slots, images=codec.kept(in_memory(slots).array))
 
 
 def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:

@@ -80,8 +80,9 @@ class BiC(Method):
             return
         _, logits = predictor(held_out, "correct_bias")
         gain, offset = fit_correction(logits, held_out.labels, groups.num_old_classes, self.correction_penalty)
-        model.head.new_gain.assign(np.full(groups.num_new_classes, gain))
-        model.head.new_offset.assign(np.full(groups.num_new_classes, offset))
+        # On top of the correction there is, which is none but where more images of known classes have come.
+        model.head.new_offset.assign(gain * model.head.new_offset + offset)
+        model.head.new_gain.assign(gain * model.head.new_gain)
 
 
 def fit_correction(logits: np.ndarray, labels: np.ndarray, num_old_classes: int, penalty: float) -> tuple[float, float]:

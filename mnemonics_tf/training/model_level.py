@@ -83,7 +83,9 @@ def train_model(
       Θ_i, folded (Eq. 14) and with every weight trainable again, and what runs it.
     """
     trained_by = dataclasses.replace(factory, precision=settings.precision)
-    teacher = previous.model if previous is not None and settings.distillation and method.distils else None
+    teacher = None
+    if previous is not None and phase.num_old_classes and settings.distillation and method.distils:
+        teacher = previous.model
     is_grown = previous is None or previous.model.num_classes < phase.num_classes
     with trainer.strategy.scope():
         if previous is None:
@@ -102,6 +104,11 @@ def train_model(
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         # Called inside the traced step: the teacher is traced with it, once.
         teacher_outputs = None if teacher is None else teacher(images, training=False)
+        if teacher_outputs is not None and not is_grown:
+            # It knows the classes of the last group too, and methods expect it to know the K old ones.
+            old = slice(phase.num_old_classes)
+            logits, scores = teacher_outputs.logits[:, old], teacher_outputs.scores[:, old]
+            teacher_outputs = teacher_outputs._replace(logits=logits, scores=scores)
         return method.losses(model(images, training=True), teacher_outputs, labels, phase.groups)
 
     data, held_out = method.training_data(phase, exemplars, seeds.generator(seed, "training_data"))

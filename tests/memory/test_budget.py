@@ -460,8 +460,7 @@ def test_rows_of_files_are_chosen_and_discarded_unopened():
     budget = Memory(strategy="random", total=12)
 
     def kept(data: LabelledImages) -> LabelledImages:
-        chosen = select(budget, data, None, 6, _generator())
-        return as_kept(shrink(budget, chosen, 3, _generator()), codec_for(budget))
+        return shrink(budget, select(budget, data, None, 6, _generator()), 3, _generator())
 
     rows, expected = kept(LabelledImages(images, labels)), kept(arrays)
     assert len(rows) == 8  # 12 / 3 of two classes

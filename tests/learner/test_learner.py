@@ -1,0 +1,230 @@
+"""A learner from outside: classes as they come, answers, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_learner import bars, tiny_learner
+
+import mnemonics_tf
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.learner.learner import IncrementalLearner
+
+
+def _snapshot(learner: IncrementalLearner) -> tuple:
+    """All that must not change when something is refused."""
+    return learner.class_names, learner.history, [w.tobytes() for w in learner._network.model.get_weights()]
+
+
+@pytest.fixture(scope="module")
+def learner() -> IncrementalLearner:
+    """Has learned three classes by number, then two by name."""
+    learner = tiny_learner()
+    learner.learn(*bars([0, 1, 2], 24))
+    images, labels = bars([3, 4], 24, seed=1)
+    learner.learn(images, labels - 3, class_names=["heron", "stork"])
+    return learner
+
+
+def test_classes_are_known_in_the_order_of_their_arrival(learner):
+    assert learner.class_names == ("0", "1", "2", "heron", "stork")
+    assert len(learner.history) == 2
+    # A tenth of 24 images a class is held out: 2 of each.
+    assert [(each.num_images, each.num_classes) for each in learner.history] == [(6, 3), (4, 5)]
+    assert set(learner.history[1].by_class) == {"heron", "stork"}
+
+
+def test_answers_name_the_classes(learner):
+    images, labels = bars([0, 1, 2, 3, 4], 10, seed=2)
+    answers = learner.predict(images)
+    assert answers.probabilities.shape == (50, 5)
+    np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert [answers.class_names[column] for column in answers.probabilities.argmax(axis=1)] == list(answers)
+    # The ids are the numbers of the classes that came by number, and free ones for the others.
+    assert set(answers.ids.tolist()) <= {0, 1, 2, 3, 4}
+    reached = learner.evaluate(images, [learner.class_names[label] for label in labels])
+    expected = 100 * np.mean([name == learner.class_names[label] for name, label in zip(answers, labels, strict=True)])
+    assert reached.accuracy == pytest.approx(expected)
+    assert set(reached.by_classifier) == {"cnn", "nme"}
+    assert reached.by_classifier["nme"] > 60  # chance is 20
+
+
+def test_memory_holds_real_images_of_every_class(learner):
+    memory = learner.memory
+    assert memory.counts == dict.fromkeys(learner.class_names, 4)
+    assert memory.num_bytes == 20 * 8 * 8 * 3
+    first, _ = bars([0, 1, 2], 24)
+    known = {image.tobytes() for image in first}
+    assert all(image.tobytes() in known for image in memory.images[:12])
+
+
+def test_learner_shows_itself_in_a_notebook(learner):
+    shown = learner._repr_html_()
+    assert "heron" in shown
+    assert shown.count("<img") == 20
+    assert "&#x27;lucir&#x27;" in shown  # what comes from outside is escaped
+    assert "<table>" in learner.predict(bars([0], 2)[0])._repr_html_()
+
+
+def test_saved_learner_answers_alike_and_goes_on_alike(learner, tmp_path):
+    learner.save(tmp_path / "learner")
+    loaded, again = (IncrementalLearner.load(tmp_path / "learner") for _ in range(2))
+    images, _ = bars([0, 1, 2, 3, 4], 4, seed=5)
+    np.testing.assert_array_equal(loaded.predict(images).probabilities, learner.predict(images).probabilities)
+    assert (loaded.class_names, loaded.history) == (learner.class_names, learner.history)
+    assert loaded.settings == learner.settings
+    np.testing.assert_array_equal(loaded.memory.images, learner.memory.images)
+    new = bars([5, 6], 12, seed=6)
+    reached = [each.learn(*new) for each in (loaded, again)]
+    assert reached[0] == reached[1]
+    assert loaded.class_names[5:] == ("5", "6")
+    # The original has not heard of it.
+    assert len(learner.class_names) == 5
+
+
+def test_exported_model_serves_the_same_answers(learner, tmp_path):
+    learner.export(tmp_path / "serving")
+    learner.export(tmp_path / "serving")  # replaces what was exported
+    images, _ = bars([0, 2, 4], 3, seed=7)
+    model = tf.saved_model.load(tmp_path / "serving")
+    served = model.serve(tf.constant(images))
+    answers = learner.predict(images)
+    assert [name.decode() for name in served["class_names"].numpy()] == list(answers)
+    np.testing.assert_allclose(served["probabilities"], answers.probabilities, atol=1e-5)
+    assert os.listdir(tmp_path) == ["serving"]
+
+
+def test_more_images_of_known_classes_change_the_network_and_no_class(learner, tmp_path):
+    learner.save(tmp_path / "learner")
+    refreshed = IncrementalLearner.load(tmp_path / "learner")
+    images, labels = bars([1, 4], 12, seed=8)
+    names = ["1" if label == 1 else "stork" for label in labels]
+    reached = refreshed.learn(images, names)
+    assert refreshed.class_names == learner.class_names
+    assert set(reached.by_class) == {"1", "stork"}
+    assert refreshed.memory.counts == learner.memory.counts
+    before, after = (each._network.model.get_weights() for each in (learner, refreshed))
+    assert any((old != new).any() for old, new in zip(before, after, strict=True))
+    # Exemplars of the others stay as they were; those of the two are chosen among old and new ones.
+    position = np.array(refreshed.memory.names) == "heron"
+    np.testing.assert_array_equal(refreshed.memory.images[position], learner.memory.images[position])
+    pool = {image.tobytes() for image in (*images, *learner.memory.images)}
+    assert all(image.tobytes() in pool for image in refreshed.memory.images)
+
+
+@pytest.mark.parametrize("method", ["icarl", "bic", "eeil"])
+def test_new_and_known_classes_may_come_together(method):
+    learner = tiny_learner(method)
+    learner.learn(*bars([0, 1], 8))
+    learner.learn(*bars([0, 1], 8, seed=1))  # one group so far: nothing to distil
+    reached = learner.learn(*bars([1, 2], 8, seed=2))
+    assert learner.class_names == ("0", "1", "2")
+    assert np.isfinite(learner.predict(bars([0, 1, 2], 2)[0]).probabilities).all()
+    assert reached.num_images == 2
+
+
+def test_class_with_few_images_keeps_as_many_as_it_has():
+    learner = tiny_learner(memory=mnemonics_tf.Memory(per_class=6, initial="herding"))
+    images, labels = bars([0, 1], 8)
+    learner.learn(images[:11], labels[:11])  # 3 images of class 1, of which one is held out
+    assert learner.memory.counts == {"0": 6, "1": 2}
+    learner.learn(*bars([2, 3], 8, seed=1))  # adjusts what can be split
+    assert learner.memory.counts == {"0": 6, "1": 2, "2": 6, "3": 6}
+
+
+def test_interrupt_leaves_the_learner_as_it_was(learner):
+    before = _snapshot(learner)
+    # It arrives while the network is trained: tracing alone takes longer than this.
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        learner.learn(*bars([5, 6], 400))
+    assert _snapshot(learner) == before
+
+
+_IMAGES, _LABELS = bars([5, 6], 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda learner: learner.learn(_IMAGES[:0], _LABELS[:0]), "There is no image"),
+        (lambda learner: learner.learn(_IMAGES), "came without labels"),
+        (lambda learner: learner.learn(_IMAGES, ["Heron"] * 6), "'heron' and 'Heron' differ only by case"),
+        (lambda learner: learner.learn(_IMAGES, ["Jose\u0301"] * 3 + ["Jos\u00e9"] * 3), "how accents are stored"),
+        (lambda learner: learner.learn(_IMAGES[:, :6], _LABELS), "6 x 8 with 3 channels: expected 8 x 8"),
+        (lambda learner: learner.learn(_IMAGES[..., :1], _LABELS), "expected 8 x 8 with 3 channels"),
+        (lambda learner: learner.learn(np.zeros((6, 8, 8, 4), np.uint8), _LABELS), "drop a fourth channel"),
+        (lambda learner: learner.learn(_IMAGES / 127.5 - 1, _LABELS), "Undo a normalisation"),
+        (lambda learner: learner.learn(_IMAGES.astype(np.uint16) * 256, _LABELS), "16 bits a channel"),
+        (lambda learner: learner.learn(_IMAGES > 3, _LABELS), "an array bool"),
+        (lambda learner: learner.learn(_IMAGES, _LABELS[:4]), r"labels have shape \(4,\) for 6 images"),
+        (lambda learner: learner.learn(_IMAGES, np.eye(7)[_LABELS]), "One-hot"),
+        (lambda learner: learner.learn(_IMAGES, _LABELS - 7), "labels hold -2"),
+        (lambda learner: learner.learn(_IMAGES, _LABELS * 1.0), "labels are float64"),
+        (lambda learner: learner.learn(_IMAGES, _LABELS, class_names=["a", "b"]), "labels hold 6, and there are 2"),
+        (lambda learner: learner.learn(_IMAGES, _LABELS - 5, class_names=["a", "b", "c"]), "no image shows it"),
+        (lambda learner: learner.learn(_IMAGES, _LABELS - 5, class_names=["a", "a"]), "each name once"),
+        (lambda learner: learner.learn(_IMAGES, _LABELS - 5, class_names="ab"), "expected a list of names"),
+        (lambda learner: learner.learn("/no/such/folder"), "there is no such folder"),
+        (lambda learner: learner.learn(_IMAGES, _LABELS, validation=(_IMAGES, _LABELS + 10)), "the learner knows"),
+        (lambda learner: learner.evaluate(_IMAGES, _LABELS), "show '5', '6', and the learner knows"),
+        (lambda learner: learner.predict(_IMAGES[0]), "A single image is"),
+        (lambda learner: learner.predict("no.png"), "There is no file 'no.png'"),
+        (lambda learner: learner.predict(3), "Images have shape"),
+    ],
+)
+def test_what_cannot_be_learned_is_one_line_and_changes_nothing(learner, call, message):
+    before = _snapshot(learner)
+    with pytest.raises(UsageError, match=message) as raised:
+        call(learner)
+    assert "\n" not in str(raised.value)
+    assert _snapshot(learner) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tiny_learner("lucyr"), "Did you mean 'lucir'"),
+        (lambda: tiny_learner("joint"), "trains on the images of old classes again"),
+        (lambda: tiny_learner(backbone="resnet33"), "expected one of 'resnet8'"),
+        (lambda: tiny_learner(memory=20), r"expected a Memory, such as Memory\(per_class=20\)"),
+        (lambda: tiny_learner(validation_share=1.0), "validation_share = 1.0"),
+        (lambda: tiny_learner(epochs=3), "IncrementalLearner's argument = 'epochs'"),
+        (lambda: tiny_learner("wa", head="cosine"), "method 'wa' works with 'linear'"),
+        (lambda: tiny_learner("bic", memory=mnemonics_tf.Memory(per_class=1, adjust=False)), "holds out at least one"),
+    ],
+)
+def test_impossible_learner_is_refused_before_it_sees_an_image(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("ask", ["memory", "settings"])
+def test_learner_that_knows_nothing_says_so(ask, tmp_path):
+    learner = tiny_learner()
+    for call in (
+        lambda: getattr(learner, ask),
+        lambda: learner.predict(_IMAGES),
+        lambda: learner.evaluate(_IMAGES, _LABELS),
+        lambda: learner.save(tmp_path / "x"),
+        lambda: learner.export(tmp_path / "x"),
+    ):
+        with pytest.raises(UsageError, match="call learn"):
+            call()
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(UsageError, match="needs two to begin with"):
+        learner.learn(_IMAGES[:3], _LABELS[:3])
+    assert learner.class_names == ()
+
+
+def test_package_imports_nothing_before_it_is_asked_for():
+    assert mnemonics_tf.IncrementalLearner is IncrementalLearner
+    assert "Memory" in dir(mnemonics_tf)
+    with pytest.raises(AttributeError, match="no attribute 'Learner'"):
+        _ = mnemonics_tf.Learner

@@ -1,0 +1,155 @@
+"""A learner's folder: whole after whatever happens, and refused if it is not what it should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_learner import bars, tiny_learner
+
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.learner import saving
+from mnemonics_tf.learner.learner import IncrementalLearner
+from mnemonics_tf.system import files, locks
+
+
+@pytest.fixture(scope="module")
+def learner() -> IncrementalLearner:
+    learner = tiny_learner()
+    learner.learn(*bars([0, 1], 8))
+    return learner
+
+
+@pytest.fixture(scope="module")
+def saved(learner, tmp_path_factory) -> Path:
+    """Read only."""
+    folder = tmp_path_factory.mktemp("saved") / "learner"
+    learner.save(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(saved, tmp_path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _card(folder: Path, **changes) -> None:
+    path = folder / "learner.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_folder_holds_one_state(copy, learner):
+    learner.save(copy)
+    learner.save(copy)
+    assert {path.name for path in copy.iterdir()} == {"learner.json", "states", ".lock"}
+    (state,) = (copy / "states").iterdir()
+    assert json.loads((copy / "learner.json").read_text())["state"] == f"states/{state.name}"
+    assert {path.name for path in state.iterdir()} == {"network.weights.h5", "exemplars.npz", "means.npy", "COMPLETE"}
+    with np.load(state / "exemplars.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["labels"], [0] * 4 + [1] * 4)
+
+
+@pytest.mark.parametrize("broken", ["weights", "card"])
+def test_save_that_fails_leaves_what_was_saved_before(copy, learner, monkeypatch, broken):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    before = _tree(copy)
+    if broken == "weights":
+        monkeypatch.setattr(saving, "save_exemplars", fail)
+    else:
+        monkeypatch.setattr(files, "write_text", fail)
+    with pytest.raises(UsageError, match=r"cannot be written to \(No space left on device\)"):
+        learner.save(copy)
+    monkeypatch.undo()
+    after = _tree(copy)
+    assert {name: after[name] for name in before} == before
+    assert IncrementalLearner.load(copy).class_names == ("0", "1")
+    learner.save(copy)
+    assert len(list((copy / "states").iterdir())) == 1
+
+
+def test_folder_that_another_process_works_in_is_refused(copy, learner):
+    with locks.hold(str(copy / ".lock")):
+        for call in (lambda: IncrementalLearner.load(copy), lambda: learner.save(copy)):
+            with pytest.raises(UsageError, match="another process is saving or loading there"):
+                call()
+    assert IncrementalLearner.load(copy).class_names == ("0", "1")
+
+
+def test_folders_of_others_are_left_alone(learner, tmp_path):
+    (tmp_path / "file").write_text("something")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("years of work")
+    before = _tree(tmp_path)
+    for call, message in (
+        (lambda: learner.save(tmp_path / "file"), "a file is there"),
+        (lambda: learner.save(tmp_path / "full"), "holds no learner"),
+        (lambda: learner.export(tmp_path / "file"), "something else than a SavedModel"),
+        (lambda: learner.export(tmp_path / "full"), "something else than a SavedModel"),
+        (lambda: IncrementalLearner.load(tmp_path / "full"), "there is no learner.json in it"),
+        (lambda: IncrementalLearner.load(tmp_path / "none"), "there is no such folder"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            call()
+    assert _tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["network.weights.h5", "exemplars.npz", "means.npy", "COMPLETE"])
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_damaged_file_is_named(copy, name, how):
+    (path,) = copy.glob(f"states/*/{name}")
+    if how == "missing":
+        path.unlink()
+    else:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"is damaged: .* Put back a copy") as raised:
+        IncrementalLearner.load(copy)
+    assert "\n" not in str(raised.value)
+    assert os.sep in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "has format 2: this version .* reads format 1"),
+        ({"format": None}, "has format None"),
+        ({"method": {"name": "telepathy"}}, "is damaged: KeyError: 'telepathy'"),
+        ({"memory": {"per_class": -1}}, r"is damaged: UsageError: ExemplarMemory\.per_class = -1"),
+        ({"classes": {"ids": [0], "names": ["0", "1"], "sizes": [2]}}, "do not fit together"),
+        ({"classes": {"ids": [], "names": [], "sizes": []}}, "do not fit together"),
+        ({"state": "../../elsewhere"}, "do not fit together"),
+        ({"phase": "x"}, "is damaged: ValueError"),
+    ],
+)
+def test_card_that_says_something_else_is_refused(copy, changes, message):
+    _card(copy, **changes)
+    with pytest.raises(UsageError, match=message) as raised:
+        IncrementalLearner.load(copy)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_card_that_is_no_card_is_refused(copy, content):
+    (copy / "learner.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"learner\.json (is damaged|has format)"):
+        IncrementalLearner.load(copy)
+
+
+def test_folder_that_can_only_be_read_is_loaded(copy):
+    (copy / ".lock").unlink()
+    os.chmod(copy, 0o555)
+    try:
+        assert IncrementalLearner.load(copy).class_names == ("0", "1")
+    finally:
+        os.chmod(copy, 0o755)

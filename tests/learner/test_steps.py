@@ -1,0 +1,211 @@
+"""Each step by itself: what it takes from the state, and what it leaves alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_learner import SHAPE, bars
+
+from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
+from mnemonics_tf.learner import steps
+from mnemonics_tf.learner.context import Context
+from mnemonics_tf.learner.journal import NoJournal
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.learner.state import ClassTable, LearnerState
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.memory.store import ExemplarStore, codec_for
+from mnemonics_tf.methods.replay import Replay
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.training.balanced_finetune import BalancedFinetune
+from mnemonics_tf.training.loop import Trainer
+from mnemonics_tf.training.model_level import ModelLevel
+
+_RANGE = PixelRange((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
+_TRAITS = ImageTraits(SHAPE, horizontal_flip=False, crop_padding=0)
+_KNOWN = ClassTable((10, 11, 12), ("a", "b", "c"), (3,))
+
+
+class _Notes(NoJournal):
+    """Notes which exemplars were changed."""
+
+    def __init__(self):
+        self.changed: list[tuple[str, LabelledImages, LabelledImages]] = []
+
+    def exemplars_changed(self, which: str, before: LabelledImages, after: LabelledImages) -> None:
+        self.changed.append((which, before, after))
+
+
+def _context(strategy, **memory) -> Context:
+    settings = Settings(
+        Replay(),
+        ResNet((1,), (4,), embedding_dim=4),
+        Memory(**{"strategy": "herding", "per_class": 3, "adjust": False, **memory}),
+        ModelLevel(epochs=1, batch_size=16, milestones=(), weight_transfer="none"),
+        ExemplarLevel(epochs=1, steps_per_epoch=1, inner_steps=1, learning_rate=1e3, adjust_learning_rate=1e3),
+        BalancedFinetune(epochs=1),
+        seed=3,
+    )
+    return Context(settings, _TRAITS, Trainer(strategy, _RANGE, Augmentation(), Tracker()), _Notes())
+
+
+@pytest.fixture(scope="module")
+def strategy():
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy()
+
+
+def _labelled(classes: list[int], count: int, seed: int = 0) -> LabelledImages:
+    images, labels = bars(classes, count, seed)
+    return LabelledImages(images, labels.astype(np.int64))
+
+
+def _state(context: Context, exemplars: LabelledImages, num_classes: int = 5) -> LearnerState:
+    """Three classes are known, and the network of the phase under way knows two more."""
+    state = LearnerState(3, _RANGE, ExemplarStore(exemplars, codec_for(context.settings.memory)), 1, _KNOWN).begun()
+    model = context.factory.build(3, num_classes - 3)
+    return state.with_work(network=context.network(model))
+
+
+def _arrival(train: LabelledImages, test: LabelledImages | None = None) -> Arrival:
+    return Arrival((20, 21), ("d", "e"), train, test)
+
+
+def test_steps_are_those_of_algorithm_1_in_its_order():
+    named = [line.split()[0] for line in steps.__doc__.splitlines() if line.startswith("    ")]
+    assert [step.__name__ for step in steps.STEPS] == named
+    assert len(named) == 8
+
+
+def test_exemplars_are_chosen_among_what_arrives(strategy):
+    context = _context(strategy)
+    state = _state(context, _labelled([0, 1, 2], 3))
+    train = _labelled([3, 4], 6)
+    chosen = steps.select_exemplars(state, _arrival(train), context).under_way.new
+    np.testing.assert_array_equal(chosen.labels, [3, 3, 3, 4, 4, 4])
+    pool = {image.tobytes() for image in train.images}
+    assert all(image.tobytes() in pool for image in chosen.images)
+
+
+def test_exemplars_of_known_classes_are_chosen_among_old_and_new_images(strategy):
+    context = _context(strategy, strategy="random", per_class=9)
+    old = _labelled([0, 1, 2], 4, seed=1)
+    train = _labelled([1, 3, 4], 5, seed=2)
+    state = steps.select_exemplars(_state(context, old), _arrival(train), context)
+    new = state.under_way.new
+    # All 5 new images of class 1 and its 4 old ones.
+    np.testing.assert_array_equal(np.bincount(new.labels), [0, 9, 0, 5, 5])
+    expected = {image.tobytes() for image in (*train.images[train.labels == 1], *old.images[old.labels == 1])}
+    assert {image.tobytes() for image in new.images[new.labels == 1]} == expected
+    state = steps.adjust_exemplars(state, _arrival(train), context)
+    np.testing.assert_array_equal(state.under_way.old.labels, [0] * 4 + [2] * 4)
+    kept = steps.enforce_budget(state, _arrival(train), context).under_way.exemplars
+    np.testing.assert_array_equal(kept.slots.labels, np.sort(kept.slots.labels))
+    np.testing.assert_array_equal(kept.counts(5), [4, 9, 4, 5, 5])
+
+
+def test_same_seed_and_phase_draw_the_same(strategy):
+    context = _context(strategy, strategy="random")
+    state, arrival = _state(context, _labelled([0, 1, 2], 3)), _arrival(_labelled([3, 4], 30))
+
+    def drawn(changed: LearnerState) -> bytes:
+        return steps.select_exemplars(changed, arrival, context).under_way.new.images.tobytes()
+
+    assert drawn(state) == drawn(state)
+    assert drawn(state) != drawn(dataclasses.replace(state, seed=4))
+    assert drawn(state) != drawn(dataclasses.replace(state, phase=2))
+
+
+def test_adjusting_leaves_classes_alone_that_cannot_be_split(strategy):
+    context = _context(strategy, adjust=True, per_class=3)
+    # Of class 1 there is one exemplar, and two parts need one each.
+    old = _labelled([0, 1, 2], 3).take(np.array([0, 1, 2, 3, 6, 7, 8]))
+    state = steps.adjust_exemplars(_state(context, old), _arrival(_labelled([3, 4], 3)), context)
+    adjusted = state.under_way.old
+    np.testing.assert_array_equal(adjusted.labels, [0, 0, 0, 1, 2, 2, 2])
+    np.testing.assert_array_equal(adjusted.images[3], old.images[3])
+    assert (adjusted.images[:3] != old.images[:3]).any()
+    ((which, before, after),) = context.journal.changed
+    assert (which, len(before), len(after)) == ("old", 6, 6)
+    # What the state held is untouched.
+    np.testing.assert_array_equal(state.exemplars.slots.images, old.images)
+
+
+def test_budget_is_enforced_in_the_form_that_is_kept(strategy):
+    context = _context(strategy, strategy="random", per_class=0, total=10)
+    old = _labelled([0, 1, 2], 3)
+    new = LabelledImages(np.full((4, *SHAPE), 300.6), np.array([3, 3, 4, 4]))
+    state = _state(context, old).with_work(old=old, new=new)
+    kept = steps.enforce_budget(state, _arrival(_labelled([3, 4], 3)), context).under_way.exemplars
+    # 10 slots for 5 classes.
+    np.testing.assert_array_equal(kept.counts(5), [2] * 5)
+    assert kept.slots.images.dtype == np.uint8
+    assert kept.slots.images.max() == 255
+    assert kept.num_bytes == 10 * 8 * 8 * 3
+
+
+def test_fine_tuning_changes_the_new_network_alone(strategy):
+    context = _context(strategy)
+    exemplars = _labelled([0, 1, 2, 3, 4], 3)
+    state = _state(context, exemplars)
+    old = context.network(context.factory.build(0, 3))
+    state = dataclasses.replace(state, network=old).with_work(exemplars=ExemplarStore(exemplars, context.codec))
+    before = [weight.copy() for weight in old.model.get_weights()]
+    new_before = [weight.copy() for weight in state.new_network.model.get_weights()]
+    steps.finetune_balanced(state, _arrival(_labelled([3, 4], 3)), context)
+    for weight, expected in zip(old.model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert any((a != b).any() for a, b in zip(state.new_network.model.get_weights(), new_before, strict=True))
+
+
+def test_evaluation_needs_no_test_images_and_no_exemplar_of_every_class(strategy):
+    context = _context(strategy)
+    exemplars = _labelled([0, 1, 2, 3], 2)
+    state = _state(context, exemplars).with_work(exemplars=ExemplarStore(exemplars, context.codec))
+    without = steps.evaluate(state, _arrival(_labelled([3, 4], 2)), context).under_way
+    assert (without.means, without.predictions) == (None, None)
+    test = _labelled([4], 3)
+    measured = steps.evaluate(state, _arrival(_labelled([3, 4], 2), test), context).under_way
+    assert set(measured.predictions.by_classifier) == {"cnn"}
+    np.testing.assert_array_equal(measured.predictions.labels, [4, 4, 4])
+
+
+def test_phase_leaves_the_state_before_it_alone(strategy):
+    context = _context(strategy)
+    empty = ExemplarStore.empty(SHAPE, context.codec)
+    start = LearnerState(3, _RANGE, empty)
+    first = steps.run_phase(start, Arrival((5, 6), ("x", "y"), _labelled([0, 1], 4)), context)
+    assert (first.phase, first.classes.names, first.work) == (1, ("x", "y"), None)
+    weights = [weight.copy() for weight in first.network.model.get_weights()]
+    images = first.exemplars.slots.images.copy()
+    second = steps.run_phase(first, Arrival((7,), ("z",), _labelled([2], 4)), context)
+    assert (start.phase, len(start.classes), start.network) == (0, 0, None)
+    assert (second.classes.ids, second.classes.sizes) == ((5, 6, 7), (2, 1))
+    assert second.network.model.num_classes == 3
+    for weight, expected in zip(first.network.model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    np.testing.assert_array_equal(first.exemplars.slots.images, images)
+    assert set(context.tracker.seconds) == {step.__name__ for step in steps.STEPS}
+
+
+def test_steps_out_of_order_say_what_comes_first(strategy):
+    context = _context(strategy)
+    state = LearnerState(3, _RANGE, ExemplarStore.empty(SHAPE, context.codec))
+    arrival = _arrival(_labelled([3, 4], 2))
+    for step, message in (
+        (steps.select_exemplars, "begin one first"),
+        (steps.enforce_budget, "begin one first"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            step(state, arrival, context)
+    with pytest.raises(ValueError, match="train_model comes first"):
+        steps.select_exemplars(state.begun(), arrival, context)
+    with pytest.raises(ValueError, match="select_exemplars comes before"):
+        steps.enforce_budget(state.begun(), arrival, context)
+    with pytest.raises(ValueError, match="enforce_budget comes first"):
+        steps.evaluate(state.begun().with_work(network=object()), arrival, context)
