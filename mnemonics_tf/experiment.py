@@ -8,12 +8,11 @@ from typing import Any, TypeVar
 
 import gin
 
-from mnemonics_tf import __version__, checks, runtime
+from mnemonics_tf import checks, results, runtime
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.pipeline import Augmentation, images_per_epoch
 from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.data.types import Dataset, PixelRange
-from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.evaluation.classifiers import CLASSIFIERS
 from mnemonics_tf.evaluation.probe import Probe
 from mnemonics_tf.memory.budget import ExemplarMemory
@@ -24,6 +23,7 @@ from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.heads import HEADS
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.phase import PhaseRunner
+from mnemonics_tf.results import PhaseResult, Results
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases
 from mnemonics_tf.system import devices, seeds
@@ -31,8 +31,6 @@ from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
-
-SCHEMA_VERSION = 2
 
 
 @gin.configurable
@@ -158,11 +156,11 @@ class Run:
         """N + 1."""
         return self._stream.num_phases
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Results:
         """Runs the phases that are not complete yet.
 
         Returns:
-          The content of `results.json`.
+          What `results.json` then holds.
 
         Raises:
           UsageError: the folder cannot be used, or a saved phase is damaged.
@@ -177,7 +175,7 @@ class Run:
         """Whether this process writes the run's files: it works alone, or is the first of several workers."""
         return runtime.is_chief(self._strategy)
 
-    def _run(self, shared: InitialPhases | None) -> dict[str, Any]:
+    def _run(self, shared: InitialPhases | None) -> Results:
         complete = self._open()
         for phase in range(complete):
             self.directory.verify_phase(phase)
@@ -188,7 +186,7 @@ class Run:
             memory = runner.restore(complete - 1) if complete else None
             for index in range(complete, self.num_phases):
                 memory, result = runner.run(index, memory)
-                phases.append(dataclasses.asdict(result))
+                phases.append(result)
                 self._write(phases)
         self._write(phases)
         # A worker that left before the first has written everything would be missed if that one had to start again.
@@ -234,7 +232,7 @@ class Run:
         elif self.is_chief:
             self.directory.write_data({**classes, "pixel_range": dataclasses.asdict(stream.pixel_range)})
 
-    def _write(self, phases: list[dict[str, Any]]) -> None:
+    def _write(self, phases: list[PhaseResult]) -> None:
         if self.is_chief:
             self.directory.write_results(self._results(phases))
 
@@ -320,33 +318,22 @@ class Run:
             seed=self._experiment.seed,
         )
 
-    def _results(self, phases: list[dict[str, Any]]) -> dict[str, Any]:
-        names = phases[0]["accuracy"]
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "package_version": __version__,
-            "dataset": self._stream.dataset.name,
-            "method": self._method.name,
-            "head": self._head,
-            "exemplars": self._budget.strategy if self._budget.keeps else "none",
-            "adjust_exemplars": self._budget.adjust,
-            "budget": self._budget.mode,
-            "discard": self._budget.discard,
-            "weight_transfer": self._model_level.weight_transfer,
-            "balanced_finetune": self._finetuning.enabled,
-            "distillation": self._model_level.distillation,
-            "seed": self._experiment.seed,
-            "order_seed": self._protocol.order_seed,
-            "num_phases": self.num_phases - 1,
-            "phase_sizes": self._stream.phase_sizes,
-            "class_order": self._stream.class_order.tolist(),
-            "primary_classifier": self._classifier,
-            "phases": phases,
-            "average_accuracy": {
-                name: metrics.average_accuracy([phase["accuracy"][name] for phase in phases]) for name in names
-            },
-            "forgetting": {
-                name: metrics.forgetting([phase["initial_classes_accuracy"][name] for phase in phases])
-                for name in names
-            },
-        }
+    def _results(self, phases: list[PhaseResult]) -> Results:
+        return results.summarise(
+            phases,
+            phase_sizes=self._stream.phase_sizes,
+            class_order=self._stream.class_order.tolist(),
+            dataset=self._stream.dataset.name,
+            method=self._method.name,
+            head=self._head,
+            exemplars=self._budget.strategy if self._budget.keeps else "none",
+            adjust_exemplars=self._budget.adjust,
+            budget=self._budget.mode,
+            discard=self._budget.discard,
+            weight_transfer=self._model_level.weight_transfer,
+            balanced_finetune=self._finetuning.enabled,
+            distillation=self._model_level.distillation,
+            seed=self._experiment.seed,
+            order_seed=self._protocol.order_seed,
+            primary_classifier=self._classifier,
+        )

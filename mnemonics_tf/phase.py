@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import zlib
 
 import numpy as np
 
-from mnemonics_tf import checks, runtime
+from mnemonics_tf import checks, results, runtime
 from mnemonics_tf.data.decoding import explaining_lost_files
 from mnemonics_tf.data.stream import ClassStream
-from mnemonics_tf.data.types import LabelledImages, Phase, PhaseResult
+from mnemonics_tf.data.types import LabelledImages, Phase
 from mnemonics_tf.evaluation import classifiers, metrics
 from mnemonics_tf.evaluation.probe import Probe, probe_exemplars
 from mnemonics_tf.memory.budget import ExemplarMemory, load_exemplars, save_exemplars
@@ -22,6 +21,7 @@ from mnemonics_tf.memory.pixel_file import PixelFile, as_pixels
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.results import PhaseResult
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phase
 from mnemonics_tf.run.pictures import confusion_image, exemplar_grid
@@ -306,8 +306,8 @@ class PhaseRunner:
                 )
                 bar.update()
             result = dataclasses.replace(result, seconds=dict(tracker.seconds))
-            with open(os.path.join(folder, "metrics.json"), "w", encoding="utf-8") as file:
-                json.dump(dataclasses.asdict(result), file, indent=1)
+            with open(os.path.join(folder, results.METRICS_FILE), "w", encoding="utf-8") as file:
+                file.write(results.phase_to_text(result))
         self._show_result(result, predictions)
         return result
 

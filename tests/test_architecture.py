@@ -31,6 +31,7 @@ _ORDER = (
     "methods",
     "training",
     "evaluation",
+    "results",
     "serving",
     "run",
     "phase",

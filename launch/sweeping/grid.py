@@ -29,7 +29,7 @@ _PARSE_ERRORS = (ValueError, TypeError, AttributeError, ImportError, OSError, Sy
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One experiment of a grid.
 
     Attributes:
@@ -85,7 +85,7 @@ class Grid:
             _check_binding("Grid.bindings", binding)
         _check_exemplars(self.exemplars)
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[PlannedRun]:
         """All runs, seed after seed, so that those of a sweep that was stopped can be compared."""
         return [
             self._run(seed, method, exemplars, number)
@@ -94,7 +94,7 @@ class Grid:
             )
         ]
 
-    def _run(self, seed: int, method: str, exemplars: str, num_phases: int) -> Run:
+    def _run(self, seed: int, method: str, exemplars: str, num_phases: int) -> PlannedRun:
         variant = self.exemplars[exemplars]
         files = [
             f"configs/methods/{method}.gin",
@@ -107,7 +107,7 @@ class Grid:
             f"Protocol.num_phases = {num_phases}",
             f"Experiment.seed = {seed}",
         ]
-        return Run(
+        return PlannedRun(
             f"{method}-{exemplars}-n{num_phases}-seed{seed}",
             num_phases,
             (*(f"--gin_file={path}" for path in files), *(f"--gin_param={binding}" for binding in bindings)),

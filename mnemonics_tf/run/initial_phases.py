@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,7 +26,7 @@ from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Images, LabelledImages
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
-from mnemonics_tf.system import files, tracking
+from mnemonics_tf.system import files, locks, tracking
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
 from mnemonics_tf.training.sgd import SGDSettings
@@ -94,21 +93,13 @@ class InitialPhases:
     def _locked(self, name: str) -> Iterator[None]:
         """Holds one network; the system lets go of it even if the process is killed."""
         with contextlib.ExitStack() as held:
+            waiting = "Another process is training the same initial phase: waiting for it ..."
             try:
-                file = held.enter_context(open(os.path.join(self._folder, f"{name}.lock"), "w", encoding="utf-8"))
-                _lock(file)
+                held.enter_context(locks.hold(os.path.join(self._folder, f"{name}.lock"), waiting))
             except OSError as error:
                 # Without a lock two processes may train the same, which costs time and nothing else.
                 tracking.notice(f"{self._folder} knows no locks ({error.strerror or error}).")
             yield
-
-
-def _lock(file: TextIO) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        tracking.notice("Another process is training the same initial phase: waiting for it ...")
-        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def describe_initial_phase(

@@ -15,8 +15,10 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-USAGE_ERROR = 2  # the exit code
-LOST_WORKER = 1  # likewise: the same command goes on, once all workers are started again
+# Exit codes, besides 0 and those of signals (128 and the signal's number).
+LOST_WORKER = 1  # another worker has ended: the same command goes on, once all workers are started again
+USAGE_ERROR = 2  # something cannot be done as asked for; divergence is among it
+BUSY = 3  # another process is working in the run's folder
 
 
 def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
@@ -34,6 +36,16 @@ def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         print(f"{program}: {error} (see --help)", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+
+
+def notice(text: str) -> None:
+    """One line on standard error, before something that takes long."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def shown(text: str) -> str:
+    """A text that came from elsewhere in one line: what would move the cursor or change colours is escaped."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "launch"))
 
-from sweeping.grid import Run, read_grid
+from sweeping.grid import PlannedRun, read_grid
 
 from mnemonics_tf import checks, config
 from mnemonics_tf.data.class_order import Protocol
@@ -134,7 +134,7 @@ def test_grids_of_the_project_have_the_stated_number_of_runs(name, num_runs):
     assert f"--grid=configs/sweeps/{name}.gin" in header
 
 
-def _parse(run: Run) -> None:
+def _parse(run: PlannedRun) -> None:
     """Gives a run's arguments to the package, as `main` does."""
     flags = [argument.partition("=")[::2] for argument in run.arguments]
     config.parse(

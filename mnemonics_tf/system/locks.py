@@ -1,0 +1,62 @@
+"""Locks between processes: a file that one of them holds at a time. The system lets go of it even if one is killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import weakref
+
+from mnemonics_tf.system import screen
+
+
+class BusyError(RuntimeError):
+    """Another process holds the lock."""
+
+
+class NoLocksError(OSError):
+    """The file system knows no locks."""
+
+
+class Lock:
+    """A lock that is held: until `release`, until the end of a `with` block, or until nothing refers to it any more."""
+
+    def __init__(self, descriptor: int):
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    def release(self) -> None:
+        """Lets go of it; a second call does nothing."""
+        self._close()
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+
+def hold(path: str, waiting: str | None = None) -> Lock:
+    """Takes a lock: `with hold(path): ...`, or for as long as the result lives.
+
+    Args:
+      path: of the lock's file, made if it is not there; it stays when the lock is let go. A link is not followed.
+      waiting: what to tell the user while another process holds it, which is then waited for; None to raise.
+
+    Raises:
+      BusyError: another process holds it, and there is nothing to tell.
+      NoLocksError: the file system knows no locks.
+      OSError: the file cannot be made.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    lock = Lock(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if waiting is None:
+            lock.release()
+            raise BusyError(path) from None
+        screen.notice(waiting)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        lock.release()
+        raise NoLocksError(error.errno, error.strerror) from error
+    return lock
