@@ -172,8 +172,8 @@ def _read(path: str, mend: str, convert: Callable[[Any], _T]) -> _T:
         return convert(files.read_json(path))
     except _VersionError as error:
         raise checks.UsageError(
-            f"{screen.shown(path)} has {_VERSION_KEY} {error}: expected {SCHEMA_VERSION}. Leave it out, or run the experiment "
-            "again with this version of mnemonics_tf."
+            f"{screen.shown(path)} has {_VERSION_KEY} {error}: expected {SCHEMA_VERSION}. Leave it out, or run the "
+            "experiment again with this version of mnemonics_tf."
         ) from error
     except files.UnreadableError as error:
         raise checks.UsageError(f"{screen.shown(path)} is damaged: {error}. {mend}") from error
@@ -189,14 +189,12 @@ def _results(content: Any) -> Results:
     if type(version) is not int or version != SCHEMA_VERSION:
         raise _VersionError(_brief(version))
     results = _as_dataclass(Results, content, "")
-    num_complete = len(results.phases)
+    num_complete, num_phases = len(results.phases), results.num_phases
     _check(num_complete >= 1, "it has no phases")
+    _check(num_complete <= num_phases + 1, f"it has {num_complete} phases, and num_phases = {results.num_phases}")
     _check(
-        num_complete <= results.num_phases + 1, f"it has {num_complete} phases, and num_phases = {results.num_phases}"
-    )
-    _check(
-        len(results.phase_sizes) == results.num_phases + 1,
-        f"'phase_sizes' has {len(results.phase_sizes)} entries, and 'num_phases' is {results.num_phases}",
+        len(results.phase_sizes) == num_phases + 1,
+        f"'phase_sizes' has {len(results.phase_sizes)} entries, and 'num_phases' is {num_phases}",
     )
     _check(min(results.phase_sizes) >= 1, "'phase_sizes' has a phase without classes")
     _check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mnemonics_tf import checks, results
 from mnemonics_tf.results import Results
@@ -162,7 +162,7 @@ def _finished(folder: str, read: Results) -> FinishedRun:
             "together. Copy the run's folder as a whole."
         ) from error
     settings.pop(_SEED, None)
-    shared = {
+    shared: dict[str, Any] = {
         field.name: screen.shown(value) if isinstance(value := getattr(read, field.name), str) else value
         for field in dataclasses.fields(Setup)
         if field.name != "settings"

@@ -1,4 +1,4 @@
-"""Files that others may have put there are read with care; writing leaves the old content or the new one, never a half."""
+"""Files: read with care, for others may have put them there, and written so that a killed process leaves no half."""
 
 from __future__ import annotations
 

@@ -43,9 +43,7 @@ def test_waiting_is_said_and_ends_when_the_holder_lets_go(tmp_path, capsys):
 
 def test_killed_process_holds_nothing(tmp_path):
     path = str(tmp_path / ".lock")
-    script = (
-        f"import os; fd = os.open({path!r}, os.O_RDWR | os.O_CREAT); import fcntl; fcntl.flock(fd, fcntl.LOCK_EX); "
-    )
+    script = f"import fcntl; file = open({path!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
     with subprocess.Popen(
         [sys.executable, "-c", script + "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
