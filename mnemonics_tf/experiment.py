@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import gin
-
 from mnemonics_tf import checks, results, runtime
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.pipeline import Augmentation, images_per_epoch
@@ -26,14 +24,13 @@ from mnemonics_tf.phase import PhaseRunner
 from mnemonics_tf.results import PhaseResult, Results
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases
-from mnemonics_tf.system import devices, seeds
+from mnemonics_tf.system import gin_files, seeds
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """What a run consists of. Each part is configured under its own name.
@@ -109,20 +106,23 @@ class Run:
     """
 
     def __init__(self, output_dir: str, describe: Callable[[], str], initial_phases_dir: str | None = None):
-        experiment = Experiment()
+        # What is bound by gin: `config` has registered these names.
+        build = gin_files.build
+        experiment: Experiment = build("Experiment")
         self._experiment = experiment
         self._method = experiment.build_method()
         self._head = experiment.head or self._method.head
         self._classifier = experiment.classifier or self._method.primary_classifier
-        self._budget = ExemplarMemory()
+        self._budget: ExemplarMemory = build("ExemplarMemory")
         self._method.check_keeps_exemplars(self._budget.keeps)
-        self._exemplar_level = ExemplarLevel()
-        self._model_level = ModelLevel()
-        self._finetuning = BalancedFinetune()
-        self._probe = Probe()
-        self._protocol, network = Protocol(), ResNet()
+        self._exemplar_level: ExemplarLevel = build("ExemplarLevel")
+        self._model_level: ModelLevel = build("ModelLevel")
+        self._finetuning: BalancedFinetune = build("BalancedFinetune")
+        self._probe: Probe = build("Probe")
+        self._protocol: Protocol = build("Protocol")
+        network: ResNet = build("ResNet")
         # With several workers, nothing may be computed before they have met.
-        self._strategy = devices.Devices().create_strategy()
+        self._strategy = build("Devices").create_strategy()
         if experiment.deterministic:
             seeds.make_deterministic()
         self._stream = ClassStream(self._load_dataset(), self._protocol)

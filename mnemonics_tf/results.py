@@ -7,7 +7,6 @@ insists on. It imports no TensorFlow: reports and sweeps read results all the ti
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import types
@@ -252,10 +251,8 @@ def _check(holds: bool, why: str) -> None:
         raise files.UnreadableError(why)
 
 
-@functools.cache
-def _kinds(owner: type) -> dict[str, Any]:
-    """The annotations of a dataclass, as types."""
-    return typing.get_type_hints(owner)
+# The annotations of the dataclasses, as types.
+_KINDS: dict[Any, dict[str, Any]] = {owner: typing.get_type_hints(owner) for owner in (PhaseResult, Results)}
 
 
 def _as_dataclass(owner: type[_T], content: Any, where: str) -> _T:
@@ -264,7 +261,7 @@ def _as_dataclass(owner: type[_T], content: Any, where: str) -> _T:
     values = {}
     for field in dataclasses.fields(owner):  # type: ignore[arg-type]
         if field.name in content:
-            values[field.name] = _as_kind(_kinds(owner)[field.name], content[field.name], f"{where}{field.name}")
+            values[field.name] = _as_kind(_KINDS[owner][field.name], content[field.name], f"{where}{field.name}")
         else:
             _check(field.default is not dataclasses.MISSING, f"it has no '{where}{field.name}'")
     return owner(**values)

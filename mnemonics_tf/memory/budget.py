@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import Sequence
 from typing import IO
 
-import gin
 import numpy as np
 
 from mnemonics_tf import checks
@@ -24,7 +23,6 @@ SELECTIONS = ("herding", "random")
 STRATEGIES = ("mnemonics", *SELECTIONS)
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class ExemplarMemory:
     """Which exemplars are kept and how many.

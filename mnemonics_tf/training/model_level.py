@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks
@@ -21,7 +20,6 @@ from mnemonics_tf.training.sgd import SGDSettings
 WEIGHT_TRANSFERS = ("none", *SCALE_FORMS)
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class ModelLevel(SGDSettings):
     """Section 7.1 of the paper, for CIFAR-100.
