@@ -187,7 +187,9 @@ class _Reader:
             told = re.search(r"line (\d+)", str(error).removeprefix(error.problem))  # gin adds it to the text
             raise _usage(error, source.place(int(told.group(1)) if told else 1)) from error
         except RecursionError as error:
-            raise checks.UsageError(f"The configuration cannot be read: {_TOO_DEEP} {source.place(1)}.") from error
+            opening = [len(re.findall(r"[(\[{]", line)) for line in source.text.split("\n")]
+            place = source.place(opening.index(max(opening)) + 1)
+            raise checks.UsageError(f"The configuration cannot be read: {_TOO_DEEP} {place}.") from error
         except Exception as error:
             problem, number = gin_slips.explain(error, source.text, self._known)
             raise checks.UsageError(f"The configuration cannot be read: {problem} {source.place(number)}.") from error
