@@ -39,8 +39,8 @@ class ModelLevel(SGDSettings):
     decay: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    weight_transfer: str = "per_neuron"
-    distillation: bool = True
+    weight_transfer: str = dataclasses.field(default="per_neuron", metadata={"later_phases_only": True})
+    distillation: bool = dataclasses.field(default=True, metadata={"later_phases_only": True})
     precision: str = "float32"
 
     def __post_init__(self):
