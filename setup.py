@@ -15,8 +15,10 @@ setuptools.setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=setuptools.find_packages(include=["mnemonics_tf", "mnemonics_tf.*"]),
-    package_data={"mnemonics_tf.report": ["paper_results.csv"]},
+    # The configurations stay at the top of the project, and are installed within the package.
+    packages=[*setuptools.find_packages(include=["mnemonics_tf", "mnemonics_tf.*"]), "mnemonics_tf.configs"],
+    package_dir={"mnemonics_tf.configs": "configs"},
+    package_data={"mnemonics_tf.report": ["paper_results.csv"], "mnemonics_tf.configs": ["*.gin", "*/*.gin"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.5",

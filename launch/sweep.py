@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 from sweeping import process, scheduler, screen, slurm
-from sweeping.grid import Run, read_grid
+from sweeping.grid import PlannedRun, read_grid
 from sweeping.progress import Entry, State
 
 from mnemonics_tf import checks
@@ -73,7 +73,7 @@ def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
     return _report_unfinished(work.entries)
 
 
-def _chosen(runs: list[Run]) -> list[Run]:
+def _chosen(runs: list[PlannedRun]) -> list[PlannedRun]:
     """The runs that --only leaves. Raises UsageError if there is none of that index."""
     if _ONLY.value is None:
         return runs

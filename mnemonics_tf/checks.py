@@ -12,8 +12,13 @@ class UsageError(ValueError):
     """The user asked for something that cannot be done. The command line shows its text alone and exits with 2."""
 
 
-class DivergedError(UsageError):
-    """A loss became NaN or infinite. What earlier phases saved is untouched."""
+class BusyError(UsageError):
+    """Another process is working there. The command line shows its text alone and exits with 3."""
+
+
+class DivergedError(RuntimeError):
+    """A loss became NaN or infinite. What earlier phases saved is untouched. The command line shows its text alone and
+    exits with 2."""
 
 
 class LostWorkerError(RuntimeError):

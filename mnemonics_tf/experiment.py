@@ -6,16 +6,15 @@ import dataclasses
 import os
 import zlib
 from collections.abc import Callable
-from typing import Any
 
-from mnemonics_tf import __version__, checks, runtime
+from mnemonics_tf import checks, runtime
 from mnemonics_tf.data.stream import ClassStream
-from mnemonics_tf.data.types import Arrival, Dataset, PhaseResult, PixelRange
-from mnemonics_tf.evaluation import metrics
+from mnemonics_tf.data.types import Arrival, Dataset, PixelRange
 from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.learner.settings import PhasePlan
 from mnemonics_tf.learner.state import ClassTable
 from mnemonics_tf.memory.store import codec_for
+from mnemonics_tf.results import PhaseResult, Results, summarise
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases
@@ -23,8 +22,6 @@ from mnemonics_tf.run.journal import RunJournal
 from mnemonics_tf.run.phase_files import read_state
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import Tracker
-
-SCHEMA_VERSION = 2
 
 
 class Run:
@@ -70,11 +67,11 @@ class Run:
         """Whether this process writes the run's files: it works alone, or is the first of several workers."""
         return runtime.is_chief(self._strategy)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Results:
         """Runs the phases that are not complete yet.
 
         Returns:
-          The content of `results.json`.
+          What `results.json` then holds.
 
         Raises:
           UsageError: the folder cannot be used, or a saved phase is damaged.
@@ -85,7 +82,7 @@ class Run:
             complete = self._open()
             for phase in range(complete):
                 self.directory.verify_phase(phase)
-            self._phases = [PhaseResult(**self.directory.read_metrics(phase)) for phase in range(complete)]
+            self._phases = [self.directory.read_metrics(phase) for phase in range(complete)]
             if complete < self.num_phases:
                 self._learn_phases(complete, shared)
             self._write()
@@ -201,34 +198,23 @@ class Run:
         if self.is_chief:
             self.directory.write_results(self._results())
 
-    def _results(self) -> dict[str, Any]:
-        settings, phases = self._settings, [dataclasses.asdict(phase) for phase in self._phases]
-        names = phases[0]["accuracy"]
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "package_version": __version__,
-            "dataset": self._stream.dataset.name,
-            "method": settings.method.name,
-            "head": settings.head_name,
-            "exemplars": settings.memory.strategy if settings.memory.keeps else "none",
-            "adjust_exemplars": settings.memory.adjust,
-            "budget": settings.memory.mode,
-            "discard": settings.memory.discard,
-            "weight_transfer": settings.model_level.weight_transfer,
-            "balanced_finetune": settings.finetuning.enabled,
-            "distillation": settings.model_level.distillation,
-            "seed": settings.seed,
-            "order_seed": self._protocol.order_seed,
-            "num_phases": self.num_phases - 1,
-            "phase_sizes": self._stream.phase_sizes,
-            "class_order": self._stream.class_order.tolist(),
-            "primary_classifier": settings.primary_classifier,
-            "phases": phases,
-            "average_accuracy": {
-                name: metrics.average_accuracy([phase["accuracy"][name] for phase in phases]) for name in names
-            },
-            "forgetting": {
-                name: metrics.forgetting([phase["initial_classes_accuracy"][name] for phase in phases])
-                for name in names
-            },
-        }
+    def _results(self) -> Results:
+        settings = self._settings
+        return summarise(
+            self._phases,
+            phase_sizes=self._stream.phase_sizes,
+            class_order=self._stream.class_order.tolist(),
+            dataset=self._stream.dataset.name,
+            method=settings.method.name,
+            head=settings.head_name,
+            exemplars=settings.memory.strategy if settings.memory.keeps else "none",
+            adjust_exemplars=settings.memory.adjust,
+            budget=settings.memory.mode,
+            discard=settings.memory.discard,
+            weight_transfer=settings.model_level.weight_transfer,
+            balanced_finetune=settings.finetuning.enabled,
+            distillation=settings.model_level.distillation,
+            seed=settings.seed,
+            order_seed=self._protocol.order_seed,
+            primary_classifier=settings.primary_classifier,
+        )

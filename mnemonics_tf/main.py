@@ -24,8 +24,14 @@ _INITIAL_PHASES_DIR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> int:
     """Parses, runs and prints the result. Returns the exit code."""
-    from mnemonics_tf.checks import LostWorkerError, UsageError
+    from mnemonics_tf.checks import BusyError, DivergedError, LostWorkerError, UsageError
 
+    exit_codes: dict[type[Exception], int] = {
+        BusyError: screen.BUSY,  # before UsageError, of which it is one
+        UsageError: screen.USAGE_ERROR,
+        DivergedError: screen.USAGE_ERROR,
+        LostWorkerError: screen.LOST_WORKER,
+    }
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.FATAL)
     with screen.quiet():
@@ -41,17 +47,12 @@ def main(argv: list[str]) -> int:
         output_dir = _OUTPUT_DIR.value or os.path.join("runs", name)
         run = experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
         results = run.run()
-    except UsageError as error:
+    except tuple(exit_codes) as error:
         if flags.FLAGS["verbosity"].present:
             raise
         # gin adds to an exception's text where it was raised.
         print(f"mnemonics_tf: {str(error).partition(chr(10) + '  In call to configurable')[0]}", file=sys.stderr)
-        return screen.USAGE_ERROR
-    except LostWorkerError as error:
-        if flags.FLAGS["verbosity"].present:
-            raise
-        print(f"mnemonics_tf: {error}", file=sys.stderr)
-        return screen.LOST_WORKER
+        return next(code for kind, code in exit_codes.items() if isinstance(error, kind))
     if not run.is_chief:
         return 0
     directory = run.directory

@@ -111,4 +111,6 @@ def test_broken_loss_is_named_with_its_stage_and_moment(value):
 
 def test_usage_errors_can_be_caught_as_value_errors():
     assert issubclass(checks.UsageError, ValueError)
-    assert issubclass(checks.DivergedError, checks.UsageError)
+    assert issubclass(checks.BusyError, checks.UsageError)
+    # Nothing was asked for wrongly; a caller who mends input must not catch it.
+    assert not issubclass(checks.DivergedError, checks.UsageError)

@@ -12,13 +12,8 @@ import pytest
 from conftest import ROOT
 
 from mnemonics_tf import config, methods
-from mnemonics_tf.data.class_order import Protocol
-from mnemonics_tf.experiment import Experiment
-from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.training.balanced_finetune import BalancedFinetune
-from mnemonics_tf.training.model_level import ModelLevel
 
 _CONFIGS = ROOT / "configs"
 _LEAVES = sorted(path for path in _CONFIGS.glob("*.gin") if path.name != "base_method.gin")
@@ -52,18 +47,18 @@ def _build(files: list[Path], dataset: str) -> None:
     """Parses the files and makes everything that a run makes before it looks at its data."""
     # The one thing that users must say themselves.
     config.parse([str(path) for path in files], ['folder.path = "somewhere"'])
-    for name, made in config.CONFIGURABLES.items():
+    for name in config.CONFIGURABLES:
         if name not in _SOURCES:
-            made()
-    experiment, budget = Experiment(), Memory()
+            config.build(name)
+    experiment, budget = config.build("Experiment"), config.build("ExemplarMemory")
     method = experiment.build_method()
     image_shape, num_classes = _DATA[dataset]
-    sizes = Protocol().phase_sizes(num_classes)
+    sizes = config.build("Protocol").phase_sizes(num_classes)
     assert sum(sizes) == num_classes
     budget.check_fits(sizes, smallest_class=130, num_parts=2)
     head = experiment.head or method.head
     method.check(budget.count(num_classes) if budget.keeps else 0, head)
-    network = ResNet()
+    network = config.build("ResNet")
     network.check_image_shape(image_shape)
     hashable = ResNet(tuple(network.blocks), tuple(network.widths), network.stem, network.embedding_dim)
     assert _network(hashable, image_shape, head).num_classes == 4
@@ -89,18 +84,18 @@ def test_every_method_goes_with_every_data_set_on_every_schedule(method, dataset
 @pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)
 def test_every_leaf_goes_without_the_mnemonics(leaf):
     _build([leaf, _CONFIGS / "base_method.gin"], _dataset_of(leaf))
-    assert not Memory().learns
-    assert not Memory().adjust
-    assert ModelLevel().scale_form is None
-    assert BalancedFinetune().enabled is None
+    assert not config.build("ExemplarMemory").learns
+    assert not config.build("ExemplarMemory").adjust
+    assert config.build("ModelLevel").scale_form is None
+    assert config.build("BalancedFinetune").enabled is None
 
 
 @pytest.mark.parametrize("schedule", _SCHEDULES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("method", ["joint", "lwf_without_exemplars"])
 def test_methods_that_take_no_mnemonics_train_all_weights_on_every_schedule(method, schedule):
     _build([_CONFIGS / f"methods/{method}.gin", _CONFIGS / "datasets/cifar100.gin", schedule], "cifar100")
-    assert ModelLevel().scale_form is None
-    assert not BalancedFinetune().enabled
+    assert config.build("ModelLevel").scale_form is None
+    assert not config.build("BalancedFinetune").enabled
 
 
 @pytest.mark.parametrize("path", [*_LEAVES, *sorted((_CONFIGS / "sweeps").glob("*.gin"))], ids=lambda path: path.stem)
@@ -122,7 +117,7 @@ def test_every_method_has_a_configuration_that_selects_it():
     selected = set()
     for path in _METHODS:
         config.parse([str(path)], ["Experiment.dataset = @digits"])
-        method = Experiment().build_method()
+        method = config.build("Experiment").build_method()
         assert path.stem.startswith(method.name)
         selected.add(method.name)
     assert selected == set(methods.available())
@@ -147,7 +142,7 @@ def test_header_of_a_leaf_says_how_to_run_it(leaf):
 )
 def test_weights_of_the_losses_follow_the_data_set(method, dataset, value):
     config.parse([str(_CONFIGS / f"{method}_{dataset}.gin")], [])
-    assert config.CONFIGURABLES[method]().less_forget_weight == value
+    assert config.build(method).less_forget_weight == value
 
 
 @pytest.mark.parametrize("path", [*_LEAVES, *_METHODS, *_DATASETS, *_SCHEDULES], ids=lambda path: path.stem)

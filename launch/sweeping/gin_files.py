@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import pathlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from mnemonics_tf.system import gin_paths
 from sweeping.grid import ROOT
-
-_INCLUDE = re.compile(r"""^[ \t]*include[ \t]+(['"])(.+?)\1""", re.MULTILINE)
 
 
 def checksum(arguments: Sequence[str]) -> str:
@@ -22,21 +19,6 @@ def checksum(arguments: Sequence[str]) -> str:
     for argument in arguments:
         flag, _, name = argument.partition("=")
         if flag == "--gin_file":
-            path = ROOT / name
-            for text in _texts(path, (path.parent, ROOT), frozenset()):
+            for text in gin_paths.texts(str(ROOT / name), str(ROOT)):
                 digest.update(hashlib.sha256(text.encode()).digest())
     return digest.hexdigest()[:16]
-
-
-def _texts(path: pathlib.Path, folders: Sequence[pathlib.Path], above: frozenset[pathlib.Path]) -> Iterator[str]:
-    """The text of a file and of those that it includes, which are looked for in `folders`, as `main` does it."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return  # `main` will say so
-    yield text
-    above |= {path}
-    for _, name in _INCLUDE.findall(text):
-        found = next((folder / name for folder in folders if (folder / name).is_file()), None)
-        if found is not None and found not in above:  # two that include each other would never end
-            yield from _texts(found, folders, above)

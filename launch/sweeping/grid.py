@@ -7,13 +7,11 @@ import itertools
 import os
 import pathlib
 import re
-import tokenize
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gin
-
 from mnemonics_tf import checks
+from mnemonics_tf.system import gin_files, gin_paths
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -25,11 +23,9 @@ _REFUSED = {
     "Protocol.classes": "it would overrule Grid.num_phases, and every N would be the same run. Leave it out.",
 }
 
-_PARSE_ERRORS = (ValueError, TypeError, AttributeError, ImportError, OSError, SyntaxError, tokenize.TokenError)
-
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One experiment of a grid.
 
     Attributes:
@@ -43,7 +39,6 @@ class Run:
     arguments: tuple[str, ...]
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """Methods x exemplars x N x seeds. Paths are relative to the project's root.
@@ -85,7 +80,7 @@ class Grid:
             _check_binding("Grid.bindings", binding)
         _check_exemplars(self.exemplars)
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[PlannedRun]:
         """All runs, seed after seed, so that those of a sweep that was stopped can be compared."""
         return [
             self._run(seed, method, exemplars, number)
@@ -94,7 +89,7 @@ class Grid:
             )
         ]
 
-    def _run(self, seed: int, method: str, exemplars: str, num_phases: int) -> Run:
+    def _run(self, seed: int, method: str, exemplars: str, num_phases: int) -> PlannedRun:
         variant = self.exemplars[exemplars]
         files = [
             f"configs/methods/{method}.gin",
@@ -107,7 +102,7 @@ class Grid:
             f"Protocol.num_phases = {num_phases}",
             f"Experiment.seed = {seed}",
         ]
-        return Run(
+        return PlannedRun(
             f"{method}-{exemplars}-n{num_phases}-seed{seed}",
             num_phases,
             (*(f"--gin_file={path}" for path in files), *(f"--gin_param={binding}" for binding in bindings)),
@@ -115,50 +110,23 @@ class Grid:
 
 
 def read_grid(path: str) -> Grid:
-    """Reads a grid's gin file. An `include` is looked for beside it, and then from the working directory.
+    """Reads a grid's gin file. See `gin_paths` for where an `include` is looked for.
 
     Raises:
       UsageError: no such file, a syntax error, something that is not the grid's, or a value it cannot have.
     """
     if not os.path.isfile(path):
-        raise checks.UsageError(f"--grid = {path}: there is no such file.{_nearest_file(path)}")
-    gin.clear_config()
-    # Where gin looks for includes. It has no public way to put a folder first, or to forget one.
-    gin.config._LOCATION_PREFIXES[:] = [os.path.dirname(os.path.abspath(path)), ""]
+        raise checks.UsageError(f"--grid = {path}: there is no such file.{gin_paths.nearest_file(path)}")
+    known = {"Grid": Grid}
+    gin_files.register(known)
     try:
-        gin.parse_config_file(os.path.abspath(path))
-        _check_names()
-        return Grid()
+        gin_files.parse([path], [], known)
+        return gin_files.build("Grid")
     except checks.UsageError as error:
         # gin adds to an exception's text where it was raised.
         raise checks.UsageError(f"--grid = {path}: {str(error).partition(chr(10))[0]}") from error
-    except _PARSE_ERRORS as error:
-        raise checks.UsageError(f"--grid = {path}: {_explain(str(error))}") from error
     finally:
-        gin.clear_config()
-
-
-def _check_names() -> None:
-    """Refuses what gin accepts and nothing would read: scoped bindings, and macros that no binding uses."""
-    used = set(re.findall(r"%([\w./]+)", gin.config_str()))
-    for scope, selector in gin.config._CONFIG:
-        if scope and not (selector.endswith("macro") and scope in used):
-            fields = [field.name for field in dataclasses.fields(Grid)]
-            raise checks.UsageError(
-                f"Nothing reads {scope!r}: a binding is written 'Grid.seeds = (0, 1)'.{checks.nearest(scope, fields)}"
-            )
-
-
-def _explain(text: str) -> str:
-    """One line about an error of gin's."""
-    fields = [field.name for field in dataclasses.fields(Grid)]
-    unknown = re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text)
-    if unknown:
-        return f"Unknown name {unknown.group(1)!r}. A grid binds Grid.{', Grid.'.join(fields)}."
-    parameter = re.search(r"doesn't have a parameter named '(\w+)'", text)
-    if parameter:
-        return f"Grid has no parameter {parameter.group(1)!r}.{checks.nearest(parameter.group(1), fields)}"
-    return f"The file cannot be read: {text.strip().partition(chr(10))[0].rstrip('.')}."
+        gin_files.forget()
 
 
 def _is_file(entry: str) -> bool:
@@ -201,7 +169,7 @@ def _check_exemplars(exemplars: Any) -> None:
 def _check_file(name: str, path: Any) -> None:
     if not isinstance(path, str) or not (ROOT / path).is_file():
         raise checks.UsageError(
-            f"{name} has {path!r}: there is no such file in {ROOT}.{_nearest_file(str(ROOT / str(path)))}"
+            f"{name} has {path!r}: there is no such file in {ROOT}.{gin_paths.nearest_file(str(ROOT / str(path)))}"
         )
 
 
@@ -212,10 +180,3 @@ def _check_binding(name: str, binding: Any) -> None:
     bound = ".".join(binding.partition("=")[0].strip().split(".")[-2:])
     if bound in _REFUSED:
         raise checks.UsageError(f"{name} has {binding!r}: {_REFUSED[bound]}")
-
-
-def _nearest_file(path: str) -> str:
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        return ""
-    return checks.nearest(os.path.basename(path), os.listdir(folder))

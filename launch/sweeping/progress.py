@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import json
 import pathlib
 import shlex
 from collections.abc import Sequence
 
+from mnemonics_tf import checks, results
 from sweeping.gin_files import checksum
-from sweeping.grid import Run
+from sweeping.grid import PlannedRun
 
 _FINISHED_MARK = "finished: "
 
@@ -57,7 +57,7 @@ class Entry:
       message: the last that a failed process said.
     """
 
-    run: Run
+    run: PlannedRun
     folder: pathlib.Path
     log: pathlib.Path
     state: State = State.WAITING
@@ -78,7 +78,7 @@ class Entry:
 
     def look(self) -> None:
         """Reads how far it has come."""
-        self.progress = read_progress(self.folder / "results.json")
+        self.progress = read_progress(self.folder / results.RESULTS_FILE)
 
     def needs_no_process(self) -> bool:
         """Whether it is complete, and its log says that it was made by these arguments and gin files.
@@ -91,17 +91,15 @@ class Entry:
 def read_progress(path: pathlib.Path) -> Progress:
     """What a run's `results.json` tells; no progress if there is none, or none that can be read."""
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        phases = results["phases"]
-        return Progress(
-            len(phases),
-            int(results["num_phases"]),
-            float(results["average_accuracy"][results["primary_classifier"]]) if phases else None,
-            float(sum(sum(phase["seconds"].values()) for phase in phases)),
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        # `main` will say what is wrong with it.
+        read = results.read(str(path))
+    except checks.UsageError:  # `main` will say what is wrong with it
         return Progress()
+    return Progress(
+        len(read.phases),
+        read.num_phases,
+        read.average_accuracy[read.primary_classifier],
+        sum(sum(phase.seconds.values()) for phase in read.phases),
+    )
 
 
 def command_line(command: Sequence[str], gin_files: str) -> str:

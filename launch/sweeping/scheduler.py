@@ -6,14 +6,11 @@ import pathlib
 import time
 from collections.abc import Callable, Sequence
 
+from mnemonics_tf.system.screen import BUSY
 from sweeping import process
 from sweeping.gin_files import checksum
-from sweeping.grid import Run
+from sweeping.grid import PlannedRun
 from sweeping.progress import Entry, State, note_finished
-
-# What a run says, with exit code 2, if another process has its folder.
-_BUSY_EXIT_CODE = 2
-_BUSY_TEXT = "another process is working there"
 
 
 def logs_dir(output_dir: pathlib.Path) -> pathlib.Path:
@@ -34,7 +31,7 @@ class Scheduler:
       entries: the runs with their states.
     """
 
-    def __init__(self, runs: Sequence[Run], output_dir: pathlib.Path, command: Sequence[str], jobs: int):
+    def __init__(self, runs: Sequence[PlannedRun], output_dir: pathlib.Path, command: Sequence[str], jobs: int):
         self._output_dir = output_dir
         self._command = command
         self._jobs = jobs
@@ -101,7 +98,7 @@ def _judge(entry: Entry, message: str) -> None:
     """Gives an entry whose process has ended its last state."""
     if entry.exit_code == 0 and entry.complete:
         entry.state = State.FINISHED
-    elif entry.exit_code == _BUSY_EXIT_CODE and _BUSY_TEXT in message:
+    elif entry.exit_code == BUSY:
         entry.state = State.BUSY
     else:
         entry.state, entry.message = State.FAILED, message

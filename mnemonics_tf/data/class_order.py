@@ -6,13 +6,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-import gin
 import numpy as np
 
 from mnemonics_tf import checks
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """How a data set's classes are dealt out to phases: evenly, in given numbers, or by name.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import gin
 import numpy as np
 
 from mnemonics_tf import checks
@@ -21,7 +20,6 @@ _CROP_PADDING = 4  # pixels
 _MOST_BYTES_IN_MEMORY = 2_000_000_000  # of all images, training and test
 
 
-@gin.configurable
 def folder(
     path: str | None = None,
     image_size: int | None = None,

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,7 +21,7 @@ import tqdm
 from mnemonics_tf import checks
 from mnemonics_tf.data.class_files import FOOTER, HEADER, ClassFile, SplitFolder
 from mnemonics_tf.data.prepared import first_line, unreadable
-from mnemonics_tf.system import files, tracking
+from mnemonics_tf.system import files, locks, tracking
 
 _THREADS = 8  # that many files are open at once; a disk takes writes to several in one go
 _READ_AT_ONCE = 100  # images; some 10 MB
@@ -53,7 +52,8 @@ def build(builder: tfds.core.DatasetBuilder, folders: Sequence[SplitFolder], cla
         if not any(_missing(folder, needed) for folder in folders):
             return
         os.makedirs(path, exist_ok=True)
-        with _only_builder(path):
+        waiting = f"Another process is sorting images by class in {path}: waiting for it ..."
+        with locks.hold(os.path.join(path, ".lock"), waiting):
             # Another process may have built them meanwhile.
             missing = {folder: classes for folder in folders if (classes := _missing(folder, needed))}
             if missing:
@@ -80,18 +80,6 @@ def _check_encoded(builder: tfds.core.DatasetBuilder) -> None:
 
 def _missing(folder: SplitFolder, needed: set[int]) -> list[int]:
     return sorted(needed - folder.complete().keys())
-
-
-@contextlib.contextmanager
-def _only_builder(path: str) -> Iterator[None]:
-    """Holds the folder; the system lets go of it even if the process is killed."""
-    with open(os.path.join(path, ".lock"), "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tracking.notice(f"Another process is sorting images by class in {path}: waiting for it ...")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _announce(builder: tfds.core.DatasetBuilder, missing: Mapping[SplitFolder, Sequence[int]], path: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import gin
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -27,7 +26,6 @@ _SUBSET_NAMES = {"imagenet2012": "imagenet_subset"}  # as the field calls it
 _MOST_MEMORY = 2e9  # bytes of images that are held there without being asked
 
 
-@gin.configurable
 def digits(test_share: float = 0.25, split_seed: int = 0) -> Dataset:
     """The 1,797 handwritten digits that scikit-learn carries: 8x8, one channel, 10 classes. Needs no download.
 
@@ -53,7 +51,6 @@ def digits(test_share: float = 0.25, split_seed: int = 0) -> Dataset:
     )
 
 
-@gin.configurable("tfds")
 def tfds_source(
     name: str | None = None,
     data_dir: str | None = None,

@@ -234,31 +234,3 @@ class Arrival:
     train: LabelledImages
     test: LabelledImages | None = None
     old_train: LabelledImages | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class PhaseResult:
-    """What one phase reached. Percentages, a value per classifier (`cnn`: the head, `nme`: nearest mean of exemplars,
-    where there are any).
-
-    Attributes:
-      phase: index of the phase.
-      num_classes: classes seen so far.
-      accuracy: top-1 on the test images of all classes seen so far (A_i of the paper).
-      initial_classes_accuracy: top-1 on the test images of the classes of phase 0.
-      group_accuracy: top-1 on the test images of each phase's classes, in the order of the phases.
-      exemplars_per_class: how many exemplars are kept of a class (the smallest number, if they differ).
-      probe: how good the exemplars of the new classes are, see `mnemonics_tf.evaluation.probe`; empty without it.
-      seconds: duration of each stage.
-      reused: whether the network is that of an earlier run with the same initial phase.
-    """
-
-    phase: int
-    num_classes: int
-    accuracy: dict[str, float]
-    initial_classes_accuracy: dict[str, float]
-    group_accuracy: dict[str, list[float]]
-    exemplars_per_class: int
-    probe: dict[str, float]
-    seconds: dict[str, float]
-    reused: bool = False

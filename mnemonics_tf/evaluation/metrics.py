@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
 
 _CONFIDENCE = 0.95
 
@@ -50,5 +49,7 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_classes: i
 
 def confidence_interval(values: Sequence[float]) -> float:
     """Half the width of the 95 % confidence interval of the mean (Student's t); at least two values."""
+    from scipy import special  # takes half a second to import, which a sweep that reads results need not wait for
+
     count = len(values)
     return float(special.stdtrit(count - 1, (1 + _CONFIDENCE) / 2) * np.std(values, ddof=1) / math.sqrt(count))

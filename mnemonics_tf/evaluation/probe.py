@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import gin
 import numpy as np
 from scipy import special
 
@@ -26,7 +25,6 @@ from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.sgd import SGDSettings
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class Probe:
     """Length and rates of the probes.

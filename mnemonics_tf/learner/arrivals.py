@@ -173,9 +173,10 @@ class Intake:
             raise checks.UsageError("There is no image: expected at least one.")
         expected = None if self.traits is None else self.traits.image_shape
         if expected is not None and images.shape[1:] != expected:
+            # A single image [H, W, C] was taken for H images [W, C] without a channel.
+            hint = "A single image is image[None]." if images.shape[:3] == expected else "Bring them to that size."
             raise checks.UsageError(
-                f"Images are {_size(images.shape[1:])}: expected {_size(expected)}, as the first ones were. Bring them "
-                "to that size (tf.image.resize)."
+                f"Images are {_size(images.shape[1:])}: expected {_size(expected)}, as the first ones were. {hint}"
             )
         return images
 

@@ -1,13 +1,15 @@
-"""What the steps of a phase work with, beside state and arrival."""
+"""What the steps of a phase work with, beside state and arrival: settings, tools, and a journal."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from mnemonics_tf.data.types import ImageTraits
-from mnemonics_tf.learner.journal import Journal
+from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, Phase
 from mnemonics_tf.learner.settings import Settings
-from mnemonics_tf.learner.state import Network
+from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory.codecs import Codec
 from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
 from mnemonics_tf.memory.pixel_file import PixelFile
@@ -15,6 +17,24 @@ from mnemonics_tf.memory.store import codec_for
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
+
+
+class Journal(Protocol):
+    """What the algorithm tells, and asks, while it works."""
+
+    def waiting_room(self, context: Context) -> AbstractContextManager[PixelFile | None]:
+        """Where exemplars wait on disk until the phase is over; None where memory holds them."""
+
+    def initial_network(
+        self, context: Context, phase: Phase, train: Callable[[], Classifier]
+    ) -> tuple[Classifier, bool]:
+        """The network of phase 0, and whether an earlier run has trained it; `train` trains it now."""
+
+    def exemplars_changed(self, which: str, before: LabelledImages, after: LabelledImages) -> None:
+        """Exemplars were learned (`which` is `new`) or adjusted (`old`); slots that are worked on."""
+
+    def phase_finished(self, state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+        """All steps are over and `state.work` tells what they came to. Returns the state to go on from."""
 
 
 @dataclasses.dataclass

@@ -16,9 +16,9 @@ from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelR
 from mnemonics_tf.evaluation.classifiers import nme_logits, predict
 from mnemonics_tf.learner import arrivals, display, saving
 from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, evaluation_of, memory_view
-from mnemonics_tf.learner.context import Context, factory_of
+from mnemonics_tf.learner.context import Context, Journal, factory_of
 from mnemonics_tf.learner.defaults import Choices, settled
-from mnemonics_tf.learner.journal import Journal, NoJournal
+from mnemonics_tf.learner.journal import NoJournal
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
 from mnemonics_tf.learner.steps import run_phase

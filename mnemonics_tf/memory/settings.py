@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import gin
 import numpy as np
 
 from mnemonics_tf import checks
@@ -15,7 +14,6 @@ SELECTIONS = ("herding", "random")
 STRATEGIES = ("mnemonics", *SELECTIONS)
 
 
-@gin.configurable("ExemplarMemory")
 @dataclasses.dataclass(frozen=True)
 class Memory:
     """Which exemplars are kept and how many. Its name in configurations is `ExemplarMemory`.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import gin
 import numpy as np
 import tensorflow as tf
 from scipy import optimize, special
@@ -19,7 +18,6 @@ from mnemonics_tf.models.classifier import Classifier, Outputs
 from mnemonics_tf.models.predictor import Predictor
 
 
-@gin.configurable("bic")
 @dataclasses.dataclass(frozen=True)
 class BiC(Method):
     """Two stages: distillation, and then a gain and an offset for the logits of new classes.

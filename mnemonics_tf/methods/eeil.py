@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
@@ -15,7 +14,6 @@ from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import Outputs
 
 
-@gin.configurable("eeil")
 @dataclasses.dataclass(frozen=True)
 class EEIL(Method):
     """Cross-entropy, and distillation for the classes of each earlier phase by themselves; then balanced fine-tuning.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
@@ -17,7 +16,6 @@ from mnemonics_tf.models.classifier import Outputs
 TARGETS = ("softmax", "sigmoid")
 
 
-@gin.configurable("icarl")
 @dataclasses.dataclass(frozen=True)
 class ICaRL(LwF):
     """Learns as LwF does, with exemplars, and predicts by the nearest mean of exemplars.

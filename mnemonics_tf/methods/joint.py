@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import gin
 import numpy as np
 
 from mnemonics_tf.data.types import LabelledImages, Phase
 from mnemonics_tf.methods.replay import Replay
 
 
-@gin.configurable("joint")
 @dataclasses.dataclass(frozen=True)
 class Joint(Replay):
     """Cross-entropy on the training images of all classes seen so far, from the network of the phase before."""

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
@@ -15,7 +14,6 @@ from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.models.classifier import Outputs
 
 
-@gin.configurable("lucir")
 @dataclasses.dataclass(frozen=True)
 class LUCIR(Method):
     """Cross-entropy, less-forget constraint and margin ranking on a cosine head.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks
@@ -15,7 +14,6 @@ from mnemonics_tf.methods.distilling import classify_and_distil
 from mnemonics_tf.models.classifier import Outputs
 
 
-@gin.configurable("lwf")
 @dataclasses.dataclass(frozen=True)
 class LwF(Method):
     """Eq. 5: lambda * cross-entropy + (1 - lambda) * distillation on the K old logits.

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
@@ -15,7 +14,6 @@ from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.models.classifier import Outputs
 
 
-@gin.configurable("podnet")
 @dataclasses.dataclass(frozen=True)
 class PODNet(Method):
     """A margin loss on a head of proxies, and distillation of pooled feature maps and of the embedding.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import losses, runtime
@@ -14,7 +13,6 @@ from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.models.classifier import Outputs
 
 
-@gin.configurable("replay")
 @dataclasses.dataclass(frozen=True)
 class Replay(Method):
     """Cross-entropy and nothing else: what exemplars do by themselves."""

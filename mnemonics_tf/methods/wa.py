@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import gin
 import keras
 import numpy as np
 import tensorflow as tf
@@ -18,7 +17,6 @@ from mnemonics_tf.models.classifier import Classifier, Outputs
 from mnemonics_tf.models.predictor import Predictor
 
 
-@gin.configurable("wa")
 @dataclasses.dataclass(frozen=True)
 class WA(Method):
     """Distillation weighted by K / (K + M), and then weight aligning of a linear head.

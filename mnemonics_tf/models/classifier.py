@@ -148,10 +148,10 @@ class ClassifierFactory:
 
     network: ResNet
     image_shape: tuple[int, int, int]
-    scale_form: str | None = None
+    scale_form: str | None = dataclasses.field(default=None, metadata={"later_phases_only": True})
     head: str = "cosine"
-    corrected: bool = False
-    tells_maps: bool = False
+    corrected: bool = dataclasses.field(default=False, metadata={"later_phases_only": True})
+    tells_maps: bool = dataclasses.field(default=False, metadata={"later_phases_only": True})
     precision: str = "float32"
 
     def build(self, num_old_classes: int, num_new_classes: int) -> Classifier:

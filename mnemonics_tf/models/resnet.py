@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import gin
 import keras
 
 from mnemonics_tf import checks
@@ -13,7 +12,6 @@ from mnemonics_tf.models.layers import ConvNorm, ScaleShiftDense
 STEMS = ("3x3", "7x7")
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class ResNet:
     """Which residual network to build. It maps images `[B, H, W, C]` to embeddings `[B, d]`.

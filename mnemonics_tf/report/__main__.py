@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     except UsageError as error:
         if flags.FLAGS["verbosity"].present:
             raise
-        print(f"mnemonics_tf: {error}", file=sys.stderr)
+        print(f"mnemonics_tf: {screen.shown(str(error))}", file=sys.stderr)
         return screen.USAGE_ERROR
     return 0
 
@@ -41,7 +41,7 @@ def report(folders: list[str], chosen: list[str] | None) -> str:
       chosen: names of the paper's tables, or `all`; None for those in which a run has a place.
 
     Raises:
-      UsageError: there is nothing to show, no such table, or a run cannot be read.
+      UsageError: there is nothing to show, no such table, or a run that was named cannot be read.
     """
     from mnemonics_tf import checks
     from mnemonics_tf.report import groups, labels, paper, runs, tables
@@ -51,13 +51,15 @@ def report(folders: list[str], chosen: list[str] | None) -> str:
         checks.check_choice("--tables", name, [*known, _ALL])
     if not folders and not chosen:
         raise checks.UsageError("No RUN_DIR was given. Try runs, or --tables=all for the paper's figures alone.")
-    finished, unfinished = runs.read_runs(runs.find_runs(folders))
-    kept, repeats = groups.leave_out_repeats(finished)
+    read = runs.read_runs(runs.find_runs(folders), folders)
+    kept, repeats = groups.leave_out_repeats(read.finished)
     found = groups.group_seeds(kept)
     variations = labels.variations(found)
     parts = [tables.general_table(found, variations)] if found else []
-    if unfinished:
-        parts.append(f"Left out, for they are not finished: {', '.join(unfinished)}.")
+    if read.unfinished:
+        parts.append(f"Left out, for they are not finished: {', '.join(read.unfinished)}.")
+    if read.unreadable:
+        parts.append("\n".join(["Left out, for they cannot be read:", *(f"  {line}" for line in read.unreadable)]))
     if repeats:
         parts.append("\n".join(["Left out, for another run counts:", *(f"  {line}" for line in repeats)]))
     for name, table in known.items():

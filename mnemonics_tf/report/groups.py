@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from mnemonics_tf import checks
-from mnemonics_tf.report.runs import Run, Setup
+from mnemonics_tf.report.runs import FinishedRun, Setup
 
 _NOT_SET = "(not set)"
 
@@ -23,10 +23,10 @@ class Group:
     """
 
     setup: Setup
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
 
 
-def leave_out_repeats(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+def leave_out_repeats(runs: Iterable[FinishedRun]) -> tuple[list[FinishedRun], list[str]]:
     """Keeps the first of the runs that have the same settings and seed: grids of several tables share some of theirs.
 
     Args:
@@ -39,7 +39,7 @@ def leave_out_repeats(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
       UsageError: two of them have other figures and lie in the same folder, so that no sweep's name tells them apart;
         or their data differ.
     """
-    kept: dict[tuple[frozenset[tuple[str, str]], int], Run] = {}
+    kept: dict[tuple[frozenset[tuple[str, str]], int], FinishedRun] = {}
     lines = []
     for run in runs:
         first = kept.setdefault((_settings(run), run.seed), run)
@@ -49,14 +49,14 @@ def leave_out_repeats(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
         same = first.figures == run.figures
         if not same and _sweep(first) == _sweep(run):
             raise checks.UsageError(
-                f"{first.folder} and {run.folder} are the same experiment with the same seed, {run.seed}, and have "
+                f"{first.name} and {run.name} are the same experiment with the same seed, {run.seed}, and have "
                 "different results. Leave one of them out."
             )
-        lines.append(f"{run.folder}: repeats {first.folder}, {'with the same' if same else 'but with other'} results")
+        lines.append(f"{run.name}: repeats {first.name}, {'with the same' if same else 'but with other'} results")
     return list(kept.values()), lines
 
 
-def group_seeds(runs: Iterable[Run]) -> list[Group]:
+def group_seeds(runs: Iterable[FinishedRun]) -> list[Group]:
     """Puts runs together that differ in nothing but their seed.
 
     Args:
@@ -65,7 +65,7 @@ def group_seeds(runs: Iterable[Run]) -> list[Group]:
     Raises:
       UsageError: two of them have the same settings and something else that differs.
     """
-    by_settings: dict[frozenset[tuple[str, str]], list[Run]] = {}
+    by_settings: dict[frozenset[tuple[str, str]], list[FinishedRun]] = {}
     for run in runs:
         by_settings.setdefault(_settings(run), []).append(run)
     for members in by_settings.values():
@@ -87,21 +87,21 @@ def setting(group: Group, name: str) -> str:
     return group.setup.settings.get(name, _NOT_SET)
 
 
-def _settings(run: Run) -> frozenset[tuple[str, str]]:
+def _settings(run: FinishedRun) -> frozenset[tuple[str, str]]:
     return frozenset(run.setup.settings.items())
 
 
-def _sweep(run: Run) -> str:
+def _sweep(run: FinishedRun) -> str:
     """The folder that a run's folder lies in."""
     return os.path.dirname(os.path.realpath(run.folder))
 
 
-def _check_alike(first: Run, second: Run) -> None:
+def _check_alike(first: FinishedRun, second: FinishedRun) -> None:
     """Raises UsageError unless the runs' setups are equal: data or package may have changed between them."""
     for field in dataclasses.fields(Setup):
         values = [getattr(run.setup, field.name) for run in (first, second)]
         if values[0] != values[1]:
             raise checks.UsageError(
-                f"{first.folder} and {second.folder} have the same settings, but their {field.name} differ: "
+                f"{first.name} and {second.name} have the same settings, but their {field.name} differ: "
                 f"{values[0]!r} and {values[1]!r}. They are not seeds of one experiment; leave one of them out."
             )

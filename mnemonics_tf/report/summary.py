@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from mnemonics_tf.results import Results
 
 _CLASSIFIERS = ("cnn", "nme")
 
 
-def summary(results: dict[str, Any]) -> str:
+def summary(results: Results) -> str:
     """A table of the phases, average accuracy and forgetting, as text. A star marks the classifier that is reported.
 
     Args:
-      results: the content of `results.json`; without exemplars it has no figures of `nme`, and a dash stands there.
+      results: of the run; without exemplars there are no figures of `nme`, and a dash stands there.
     """
     lines = ["phase  classes  CNN (%)  NME (%)  seconds"]
-    for phase in results["phases"]:
-        figures = "  ".join(_figure(phase["accuracy"], name) for name in _CLASSIFIERS)
-        lines.append(
-            f"{phase['phase']:5d}  {phase['num_classes']:7d}  {figures}  {sum(phase['seconds'].values()):7.0f}"
-        )
-    for title, key in (("average", "average_accuracy"), ("forgetting", "forgetting")):
-        marks = ["*" if name == results["primary_classifier"] else " " for name in _CLASSIFIERS]
-        figures = " ".join(_figure(results[key], name) + mark for name, mark in zip(_CLASSIFIERS, marks, strict=True))
+    for phase in results.phases:
+        figures = "  ".join(_figure(phase.accuracy, name) for name in _CLASSIFIERS)
+        lines.append(f"{phase.phase:5d}  {phase.num_classes:7d}  {figures}  {sum(phase.seconds.values()):7.0f}")
+    for title, values in (("average", results.average_accuracy), ("forgetting", results.forgetting)):
+        marks = ["*" if name == results.primary_classifier else " " for name in _CLASSIFIERS]
+        figures = " ".join(_figure(values, name) + mark for name, mark in zip(_CLASSIFIERS, marks, strict=True))
         lines.append(f"{title:14s}  {figures}".rstrip())
     return "\n".join([*lines, "* the classifier that is reported"])
 

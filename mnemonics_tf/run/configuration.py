@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import gin
-
 from mnemonics_tf import checks
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.types import Dataset
@@ -18,7 +16,6 @@ from mnemonics_tf.system.devices import Devices
 _T = TypeVar("_T")
 
 
-@gin.configurable("Experiment")
 @dataclasses.dataclass(frozen=True)
 class ExperimentSettings:
     """The choices of a run that no other setting makes. Their name in configurations is `Experiment`.

@@ -18,17 +18,16 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from mnemonics_tf import checks
-from mnemonics_tf.system import files
+from mnemonics_tf import checks, results
+from mnemonics_tf.results import PhaseResult, Results
+from mnemonics_tf.system import files, locks
 
 _CONFIG = "config.gin"
 _LOCK = ".lock"
@@ -47,9 +46,9 @@ class RunDirectory:
     def __init__(self, path: str):
         self.path = os.path.abspath(os.path.expanduser(path))
         self._config = os.path.join(self.path, _CONFIG)
-        self._results = os.path.join(self.path, "results.json")
+        self._results = os.path.join(self.path, results.RESULTS_FILE)
         self._data = os.path.join(self.path, "data.json")
-        self._holds_lock = False
+        self._held: locks.Lock | None = None
 
     @property
     def tensorboard_dir(self) -> str:
@@ -180,18 +179,15 @@ class RunDirectory:
 
     def _lock(self) -> None:
         """Holds the folder while this object lives; the system lets go of it even if the process is killed."""
-        if self._holds_lock:
+        if self._held is not None:
             return
-        descriptor = os.open(os.path.join(self.path, _LOCK), os.O_RDWR | os.O_CREAT, 0o644)
-        weakref.finalize(self, os.close, descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._holds_lock = True
-        except BlockingIOError:
-            raise checks.UsageError(
+            self._held = locks.hold(os.path.join(self.path, _LOCK))
+        except locks.BusyError:
+            raise checks.BusyError(
                 f"--output_dir = {self.path}: another process is working there. Wait for it, or name another folder."
             ) from None
-        except OSError as error:
+        except locks.NoLocksError as error:
             raise checks.UsageError(
                 f"--output_dir = {self.path}: its file system knows no locks ({error.strerror}), which keep a second "
                 "process out. Name a folder on another, or have this one mounted with locks (flock)."
@@ -242,14 +238,13 @@ class RunDirectory:
         os.replace(partial, final)
         files.flush(os.path.dirname(final))
 
-    def write_results(self, results: dict[str, Any]) -> None:
+    def write_results(self, found: Results) -> None:
         """Replaces `results.json` in one step."""
-        files.write_text(self._results, json.dumps(results, indent=1) + "\n")
+        files.write_text(self._results, results.to_text(found))
 
-    def read_metrics(self, phase: int) -> dict[str, Any]:
-        """The metrics of a complete phase."""
-        with open(os.path.join(self.phase_dir(phase), "metrics.json"), encoding="utf-8") as file:
-            return json.load(file)
+    def read_metrics(self, phase: int) -> PhaseResult:
+        """What a complete phase reached. Raises UsageError if its file is missing or damaged."""
+        return results.read_phase(os.path.join(self.phase_dir(phase), results.METRICS_FILE))
 
     def _check_same_config(self, config: str) -> None:
         with open(self._config, encoding="utf-8") as file:

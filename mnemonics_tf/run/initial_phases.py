@@ -9,31 +9,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
+import inspect
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf import checks, runtime
+from mnemonics_tf import checks, methods, runtime
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Images, LabelledImages
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
-from mnemonics_tf.system import files, tracking
+from mnemonics_tf.system import files, locks, seeds, sources, tracking
 from mnemonics_tf.training.loop import Trainer
-from mnemonics_tf.training.model_level import ModelLevel
-from mnemonics_tf.training.sgd import SGDSettings
+from mnemonics_tf.training.model_level import ModelLevel, train_model
 
-# What the training of phase 0 is made of: an edit there makes networks that were trained before it another matter.
-_SOURCES = ("data", "methods", "models", "training", "losses.py", "runtime.py", "system/seeds.py")
+# What trains phase 0: an edit there, or in what these import, makes networks that were trained before another matter.
+_SOURCES = (train_model.__module__, seeds.__name__, *(method.__module__ for method in methods.available().values()))
+
+# What a dataclass says of a field on which the training of phase 0 does not depend.
+_LATER = "later_phases_only"
+
+_MAX_DESCRIPTION = 2**20  # bytes
+_HEADER = 4096  # bytes of an array in an archive, besides its numbers, at most
 
 
 class InitialPhases:
@@ -75,12 +80,13 @@ class InitialPhases:
         name = hashlib.sha256(text.encode()).hexdigest()[:24]
         path = os.path.join(self._folder, f"{name}.npz")
         with self._locked(name):
-            if os.path.exists(path):
+            if os.path.lexists(path):
                 model = build()
                 try:
-                    _load(path, model)
-                except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-                    tracking.notice(f"{path} is damaged ({type(error).__name__}): its initial phase is trained again.")
+                    _load(path, model, description)
+                except _DAMAGES as error:
+                    reason = type(error).__name__ if not isinstance(error, files.UnreadableError) else error
+                    tracking.notice(f"{path} is damaged ({reason}): its initial phase is trained again.")
                 else:
                     return model, True
             model = train()
@@ -94,21 +100,13 @@ class InitialPhases:
     def _locked(self, name: str) -> Iterator[None]:
         """Holds one network; the system lets go of it even if the process is killed."""
         with contextlib.ExitStack() as held:
+            waiting = "Another process is training the same initial phase: waiting for it ..."
             try:
-                file = held.enter_context(open(os.path.join(self._folder, f"{name}.lock"), "w", encoding="utf-8"))
-                _lock(file)
+                held.enter_context(locks.hold(os.path.join(self._folder, f"{name}.lock"), waiting))
             except OSError as error:
                 # Without a lock two processes may train the same, which costs time and nothing else.
                 tracking.notice(f"{self._folder} knows no locks ({error.strerror or error}).")
             yield
-
-
-def _lock(file: TextIO) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        tracking.notice("Another process is training the same initial phase: waiting for it ...")
-        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def describe_initial_phase(
@@ -122,7 +120,8 @@ def describe_initial_phase(
 ) -> dict[str, Any]:
     """All that the network of phase 0 depends on.
 
-    Weight transfer, distillation, exemplars and the correction of logits come later and are not among it.
+    Every field of the settings counts, unless its dataclass says that it matters in later phases only, as it does of
+    weight transfer, distillation and the correction of logits: `field(metadata={"later_phases_only": True})`.
 
     Args:
       data: training images of phase 0.
@@ -133,23 +132,47 @@ def describe_initial_phase(
       seed: of the run.
       deterministic: whether operations are.
     """
-    sgd = {field.name: getattr(settings, field.name) for field in dataclasses.fields(SGDSettings)}
     return {
         "images": [*data.images.shape, *_described_images(data.images)],
         "labels": _checksum(data.labels),
-        "pixel_range": dataclasses.asdict(trainer.pixel_range),
-        "augmentation": dataclasses.asdict(trainer.augmentation),
-        "network": dataclasses.asdict(factory.network),
-        "head": factory.head,
+        "trainer": {
+            field.name: _described(getattr(trainer, field.name))
+            for field in dataclasses.fields(trainer)
+            if field.name != "tracker"
+        },
+        "factory": _described(factory),
         "loss": method.initial_training,
-        "training": sgd,
-        "precision": settings.precision,
+        "settings": _described(settings),
         "seed": seed,
         "deterministic": deterministic,
-        "devices": [runtime.device_kind(trainer.strategy), trainer.strategy.num_replicas_in_sync],
         "versions": [tf.__version__, keras.__version__],
-        "sources": _source_checksum(),
+        "sources": sources.checksum(_SOURCES),
+        "method_source": _own_source(method),
     }
+
+
+def _described(value: Any) -> Any:
+    """A setting as JSON has it; of a dataclass, the fields that matter in phase 0."""
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: _described(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not field.metadata.get(_LATER)
+        }
+    if isinstance(value, tf.distribute.Strategy):
+        return [runtime.device_kind(value), value.num_replicas_in_sync]
+    return [_described(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _own_source(method: Method) -> str | None:
+    """Checksum of the file of a method outside the package; None if its phase 0 is that of others, or it is no file."""
+    if method.starts_by_cross_entropy or type(method).__module__ in _SOURCES:
+        return None
+    try:
+        with open(inspect.getfile(type(method)), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, TypeError):
+        return None
 
 
 def _described_images(images: Images) -> list[Any]:
@@ -162,16 +185,6 @@ def _checksum(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data.cast("B")).hexdigest()
 
 
-def _source_checksum() -> str:
-    package = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for source in _SOURCES:
-        path = package / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
 def _save(path: str, model: Classifier, description: str) -> None:
     """Writes the weights, in one step: a killed process leaves no half of them under this name."""
     weights = {name: variable.numpy() for name, variable in model.initial_weights().items()}
@@ -179,10 +192,44 @@ def _save(path: str, model: Classifier, description: str) -> None:
         np.savez(file, description=np.array(description), **weights)
 
 
-def _load(path: str, model: Classifier) -> None:
+_DAMAGES = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _load(path: str, model: Classifier, description: dict[str, Any]) -> None:
+    """Fills a network with stored weights, once all of them have proved to be what is expected.
+
+    Raises:
+      UnreadableError: they are of something else, are no numbers, or are larger than they can be.
+      Exception: one of `_DAMAGES`.
+    """
+    variables = model.initial_weights()
+    limits = {name: int(np.prod(variable.shape)) * 4 + _HEADER for name, variable in variables.items()}
     # Opened here, because NumPy leaves a file open that turns out to be no archive.
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-        # All are read before the first is used; the archive's checksums are compared as they are.
-        values = {name: arrays[name] for name in model.initial_weights()}
-    for name, variable in model.initial_weights().items():
+    with files.open_plain(path) as file:
+        with zipfile.ZipFile(file) as archive:
+            # A small file may say that it unpacks to anything.
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        for name, limit in {**limits, "description": _MAX_DESCRIPTION}.items():
+            if sizes[name] > limit:
+                raise files.UnreadableError(f"{name} has {sizes[name]:,} bytes")
+        with np.load(file, allow_pickle=False) as arrays:
+            if json.loads(str(arrays["description"])) != json.loads(json.dumps(description)):
+                raise files.UnreadableError("it is the network of something else")
+            # All are read before the first is used; the archive's checksums are compared as they are.
+            values = {name: arrays[name] for name in variables}
+    for name, variable in variables.items():
+        value = values[name]
+        if value.dtype != np.float32 or value.shape != tuple(variable.shape) or not np.isfinite(value).all():
+            raise files.UnreadableError(f"{name} is {value.dtype} of shape {value.shape}, or not finite")
+    for name, variable in variables.items():
         variable.assign(values[name])

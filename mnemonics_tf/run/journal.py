@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from mnemonics_tf import runtime
-from mnemonics_tf.data.types import Arrival, LabelledImages, Phase, PhaseResult
+from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import LearnerState
@@ -16,6 +16,7 @@ from mnemonics_tf.memory.codecs import Codec
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.memory.store import ExemplarStore, as_kept
 from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.results import PhaseResult
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phase
 from mnemonics_tf.run.phase_files import read_exemplars, result_of, write_phase

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 
 import numpy as np
 
-from mnemonics_tf.data.types import Arrival, LabelledImages, PhaseResult
+from mnemonics_tf.data.types import Arrival, LabelledImages
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.memory.store import ExemplarStore, load_exemplars, save_exemplars
+from mnemonics_tf.results import METRICS_FILE, PhaseResult, phase_to_text
 from mnemonics_tf.serving.export import export_saved_model
 
 _WEIGHTS = os.path.join("checkpoint", "model.weights.h5")
 _EXEMPLARS = "exemplars.npz"
-_METRICS = "metrics.json"
 
 
 def write_phase(folder: str, state: LearnerState, arrival: Arrival, context: Context) -> PhaseResult:
@@ -53,8 +51,8 @@ def write_phase(folder: str, state: LearnerState, arrival: Arrival, context: Con
         )
         bar.update()
     result = result_of(state, arrival, dict(tracker.seconds))
-    with open(os.path.join(folder, _METRICS), "w", encoding="utf-8") as file:
-        json.dump(dataclasses.asdict(result), file, indent=1)
+    with open(os.path.join(folder, METRICS_FILE), "w", encoding="utf-8") as file:
+        file.write(phase_to_text(result))
     return result
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import signal
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks
@@ -15,7 +14,6 @@ from mnemonics_tf.system import cluster
 STRATEGIES = ("one_device", "mirrored", "multi_worker")
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class Devices:
     """What a run is computed on.

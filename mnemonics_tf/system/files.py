@@ -1,25 +1,92 @@
-"""Writing files so that a killed process leaves the old content or the new one, and never a half."""
+"""Files: read with care, for others may have put them there, and written so that a killed process leaves no half."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import stat
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
+
+MAX_BYTES = 64 * 2**20  # of a text: results of a thousand phases take less
+
+
+class UnreadableError(ValueError):
+    """A file cannot be read as what it should be. The text says why in a few words, without the path."""
+
+
+def read_bytes(path: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """The content of a plain file. A pipe would be waited for without end, and a device may have none.
+
+    Raises:
+      UnreadableError: nothing is there, it is no plain file, may not be read, or is larger than `max_bytes`.
+    """
+    try:
+        with open_plain(path) as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    if len(content) > max_bytes:
+        raise UnreadableError(f"it has more than {max_bytes:,} bytes")
+    return content
+
+
+def open_plain(path: str) -> IO[bytes]:
+    """Opens a plain file for reading.
+
+    Raises:
+      OSError: it is not there or may not be read.
+      UnreadableError: a folder, a pipe or a device is there.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for someone who writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise UnreadableError("a folder is there" if stat.S_ISDIR(mode) else "it is a pipe or a device, not a file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_text(path: str, max_bytes: int = MAX_BYTES) -> str:
+    """The content of a plain UTF-8 file. Raises UnreadableError as `read_bytes` does, or if it is not text."""
+    try:
+        return read_bytes(path, max_bytes).decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableError("it is not text (UTF-8)") from error
+
+
+def read_json(path: str, max_bytes: int = MAX_BYTES) -> Any:
+    """What a JSON file holds. Raises UnreadableError as `read_text` does, or if it is not JSON or too deep."""
+    text = read_text(path, max_bytes)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UnreadableError(f"it is not JSON ({error})") from error
+    except RecursionError as error:
+        raise UnreadableError("its JSON is nested too deeply") from error
+    except ValueError as error:  # Python takes no integers of thousands of digits
+        raise UnreadableError("it has a number of too many digits") from error
 
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[IO[bytes]]:
-    """Hands out a file to write to; once that is done without an error and on disk, it takes the place of `path`."""
+    """Hands out a file to write to; once that is done without an error and on disk, it takes the place of `path`.
+
+    A link that someone has put in either place is not followed: it is replaced.
+    """
     partial = f"{path}.partial"
     try:
-        with open(partial, "wb") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)
+        with open(partial, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        flush(os.path.dirname(path) or ".")
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.remove(partial)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from mnemonics_tf.system.screen import notice as notice
+
 
 def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
     """A progress bar on standard error with rate and time left, from the second second on.
@@ -34,11 +36,6 @@ def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
         maxinterval=interval,
         dynamic_ncols=True,
     )
-
-
-def notice(text: str) -> None:
-    """One line on standard error, before something that takes long."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Tracker:

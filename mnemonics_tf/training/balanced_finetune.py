@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
@@ -17,7 +16,6 @@ from mnemonics_tf.training.sgd import SGDSettings
 TRAINED = ("all", "head")
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class BalancedFinetune(SGDSettings):
     """The paper gives it the rates of the temporary model: 50 epochs of gradient descent at 0.01.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import gin
 import tensorflow as tf
 
 from mnemonics_tf import checks
@@ -21,7 +20,6 @@ from mnemonics_tf.training.sgd import SGDSettings
 WEIGHT_TRANSFERS = ("none", *SCALE_FORMS)
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class ModelLevel(SGDSettings):
     """Section 7.1 of the paper, for CIFAR-100.
@@ -41,8 +39,8 @@ class ModelLevel(SGDSettings):
     decay: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    weight_transfer: str = "per_neuron"
-    distillation: bool = True
+    weight_transfer: str = dataclasses.field(default="per_neuron", metadata={"later_phases_only": True})
+    distillation: bool = dataclasses.field(default=True, metadata={"later_phases_only": True})
     precision: str = "float32"
 
     def __post_init__(self):

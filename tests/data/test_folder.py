@@ -19,8 +19,6 @@ from mnemonics_tf.data.folder import folder, is_held_in_memory
 from mnemonics_tf.data.reading import look_through
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
-from mnemonics_tf.experiment import Experiment
-from mnemonics_tf.models.resnet import ResNet
 
 
 def _shades(part: LabelledImages) -> list[int]:
@@ -304,9 +302,9 @@ def test_shipped_configuration_asks_for_the_path_and_reads_it(tmp_path):
     try:
         config.parse([shipped], ["Experiment.method = @lucir"])
         with pytest.raises(UsageError, match=r"folder\.path = None: expected the folder"):
-            Experiment().load_dataset()
+            config.build("Experiment").load_dataset()
         config.parse([shipped], ["Experiment.method = @lucir", f"folder.path = {path!r}"])
-        data = Experiment().load_dataset()
+        data = config.build("Experiment").load_dataset()
     finally:
         gin.clear_config()
     assert (data.name, data.image_shape) == ("birds", (64, 64, 3))
@@ -326,9 +324,10 @@ def test_shipped_configuration_takes_the_settings_for_224_pixels(tmp_path):
     assert len(bindings) == 6
     try:
         config.parse([str(shipped)], ["Experiment.method = @lucir", f"folder.path = {path!r}", *bindings])
-        data = Experiment().load_dataset()
-        assert ResNet().stem == "7x7"
-        assert (ResNet().blocks, ResNet().widths) == ((2, 2, 2, 2), (64, 128, 256, 512))
+        data = config.build("Experiment").load_dataset()
+        network = config.build("ResNet")
+        assert network.stem == "7x7"
+        assert (network.blocks, network.widths) == ((2, 2, 2, 2), (64, 128, 256, 512))
     finally:
         gin.clear_config()
     assert (data.image_shape, data.resized_crop, data.crop_padding) == ((224, 224, 3), True, 0)

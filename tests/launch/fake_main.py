@@ -1,6 +1,6 @@
 """Stands in for `mnemonics_tf.main`: writes results.json phase by phase and does what bindings of `fake` ask for.
 
-    fake.fail_at = i      says so on standard error and exits with 3 instead of phase i
+    fake.fail_at = i      says so on standard error and exits with 4 instead of phase i
     fake.busy = True      ends as `main` does if another process has the folder
     fake.quit_at = i      exits with 0 instead of phase i
     fake.hang_at = i      sleeps instead of phase i, unless phases were complete when it was started
@@ -43,12 +43,12 @@ def main() -> int:
     tell("start")
     print("on standard output")
     if "fake.busy" in bindings:
-        print(f"mnemonics_tf: {output_dir}: another process is working there. Wait for it.", file=sys.stderr)
-        return 2
+        print(f"mnemonics_tf: {output_dir}: locked.", file=sys.stderr)
+        return 3
     deadline = time.monotonic() + MEETING_SECONDS
     while calls.read_text().count("start") < asked("meet"):
         if time.monotonic() > deadline:
-            return 4
+            return 5
         time.sleep(0.01)
     if not settings_fit(output_dir, words):
         print(f"mnemonics_tf: {output_dir} was made with other settings.", file=sys.stderr)
@@ -58,7 +58,7 @@ def main() -> int:
     for phase in range(num_complete, num_phases + 1):
         if phase == asked("fail_at"):
             print("mnemonics_tf: the loss became nan. The settings were:\n  +this one", file=sys.stderr)
-            return 3
+            return 4
         if phase == asked("quit_at"):
             return 0
         if phase == asked("hang_at") and num_complete == 0:
@@ -87,14 +87,43 @@ def complete_phases(output_dir: pathlib.Path) -> int:
 
 
 def write_results(output_dir: pathlib.Path, num_complete: int, num_phases: int) -> None:
-    """Phase i takes 2 seconds and has an accuracy of 90 - i by the head, 50 by nearest means."""
-    phases = [{"accuracy": {"cnn": 90 - i, "nme": 50}, "seconds": {"a": 1.5, "b": 0.5}} for i in range(num_complete)]
+    """A class a phase. Phase i takes 2 seconds and has an accuracy of 90 - i by the head, 50 by nearest means."""
+    phases = [
+        {
+            "phase": i,
+            "num_classes": i + 1,
+            "accuracy": {"cnn": 90 - i, "nme": 50},
+            "initial_classes_accuracy": {"cnn": 90 - i, "nme": 50},
+            "group_accuracy": {"cnn": [90 - i] * (i + 1), "nme": [50] * (i + 1)},
+            "exemplars_per_class": 20,
+            "probe": {},
+            "seconds": {"a": 1.5, "b": 0.5},
+        }
+        for i in range(num_complete)
+    ]
     average = sum(phase["accuracy"]["cnn"] for phase in phases) / num_complete
     results = {
-        "primary_classifier": "cnn",
+        "schema_version": 2,
+        "package_version": "0",
+        "dataset": "digits",
+        "method": "lwf",
+        "head": "cosine",
+        "exemplars": "herding",
+        "adjust_exemplars": False,
+        "budget": "per_class_20",
+        "discard": "random",
+        "weight_transfer": "none",
+        "balanced_finetune": None,
+        "distillation": True,
+        "seed": 0,
+        "order_seed": 0,
         "num_phases": num_phases,
-        "average_accuracy": {"cnn": average, "nme": 50},
+        "phase_sizes": [1] * (num_phases + 1),
+        "class_order": list(range(num_phases + 1)),
+        "primary_classifier": "cnn",
         "phases": phases,
+        "average_accuracy": {"cnn": average, "nme": 50},
+        "forgetting": {"cnn": num_complete - 1, "nme": 0},
     }
     output_dir.mkdir(parents=True, exist_ok=True)
     partial = output_dir / "results.json.partial"

@@ -13,7 +13,7 @@ import sweep  # noqa: E402
 from absl import app  # noqa: E402
 from sweeping import process  # noqa: E402
 
-from mnemonics_tf import screen  # noqa: E402
+from mnemonics_tf.system import screen  # noqa: E402
 
 process.GRACE_SECONDS = 1.0
 app.run(

@@ -17,13 +17,13 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "launch"))
 
-from sweeping.grid import Run
+from sweeping.grid import PlannedRun
 from sweeping.progress import Entry, Progress, State
 from sweeping.screen import table
 
 
 def _entry(name: str, state: State, num_complete: int = 0, average: float | None = None, seconds: float = 0) -> Entry:
-    run = Run(name, 5, ())
+    run = PlannedRun(name, 5, ())
     return Entry(run, Path(name), Path(f"{name}.txt"), state, Progress(num_complete, None, average), seconds)
 
 

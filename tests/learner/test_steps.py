@@ -40,7 +40,7 @@ class _Notes(NoJournal):
         self.changed.append((which, before, after))
 
 
-def _context(strategy, **memory) -> Context:
+def _context(devices, /, **memory) -> Context:
     settings = Settings(
         Replay(),
         ResNet((1,), (4,), embedding_dim=4),
@@ -50,7 +50,7 @@ def _context(strategy, **memory) -> Context:
         BalancedFinetune(epochs=1),
         seed=3,
     )
-    return Context(settings, _TRAITS, Trainer(strategy, _RANGE, Augmentation(), Tracker()), _Notes())
+    return Context(settings, _TRAITS, Trainer(devices, _RANGE, Augmentation(), Tracker()), _Notes())
 
 
 @pytest.fixture(scope="module")
@@ -208,4 +208,4 @@ def test_steps_out_of_order_say_what_comes_first(strategy):
     with pytest.raises(ValueError, match="select_exemplars comes before"):
         steps.enforce_budget(state.begun(), arrival, context)
     with pytest.raises(ValueError, match="enforce_budget comes first"):
-        steps.evaluate(state.begun().with_work(network=object()), arrival, context)
+        steps.evaluate(_state(context, _labelled([0, 1, 2], 1)), arrival, context)

@@ -16,7 +16,7 @@ def _groups(folder):
 
 
 def _kept(*folders):
-    return groups.leave_out_repeats(runs.read_runs(runs.find_runs(map(str, folders)))[0])
+    return groups.leave_out_repeats(runs.read_runs(runs.find_runs(map(str, folders))).finished)
 
 
 def test_seeds_belong_together_and_other_settings_do_not(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,24 @@ def test_unfinished_runs_are_named_in_one_line(call, tmp_path):
     assert lines == [
         f"Left out, for they are not finished: {tmp_path}/one (1 of 6 phases), {tmp_path}/two (5 of 6 phases)."
     ]
+
+
+def test_foreign_and_damaged_runs_are_named_and_the_others_shown(call, tmp_path):
+    write_run(tmp_path / "done")
+    damaged = write_run(tmp_path / "da\x1b[31mmaged")
+    (damaged / "results.json").unlink()
+    os.mkfifo(damaged / "results.json")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/results.json").write_text('{"score": 3}')
+    code, shown, errors = call(tmp_path)
+    assert (code, errors) == (0, "")
+    assert _titles(shown) == ["1", "2", "S1"]
+    left_out = shown.partition("Left out, for they cannot be read:\n")[2].splitlines()
+    assert left_out[0].startswith(f"  {tmp_path}/da\\x1b[31mmaged/results.json is damaged: it is a pipe")
+    assert left_out[1].startswith(f"  {tmp_path}/foreign/results.json has schema_version None")
+    code, shown, errors = call(damaged)
+    assert (code, shown, errors.count("\n")) == (2, "", 1)
+    assert "\x1b" not in errors
 
 
 def test_runs_that_repeat_others_are_named_in_a_line_each(call, tmp_path):

@@ -11,7 +11,7 @@ from mnemonics_tf.report import groups, labels, paper, runs, tables
 
 
 def _grouped(folder):
-    kept, _ = groups.leave_out_repeats(runs.read_runs(runs.find_runs([str(folder)]))[0])
+    kept, _ = groups.leave_out_repeats(runs.read_runs(runs.find_runs([str(folder)])).finished)
     found = groups.group_seeds(kept)
     return found, labels.variations(found)
 

@@ -34,8 +34,9 @@ from mnemonics_tf.methods.podnet import PODNet
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.run import initial_phases
 from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phase
-from mnemonics_tf.system import devices
+from mnemonics_tf.system import devices, sources
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import ModelLevel
@@ -185,6 +186,30 @@ def _make_a_folder_of_it(path: Path) -> None:
     path.mkdir()
 
 
+def _make_a_weight_infinite(path: Path) -> None:
+    with np.load(path) as arrays:
+        weights = dict(arrays)
+    weights["head/new_kernel"][0, 0] = np.nan
+    np.savez(path, **weights)
+
+
+def _take_it_for_another(path: Path) -> None:
+    with np.load(path) as arrays:
+        weights = dict(arrays)
+    np.savez(path, **weights | {"description": np.array(json.dumps({"network": "small", "seed": 1}))})
+
+
+def _let_it_unpack_to_gigabytes(path: Path) -> None:
+    with np.load(path) as arrays:
+        weights = dict(arrays)
+    np.savez_compressed(path, **weights | {"head/new_kernel": np.zeros(10**8, np.float32)})
+
+
+def _put_a_pipe_there(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 _DAMAGES = [
     _truncate,
     _empty,
@@ -195,6 +220,10 @@ _DAMAGES = [
     _leave_a_weight_out,
     _give_a_weight_another_shape,
     _pickle_a_weight,
+    _make_a_weight_infinite,
+    _take_it_for_another,
+    _let_it_unpack_to_gigabytes,
+    _put_a_pipe_there,
 ]
 
 
@@ -473,11 +502,42 @@ def test_what_comes_after_phase_0_does_not_change_the_key(trainer, change):
 
 
 def test_key_changes_with_the_source_of_the_training(trainer, monkeypatch):
-    from mnemonics_tf.run import initial_phases
-
     before = _key(trainer)
-    monkeypatch.setattr(initial_phases, "_SOURCES", ("data", "models"))
+    monkeypatch.setattr(sources, "checksum", lambda modules: "edited")
     assert _key(trainer) != before
+
+
+def test_sources_are_what_the_training_imports_and_no_more():
+    found = sources.closure(initial_phases._SOURCES)
+    assert {
+        "mnemonics_tf.training.model_level",
+        "mnemonics_tf.training.loop",
+        "mnemonics_tf.methods.lucir",
+        "mnemonics_tf.models.resnet",
+        "mnemonics_tf.models.layers",
+        "mnemonics_tf.data.pipeline",
+        "mnemonics_tf.losses",
+        "mnemonics_tf.runtime",
+        "mnemonics_tf.system.seeds",
+    } <= found
+    assert not {
+        name for name in found if name.startswith(("mnemonics_tf.report", "mnemonics_tf.run.", "mnemonics_tf.bil"))
+    }
+
+
+@pytest.mark.parametrize("owner", [ModelLevel, ClassifierFactory, ResNet, PixelRange, Augmentation])
+def test_every_field_counts_unless_it_is_marked(trainer, owner):
+    # A new setting must not be forgotten: a network of other settings would be taken for the right one.
+    described = json.loads(_key(trainer))
+    places = {
+        ModelLevel: described["settings"],
+        ClassifierFactory: described["factory"],
+        ResNet: described["factory"]["network"],
+        PixelRange: described["trainer"]["pixel_range"],
+        Augmentation: described["trainer"]["augmentation"],
+    }
+    unmarked = {field.name for field in dataclasses.fields(owner) if not field.metadata.get("later_phases_only")}
+    assert set(places[owner]) == unmarked
 
 
 def test_networks_of_the_same_seed_are_the_same_with_and_without_what_comes_later():

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import gin
-
 from mnemonics_tf import checks
 from mnemonics_tf.bilevel.engines import FROZEN_ENGINES, check_engine_options
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
@@ -16,7 +14,6 @@ from mnemonics_tf.models.functional import BATCH_NORMS
 LEARNED_RATES = ("none", "shared", "per_step")
 
 
-@gin.configurable
 @dataclasses.dataclass(frozen=True)
 class ExemplarLevel:
     """Section 7.1 of the paper, and what goes beyond it. An epoch is a pass over the data that validates.

@@ -1,0 +1,334 @@
+"""The one reader of gin files: strict, and with errors that say which binding, where, and what is expected.
+
+What gin itself would let pass is refused: names that nothing reads, scopes, calls, circles. A gin file can `import`
+modules of Python, so it is as much to be trusted as code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import gin
+from gin import config_parser
+
+from mnemonics_tf import checks
+from mnemonics_tf.system import files, gin_paths, gin_slips
+
+_MAX_DEPTH = 20  # of brackets in a value
+_TOO_DEEP = "brackets are nested too deeply"
+_CALLABLE = Callable[..., Any]
+
+# Of both kinds of bindings: a parameter of a configurable, or a macro, whose parameter is empty.
+_Key = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Text that is parsed.
+
+    Attributes:
+      text: of it.
+      path: of the file; empty for bindings of the command line.
+      parents: the files that include it, the one that the user has named first.
+    """
+
+    text: str
+    path: str = ""
+    parents: tuple[str, ...] = ()
+
+    def place(self, number: int) -> str:
+        """In words, for the end of an error."""
+        if self.path:
+            return f"(file {self.path}, line {number})"
+        line = self.text.split("\n")[number - 1].strip()
+        return f"(in the binding {line if len(line) <= 80 else line[:77] + '...'})"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bound:
+    value: Any
+    place: str
+
+
+_registered: set[str] = set()
+
+
+def register(configurables: Mapping[str, _CALLABLE]) -> None:
+    """Makes classes and functions known to gin under their names; they themselves stay as they are.
+
+    One that is registered already, by a decorator of gin's, is left as it is.
+    """
+    for name, made in configurables.items():
+        _registered.add(name)
+        try:
+            gin.get_configurable(made)
+        except ValueError:
+            gin.external_configurable(made, name)
+
+
+def build(name: str) -> Any:
+    """What the configurable of that name makes with what is bound to its parameters.
+
+    Raises:
+      UsageError: a value is not one that it can have.
+    """
+    return gin.get_configurable(name)()
+
+
+def forget() -> None:
+    """Forgets all that is bound."""
+    gin.clear_config()
+
+
+def parse(
+    paths: Sequence[str],
+    bindings: Sequence[str],
+    known: Mapping[str, _CALLABLE],
+    imported: Callable[[Any], Mapping[str, _CALLABLE]] | None = None,
+) -> None:
+    """Reads gin files and then single bindings, in which later ones win. Forgets what was bound before.
+
+    Args:
+      paths: of files.
+      bindings: such as `Experiment.seed = 2`.
+      known: all that can be bound or referred to, by name.
+      imported: gets each module that a file imports; returns what can be bound and referred to then, too.
+
+    Raises:
+      UsageError: something cannot be read, or nothing would read it. At most three lines.
+    """
+    gin.clear_config()
+    reader = _Reader(dict(known), imported)
+    for path in paths:
+        reader.read_file(path, gin_paths.find(path), ())
+    reader.read(_Source("\n".join(bindings)))
+    reader.check_all()
+
+
+class _References(gin.config.ParserDelegate):
+    """Refuses references that cannot be meant."""
+
+    def __init__(self, known: Mapping[str, _CALLABLE]):
+        super().__init__()
+        self._known = known
+
+    def configurable_reference(self, scoped_selector: str, evaluate: bool) -> Any:
+        *scopes, selector = scoped_selector.split("/")
+        if scopes:
+            raise _refused(f"'@{scoped_selector}': scopes are not used here. Expected '@{selector}'")
+        name = selector.rpartition(".")[2]
+        if name not in self._known and (name in _registered or not _is_registered(selector)):
+            raise _refused(f"Unknown name {selector!r}", checks.nearest(selector, self._known))
+        if name not in self._known and selector.removeprefix("gin.") in ("macro", "constant", "singleton"):
+            raise _refused(f"'@{selector}' is gin's own and not used here: expected a name of this package's")
+        if evaluate and name in self._known:
+            raise _refused(f"'@{scoped_selector}()' is a call: expected a reference, @{selector}, without parentheses")
+        return super().configurable_reference(scoped_selector, evaluate)
+
+
+class _RefusedError(Exception):
+    """What is wrong, and how to mend it: the place comes between them."""
+
+    def __init__(self, problem: str, mend: str = ""):
+        super().__init__(problem)
+        self.problem, self.mend = problem, mend
+
+
+def _refused(problem: str, mend: str = "") -> _RefusedError:
+    return _RefusedError(problem, mend)
+
+
+class _Reader:
+    """Parses text after text, and remembers what is bound.
+
+    Args:
+      known: what can be bound; grows with what files import.
+      imported: tells by what.
+    """
+
+    def __init__(self, known: dict[str, _CALLABLE], imported: Callable[[Any], Mapping[str, _CALLABLE]] | None):
+        self._known = known
+        self._imported = imported
+        self._bound: dict[_Key, _Bound] = {}
+
+    def read_file(self, named: str, path: str, parents: tuple[str, ...]) -> None:
+        """Parses a file and all that it includes.
+
+        Args:
+          named: what the user calls it.
+          path: where it is.
+          parents: the files that include it.
+        """
+        if not os.path.exists(path):
+            raise checks.UsageError(f"--gin_file = {named}: there is no such file.{gin_paths.nearest_file(path)}")
+        if os.path.isdir(path):
+            raise checks.UsageError(f"--gin_file = {named}: there is no such file. It is a folder.")
+        try:
+            text = gin_paths.read(path)
+        except files.UnreadableError as error:
+            raise checks.UsageError(f"{path} cannot be read: {error}.") from error
+        self.read(_Source(text, path, parents))
+
+    def read(self, source: _Source) -> None:
+        """Parses a text."""
+        try:
+            parser = config_parser.ConfigParser(source.text, _References(self._known))
+            for statement in parser:
+                self._apply(statement, source)
+        except checks.UsageError:
+            raise
+        except _RefusedError as error:
+            told = re.search(r"line (\d+)", str(error).removeprefix(error.problem))  # gin adds it to the text
+            raise _usage(error, source.place(int(told.group(1)) if told else 1)) from error
+        except RecursionError as error:
+            opening = [len(re.findall(r"[(\[{]", line)) for line in source.text.split("\n")]
+            place = source.place(opening.index(max(opening)) + 1)
+            raise checks.UsageError(f"The configuration cannot be read: {_TOO_DEEP} {place}.") from error
+        except Exception as error:
+            problem, number = gin_slips.explain(error, source.text, self._known)
+            raise checks.UsageError(f"The configuration cannot be read: {problem} {source.place(number)}.") from error
+
+    def check_all(self) -> None:
+        """Refuses what gin accepts and nothing would read: macros that no binding uses, or that nothing defines."""
+        macros = {name for name, parameter in self._bound if not parameter}
+        used = {key: set(_macros(bound.value)) for key, bound in self._bound.items()}
+        for name in sorted(macros - set().union(*used.values())):
+            owners = [owner for owner, made in self._known.items() if name in _parameters(made)]
+            hint = f" Did you mean '{owners[0]}.{name}'?" if owners else checks.nearest(name, self._known)
+            raise checks.UsageError(
+                f"Unknown name {name!r}: a binding is written 'Owner.parameter = value' "
+                f"{self._bound[name, ''].place}.{hint}"
+            )
+        for key, names in used.items():
+            for name in sorted(names - macros):
+                raise checks.UsageError(
+                    f"Unknown macro '%{name}': nothing defines it {self._bound[key].place}."
+                    f"{checks.nearest(name, macros)}"
+                )
+        for name in sorted(macros):
+            self._check_circle(name, used, ())
+
+    def _check_circle(self, name: str, used: Mapping[_Key, set[str]], above: tuple[str, ...]) -> None:
+        if name in above:
+            circle = " -> ".join(f"%{each}" for each in (*above[above.index(name) :], name))
+            raise checks.UsageError(f"The macros {circle} refer to one another {self._bound[name, ''].place}.")
+        for other in sorted(used[name, ""]):
+            self._check_circle(other, used, (*above, name))
+
+    def _apply(self, statement: Any, source: _Source) -> None:
+        place = source.place(statement.location.line_num)
+        try:
+            if isinstance(statement, config_parser.BindingStatement):
+                self._bind(statement, place)
+            elif isinstance(statement, config_parser.IncludeStatement):
+                self._include(statement.filename, source, place)
+            elif isinstance(statement, config_parser.ImportStatement):
+                self._import(statement, place)
+            else:
+                self._check_owner(statement.scope, statement.selector, "")
+        except _RefusedError as error:
+            raise _usage(error, place) from error
+
+    def _bind(self, statement: Any, place: str) -> None:
+        scope, selector, parameter = statement.scope, statement.selector, statement.arg_name
+        name = selector.rpartition(".")[2]
+        _check_value(f"{name}.{parameter}" if parameter else name, statement.value)
+        if parameter:
+            self._check_owner(scope, selector, parameter)
+            gin.bind_parameter((scope, selector, parameter), statement.value)
+        else:
+            name = f"{scope}/{selector}" if scope else selector
+            gin.bind_parameter((name, "gin.macro", "value"), statement.value)
+        self._bound[name, parameter] = _Bound(statement.value, place)
+
+    def _check_owner(self, scope: str, selector: str, parameter: str) -> None:
+        name = selector.rpartition(".")[2]
+        if scope:
+            raise _refused(f"Binding of '{scope}/{name}': scopes are not used here. Bind {name!r} itself")
+        if name not in self._known:
+            if name in _registered or not _is_registered(selector) or selector.startswith("gin."):
+                raise _refused(f"Unknown name {selector!r}", checks.nearest(selector, self._known))
+            return
+        if not _is_registered(selector):
+            raise _refused(f"Unknown name {selector!r}", f" Expected {name!r} alone.")
+        parameters = _parameters(self._known[name])
+        if parameter and parameter not in parameters:
+            raise _refused(
+                f"{name} has no parameter {parameter!r}",
+                f"{checks.nearest(parameter, parameters)} It has: {', '.join(parameters)}.",
+            )
+
+    def _include(self, name: str, source: _Source, place: str) -> None:
+        above = (*source.parents, source.path)
+        found = gin_paths.find_include(name, source.path, source.parents)
+        if found is None:
+            wanted = os.path.expanduser(name)
+            beside = os.path.join(os.path.dirname(source.path), wanted)
+            folder = next((each for each in (beside, wanted) if os.path.isdir(each)), None)
+            problem = "that is a folder" if folder else "there is no such file"
+            raise _refused(f"include {name!r}: {problem}", "" if folder else gin_paths.nearest_file(beside))
+        reals = [os.path.realpath(each) for each in above if each]
+        if os.path.realpath(found) in reals:
+            circle = [*above[reals.index(os.path.realpath(found)) :], found]
+            raise _refused(f"include {name!r}: files include one another: {' -> '.join(map(os.path.basename, circle))}")
+        self.read_file(name, found, above if source.path else ())
+
+    def _import(self, statement: Any, place: str) -> None:
+        if statement.module.partition(".")[0] == "__gin__":
+            raise _refused(f"'{statement.format()}': it would let a configuration call any function, and is refused")
+        try:
+            gin.parse_config(statement.format())
+        except Exception as error:
+            first = str(error).strip().partition("\n")[0].rstrip(".")
+            raise _refused(f"'{statement.format()}' failed: {first}") from error
+        if self._imported is not None:
+            found = self._imported(sys.modules[statement.module]) if statement.module in sys.modules else {}
+            register(found)
+            self._known.update(found)
+
+
+def _usage(error: _RefusedError, place: str) -> checks.UsageError:
+    return checks.UsageError(f"{error.problem} {place}.{error.mend}")
+
+
+def _is_registered(selector: str) -> bool:
+    try:
+        gin.get_configurable(selector)
+    except ValueError:
+        return False
+    return True
+
+
+def _parameters(made: _CALLABLE) -> list[str]:
+    return [name for name in inspect.signature(made).parameters if name != "self"]
+
+
+def _check_value(name: str, value: Any, depth: int = 0) -> None:
+    if depth > _MAX_DEPTH:
+        raise _refused(f"{name}: {_TOO_DEEP}")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise _refused(f"{name}: the number is too large")
+    if isinstance(value, gin.config.ConfigurableReference) and value.scopes == ["gin.REQUIRED"]:
+        raise _refused(f"{name} has no value yet: set it after this file, or by --gin_param")
+    for each in _inner(value):
+        _check_value(name, each, depth + 1)
+
+
+def _macros(value: Any) -> Iterator[str]:
+    """Names of the macros that a value refers to."""
+    if isinstance(value, gin.config.ConfigurableReference) and value.selector == "gin.macro":
+        yield "/".join(value.scopes)
+    for each in _inner(value):
+        yield from _macros(each)
+
+
+def _inner(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    return list(value) if isinstance(value, list | tuple) else []

@@ -1,0 +1,122 @@
+"""Where gin files are, what text they hold, and which files they include.
+
+An included file is looked for beside the file that includes it, beside the file that the user has named, in the working
+folder, and last among the package's own configurations.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from gin import config_parser
+
+import mnemonics_tf
+from mnemonics_tf import checks
+from mnemonics_tf.system import files
+
+_MAX_BYTES = 2**20  # of a gin file
+_SHIPPED = "configs"  # folder of the package's own configurations, and how users begin their paths
+
+
+def find(path: str) -> str:
+    """The path of a gin file that the user has named: as it is, or among the package's own configurations."""
+    path = os.path.expanduser(path)
+    return path if os.path.exists(path) else _shipped(path) or path
+
+
+def find_include(name: str, path: str, parents: Sequence[str], working: str = "") -> str | None:
+    """Where an included file is; None if it is nowhere.
+
+    Args:
+      name: as it is included.
+      path: of the file that includes it; empty for a binding of the command line.
+      parents: of the files that include that one, the one that the user has named first.
+      working: the folder in which the configuration is parsed; empty for the present one.
+    """
+    name = os.path.expanduser(name)
+    folders = [*(os.path.dirname(each) for each in (path, *parents[:1])), working]
+    candidates = [os.path.join(folder, name) for folder in folders]
+    return next((found for found in candidates if os.path.isfile(found)), None) or _shipped(name)
+
+
+def read(path: str) -> str:
+    """The text of a gin file, as editors of all systems save it. Raises UnreadableError if it has none."""
+    content = files.read_bytes(path, _MAX_BYTES)
+    try:
+        text = content.decode("utf-8-sig")  # with or without a byte order mark
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        found = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "something else"
+        raise files.UnreadableError(f"expected text in UTF-8, found {found}. Save it as UTF-8")
+    return re.sub(r"\r\n?", "\n", text)
+
+
+def texts(path: str, working: str = "") -> Iterator[str]:
+    """The text of a gin file and then of all that it includes, as far as they can be read.
+
+    Args:
+      path: of the file.
+      working: the folder in which it will be parsed; empty for the present one.
+    """
+    yield from _texts(path, (), working)
+
+
+def _texts(path: str, parents: tuple[str, ...], working: str) -> Iterator[str]:
+    try:
+        text = read(path)
+    except files.UnreadableError:
+        return
+    yield text
+    above = (*parents, path)
+    for name in _includes(text):
+        found = find_include(name, path, parents, working)
+        # Two that include each other would never end.
+        if found is not None and os.path.realpath(found) not in map(os.path.realpath, above):
+            yield from _texts(found, above, working)
+
+
+def _includes(text: str) -> Iterator[str]:
+    """Names of the files that a text includes, up to the first line that gin cannot parse."""
+    try:
+        for statement in config_parser.ConfigParser(text, _Names()):
+            if isinstance(statement, config_parser.IncludeStatement):
+                yield statement.filename
+    except Exception:  # of many kinds; who parses the text in earnest will say what is wrong
+        return
+
+
+class _Names(config_parser.ParserDelegate):
+    """Takes references for their names, and looks nothing up."""
+
+    def configurable_reference(self, scoped_selector: str, evaluate: bool) -> str:
+        return scoped_selector
+
+    def macro(self, name: str) -> str:
+        return name
+
+
+def nearest_file(path: str) -> str:
+    """A sentence with the file whose name is most like that of `path`, in its folder; empty if there is none."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        return ""
+    return checks.nearest(os.path.basename(path), os.listdir(folder))
+
+
+def _shipped(name: str) -> str | None:
+    """The package's own configuration of that name, such as `configs/lucir_digits.gin`; None if there is none."""
+    parts = os.path.normpath(name).split(os.sep)
+    if os.path.isabs(name) or parts[0] == os.pardir:
+        return None
+    inside = os.path.join(*(parts[1:] if parts[0] == _SHIPPED else parts), "")[:-1]
+    package = os.path.dirname(os.path.abspath(mnemonics_tf.__file__))
+    # Within an installed package, or beside it where it is developed.
+    for folder in (package, os.path.dirname(package)):
+        shipped = os.path.join(folder, _SHIPPED)
+        if os.path.isfile(os.path.join(shipped, "base_method.gin")):
+            path = os.path.join(shipped, inside)
+            return path if os.path.isfile(path) else None
+    return None

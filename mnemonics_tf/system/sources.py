@@ -1,0 +1,62 @@
+"""Which of the package's own modules a module is made of, by its imports, and what is in them, in a few characters."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import os
+from collections.abc import Iterable
+
+import mnemonics_tf
+
+_PACKAGE = mnemonics_tf.__name__
+_ROOT = os.path.dirname(os.path.abspath(mnemonics_tf.__file__))
+
+
+def checksum(modules: Iterable[str]) -> str:
+    """Of the sources of modules of this package and of all that they import of it, directly or not."""
+    digest = hashlib.sha256()
+    for name in sorted(closure(modules)):
+        digest.update(f"{name}\n".encode())
+        digest.update(_source(name))
+    return digest.hexdigest()
+
+
+def closure(modules: Iterable[str]) -> set[str]:
+    """Modules of this package and all that they import of it, directly or not, wherever in their text they do so."""
+    found: set[str] = set()
+    pending = set(modules)
+    while pending:
+        name = pending.pop()
+        found.add(name)
+        pending |= set(_imports(name)) - found
+    return found
+
+
+@functools.cache
+def _imports(module: str) -> tuple[str, ...]:
+    names = set()
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # Either may be a module: `from package import module`, `from module import name`.
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    # The package itself holds its version alone.
+    return tuple(sorted(name for name in names if name.startswith(f"{_PACKAGE}.") and _path(name)))
+
+
+@functools.cache
+def _source(module: str) -> bytes:
+    path = _path(module)
+    if path is None:
+        raise ValueError(f"{module}: there is no such module in {_ROOT}.")
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _path(module: str) -> str | None:
+    place = os.path.join(_ROOT, *module.split(".")[1:])
+    candidates = (f"{place}.py", os.path.join(place, "__init__.py"))
+    return next((path for path in candidates if os.path.isfile(path)), None)
