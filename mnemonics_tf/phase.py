@@ -223,7 +223,7 @@ class PhaseRunner:
     def _learn_exemplars(self, phase: Phase, exemplars: LabelledImages, optimiser: ExemplarOptimiser) -> LabelledImages:
         if not self.budget.learns:
             return exemplars
-        learned = optimiser.learn(exemplars, phase.train, self._generator(phase, "learn_exemplars"))
+        learned = optimiser.learn(exemplars, phase.train, seeds.stage_seed(self.seed, phase.index, "learn_exemplars"))
         self._show_exemplars("new", exemplars, learned)
         return learned
 
@@ -232,7 +232,7 @@ class PhaseRunner:
     ) -> LabelledImages | None:
         if memory is None or not self.budget.adjust:
             return memory.exemplars if memory else None
-        adjusted = optimiser.adjust(memory.exemplars, self._generator(phase, "adjust_exemplars"))
+        adjusted = optimiser.adjust(memory.exemplars, seeds.stage_seed(self.seed, phase.index, "adjust_exemplars"))
         self._show_exemplars("old", memory.exemplars, adjusted)
         return adjusted
 

@@ -146,11 +146,10 @@ def _check_symmetry(loss: Loss, point: _Point, p: Params, q: Params, v: tf.Tenso
     lost = [operation for operation in constants if not is_mended(operation)]
     # Numbers that are not finite are for those to refuse who look at losses.
     if lost or abs(float(one_way - other_way)) > tolerance * float(tf.linalg.global_norm([*hessian_p, images])):
-        found = f"takes {', '.join(lost)} for a constant" if lost else "takes some operation for a constant"
+        found = ", ".join(lost) or "an operation that cannot be named here (look for custom gradients)"
         raise ValueError(
-            f"The second derivatives of the inner loss are wrong: TensorFlow {found}, as tf.stop_gradient and custom "
-            "gradients do, too. Every engine that differentiates twice would be off without a word, and so would "
-            f"'adjoint'. {_INSTEAD}"
+            f"The second derivatives of the inner loss are wrong: TensorFlow takes {found} for a constant. Every "
+            f"engine that differentiates twice would be off without a word. {_INSTEAD}"
         )
     return _Reverse(hessian_p, images, tolerance, constants)
 
