@@ -22,8 +22,8 @@ with screen.quiet():
     from mnemonics_tf import losses
     from mnemonics_tf.data.pipeline import Augmentation
     from mnemonics_tf.data.types import LabelledImages, PixelRange
+    from mnemonics_tf.memory.optimising import objectives
     from mnemonics_tf.memory.optimising.settings import ExemplarLevel
-    from mnemonics_tf.memory.optimising.temporary_model import engine_for
     from mnemonics_tf.methods.lucir import LUCIR
     from mnemonics_tf.models.classifier import Classifier
     from mnemonics_tf.models.functional import functional_call, parameters
@@ -72,7 +72,8 @@ def meta_gradient(
     settings = ExemplarLevel(
         inner_steps=inner_steps, inner_batch_size=count, inner_learning_rate=inputs.INNER_RATE, **switches
     )
-    compute, params = engine_for(model, settings, strategy)
+    objective = objectives.objective_for(model, settings)
+    compute, params = objectives.compiled(objective, settings, strategy), objective.start()
     plan = np.tile(np.arange(count), (inner_steps, 1))
 
     def work() -> tuple[float, np.ndarray]:

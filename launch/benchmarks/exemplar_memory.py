@@ -113,7 +113,7 @@ def _run(folder: Path, arguments: argparse.Namespace, start: float) -> None:
     published = PixelRange((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     optimiser = ExemplarOptimiser(model, published, level, Tracker(), strategy=strategy, file=file)
     chosen = old.of_classes(range(arguments.classes))
-    adjusted = optimiser.adjust(chosen, np.random.default_rng(0))
+    adjusted = optimiser.adjust(chosen, seed=0)
     _report(f"{arguments.classes} classes adjusted, {len(adjusted)} exemplars", start)
     everything = adjusted.join(old.of_classes(range(arguments.classes, _OLD_CLASSES)))
     save_exemplars(str(folder / "new.npz"), everything, order)

@@ -8,28 +8,21 @@ and the outer loss on real data D, whose gradient with respect to all exemplars 
 
     d L_outer(theta_T(E); D) / d E                                        Eq. 9 and 10
 
-| engine | how | gradient | memory in T |
-| --- | --- | --- | --- |
-| `adjoint` | walks back step by step, a tape over a tape | exact | T copies of the parameters |
-| `adjoint_forward` | the same walk, forward mode over a tape | exact | the same |
-| `truncated` | the same walk over the last `window` steps | of those steps | `window` copies |
-| `unrolled` | tapes around the whole training | exact | activations of all steps |
-| `head` | `adjoint` for a classifier on frozen features | exact, for the classifier | T copies of the classifier |
-| `prototype` | class means of frozen features, no training | exact | none |
+`kinds` lists the engines: what each differentiates, and what it needs.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.bilevel.frozen_features import Features, Head, Prototype
+from mnemonics_tf.bilevel.frozen_features import Features
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
+from mnemonics_tf.bilevel.kinds import Engine, engine_of
 from mnemonics_tf.bilevel.plan import check_plan
 from mnemonics_tf.bilevel.problem import (
     Loss,
@@ -38,15 +31,9 @@ from mnemonics_tf.bilevel.problem import (
     check_exemplars,
     check_label_gradient,
     check_outer_batch,
-    explaining_missing_derivatives,
 )
-from mnemonics_tf.bilevel.second_order import forward_over_reverse, reverse_over_reverse
-from mnemonics_tf.bilevel.unrolled import Unrolled
-from mnemonics_tf.bilevel.walk import Walk
-
-ENGINES = ("adjoint", "adjoint_forward", "truncated", "unrolled", "head", "prototype")
-WALKING_ENGINES = ("adjoint", "adjoint_forward", "truncated", "head")
-FROZEN_ENGINES = ("head", "prototype")
+from mnemonics_tf.bilevel.resizing import mend_bilinear_resizing
+from mnemonics_tf.bilevel.second_derivatives import explaining_missing_derivatives
 
 
 class MetaGradientEngine:
@@ -56,11 +43,13 @@ class MetaGradientEngine:
       inner_loss: `(params, images, labels) -> scalar` mean over the batch; must be twice differentiable, in
         TensorFlow's operations (Python's `if` and `for` over tensors are not converted). `head` passes features in the
         place of images, and the parameters are those of the classifier.
-      outer_loss: likewise, of the validation. `prototype` passes `[class means [d, classes]]` as parameters.
+      outer_loss: `(params, images, labels) -> scalar` mean over the validation batch; differentiated once. `prototype`
+        passes `[class means [d, classes]]` as parameters.
       sgd: the temporary training's optimiser.
-      engine: one of `ENGINES`.
+      engine: one of `ENGINES`, or an object such as `Truncated(window=10)` that has its options. `adjoint` by default:
+        it is exact and its memory hardly grows with T.
       features: `images -> [B, d]`, the frozen network; `head` and `prototype` need it.
-      window: W, the last steps that `truncated` differentiates.
+      window: W, the last steps that `truncated` differentiates. Only beside a name, as the next two.
       checkpoint_every: engines that walk back keep the parameters of every k-th step only and train the steps between
         once more: T / k + k copies in the place of T, for one more training. None keeps all.
       images_at_once: engines that walk back work on so many images of a batch at a time, at most, and add up: memory
@@ -79,7 +68,7 @@ class MetaGradientEngine:
         inner_loss: Loss,
         outer_loss: Loss,
         sgd: InnerSGD,
-        engine: str = "adjoint",
+        engine: str | Engine = "adjoint",
         *,
         features: Features | None = None,
         window: int | None = None,
@@ -87,24 +76,15 @@ class MetaGradientEngine:
         images_at_once: int | None = None,
         strategy: tf.distribute.Strategy | None = None,
     ):
-        check_engine_options(engine, window, checkpoint_every, images_at_once)
-        if (features is not None) != (engine in FROZEN_ENGINES):
+        mend_bilinear_resizing()
+        self._kind = kind = engine_of(engine, window, checkpoint_every, images_at_once)
+        if (features is not None) != kind.needs_features:
             raise checks.UsageError(
-                f"The engine {engine!r} and features = {features!r}: {' and '.join(map(repr, FROZEN_ENGINES))} need "
-                "the frozen network, a function images -> embeddings, and no other engine uses it."
+                f"The engine {kind.name!r} and features = {features!r}: 'head' and 'prototype' need the frozen "
+                "network, a function images -> embeddings, and no other engine uses it."
             )
-        self._sgd, self._engine = sgd, engine
-        self._compute: Callable[[MetaStep], MetaGradient]
-        network: Any = features
-        if engine == "unrolled":
-            self._compute = Unrolled(inner_loss, outer_loss, sgd)
-        elif engine == "prototype":
-            self._compute = Prototype(outer_loss, network)
-        else:
-            strategy = strategy or tf.distribute.get_strategy()
-            second_order = forward_over_reverse if engine == "adjoint_forward" else reverse_over_reverse
-            walk = Walk(inner_loss, outer_loss, sgd, second_order, window, checkpoint_every, images_at_once, strategy)
-            self._compute = Head(walk, network) if engine == "head" else walk
+        self._sgd = sgd
+        self._compute = kind.build(inner_loss, outer_loss, sgd, features, strategy or tf.distribute.get_strategy())
 
     def __call__(
         self,
@@ -152,48 +132,14 @@ class MetaGradientEngine:
         """`[T]`."""
         if rates is None:
             return tf.fill([num_steps], tf.constant(self._sgd.learning_rate, dtype))
-        if self._engine == "prototype":
-            raise checks.UsageError("The engine 'prototype' trains nothing: it has no rates to learn.")
+        if self._kind.trains == "nothing":
+            raise checks.UsageError(f"The engine {self._kind.name!r} trains nothing: it has no rates to learn.")
         rates = tf.cast(tf.convert_to_tensor(rates, dtype_hint=dtype), dtype)
         if not bool(tf.reduce_all(tf.math.is_finite(rates))):
             raise ValueError(f"rates hold NaN or infinite values ({rates.numpy()}): expected finite ones.")
         if rates.shape not in ((), (num_steps,)):
             raise ValueError(f"rates have shape {tuple(rates.shape)}: expected one rate, or [T] = [{num_steps}].")
         return tf.broadcast_to(rates, [num_steps])
-
-
-def check_engine_options(
-    engine: str, window: int | None, checkpoint_every: int | None, images_at_once: int | None, owner: str = ""
-) -> None:
-    """Checks that an engine exists and gets the options that it uses, and no others.
-
-    Args:
-      engine: one of `ENGINES`.
-      window: see `MetaGradientEngine`.
-      checkpoint_every: likewise.
-      images_at_once: likewise.
-      owner: what messages put before the names, such as `ExemplarLevel.`.
-
-    Raises:
-      UsageError: it does not.
-    """
-    checks.check_choice(f"{owner}engine", engine, ENGINES)
-    if (window is not None) != (engine == "truncated"):
-        raise checks.UsageError(
-            f"{owner}window = {window!r} with the engine {engine!r}: 'truncated' needs the number of last steps to "
-            "differentiate, and no other engine uses it."
-        )
-    if window is not None:
-        checks.check_positive_integer(**{f"{owner}window": window})
-    for name, value in (("checkpoint_every", checkpoint_every), ("images_at_once", images_at_once)):
-        if value is None:
-            continue
-        checks.check_positive_integer(**{f"{owner}{name}": value})
-        if engine not in WALKING_ENGINES:
-            raise checks.UsageError(
-                f"{owner}{name} = {value} with the engine {engine!r}: only {', '.join(map(repr, WALKING_ENGINES))} "
-                "know it. Leave it out."
-            )
 
 
 def meta_gradient(
@@ -207,7 +153,7 @@ def meta_gradient(
     outer_labels: tf.Tensor,
     *,
     sgd: InnerSGD,
-    engine: str = "adjoint",
+    engine: str | Engine = "adjoint",
     rates: tf.Tensor | tf.Variable | None = None,
     features: Features | None = None,
     window: int | None = None,
@@ -238,11 +184,8 @@ def meta_gradient(
         inner_loss,
         outer_loss,
         sgd,
-        engine,
+        engine_of(engine, window, checkpoint_every, images_at_once),
         features,
-        window,
-        checkpoint_every,
-        images_at_once,
         tf.distribute.get_strategy(),
     )
     return compiled(params, exemplars, labels, plan, outer_images, outer_labels, rates)
@@ -250,16 +193,11 @@ def meta_gradient(
 
 @functools.lru_cache(maxsize=8)
 def _engine(
-    inner_loss, outer_loss, sgd, engine, features, window, checkpoint_every, images_at_once, strategy
+    inner_loss: Loss,
+    outer_loss: Loss,
+    sgd: InnerSGD,
+    engine: Engine,
+    features: Features | None,
+    strategy: tf.distribute.Strategy,
 ) -> MetaGradientEngine:
-    return MetaGradientEngine(
-        inner_loss,
-        outer_loss,
-        sgd,
-        engine,
-        features=features,
-        window=window,
-        checkpoint_every=checkpoint_every,
-        images_at_once=images_at_once,
-        strategy=strategy,
-    )
+    return MetaGradientEngine(inner_loss, outer_loss, sgd, engine, features=features, strategy=strategy)

@@ -52,7 +52,7 @@ class _FrozenNetwork:
         return tf.concat([self._pull_back(*pair) for pair in pairs], axis=0)
 
 
-class Head:
+class HeadTraining:
     """Trains a classifier on the features: `walk` does it, with features in the place of images.
 
     Args:
@@ -81,7 +81,7 @@ class Head:
         return result._replace(exemplars=by_exemplar, labels=by_label)
 
 
-class Prototype:
+class ClassMeans:
     """Nearest class mean in place of a training: `outer_loss` gets the class means as its only parameter.
 
     Args:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -26,7 +25,7 @@ class MetaStep(NamedTuple):
       outer_images: real images, normalised, `[B, H, W, C]`.
       outer_labels: class indices, `[B]`.
       rates: inner learning rates, `[T]`.
-      learns_rates: whether they are differentiated, too.
+      learns_rates: whether the loss is differentiated with respect to the rates, too.
     """
 
     params: Params
@@ -45,8 +44,8 @@ class MetaGradient(NamedTuple):
     Attributes:
       loss: outer loss of the temporary model after T steps, a scalar.
       exemplars: its gradient with respect to the exemplars, `[n, H, W, C]`; zero for exemplars in no inner batch.
-      labels: likewise for soft labels, `[n, K + M]`; None if labels are integers.
-      rates: likewise for the inner learning rates, of the shape they were given in; None if none were.
+      labels: its gradient with respect to soft labels, `[n, K + M]`; None if labels are integers.
+      rates: its gradient with respect to the inner learning rates, of the shape they were given in; None if none were.
       adjoint_norms: length of the adjoint of theta, from step T back to the first one that was differentiated,
         `[W + 1]`: how the gradient grows or fades on its way back. None from engines that do not walk back.
     """
@@ -95,14 +94,18 @@ def check_exemplars(exemplars: tf.Tensor, labels: tf.Tensor, dtype: tf.DType) ->
         )
 
 
+class UnconnectedError(ValueError):
+    """A gradient is missing, as what is differentiated does not depend on it in a way TensorFlow can differentiate."""
+
+
 def connected(gradients: Sequence[tf.Tensor | None], of: str, what: str) -> Params:
     """The gradients, none of which may be missing: reading a missing one as zero would hide a broken model.
 
     Raises:
-      ValueError: one is missing.
+      UnconnectedError: one is missing.
     """
     if any(gradient is None for gradient in gradients):
-        raise ValueError(
+        raise UnconnectedError(
             f"The {of} does not depend on {what} in a way TensorFlow can differentiate. Leave parameters that play no "
             "part out, and use operations that have second derivatives."
         )
@@ -138,24 +141,3 @@ def check_label_gradient(gradient: tf.Tensor) -> None:
             "cuts it off in second derivatives: use mnemonics_tf.losses.cross_entropy, or tf.nn.log_softmax, in the "
             "inner loss."
         )
-
-
-# How TensorFlow says that an operation has no gradient, or none of its gradient.
-_MISSING_DERIVATIVE = ("gradient registry", "recompute_grad")
-
-
-@contextlib.contextmanager
-def explaining_missing_derivatives() -> Iterator[None]:
-    """Turns what TensorFlow says of an operation without a (second) derivative into a ValueError that names it."""
-    try:
-        yield
-    # A missing gradient is a LookupError; tf.recompute_grad, differentiated twice, raises NotImplementedError.
-    except (LookupError, NotImplementedError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-        if not any(sign in reason for sign in _MISSING_DERIVATIVE):
-            raise
-        raise ValueError(
-            f"The inner loss has an operation that cannot be differentiated twice ({reason}). The bilevel program "
-            "needs second derivatives: replace the layer, or use the engine 'head' or 'prototype' and have the layer "
-            "inside `features`."
-        ) from error

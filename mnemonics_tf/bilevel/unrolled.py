@@ -6,10 +6,11 @@ import tensorflow as tf
 
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
 from mnemonics_tf.bilevel.problem import Loss, MetaGradient, MetaStep, connected
+from mnemonics_tf.bilevel.second_derivatives import SecondOrderCheck
 from mnemonics_tf.bilevel.second_order import gradients_of
 
 
-class Unrolled:
+class UnrolledTraining:
     """Memory and tracing grow with T, and each T is a trace of its own. Works on one device.
 
     Args:
@@ -20,10 +21,12 @@ class Unrolled:
 
     def __init__(self, inner_loss: Loss, outer_loss: Loss, sgd: InnerSGD):
         self._inner_loss, self._outer_loss, self._sgd = inner_loss, outer_loss, sgd
+        self._check = SecondOrderCheck(inner_loss)
         self._compiled = tf.function(self._differentiate, autograph=False)
 
     def __call__(self, step: MetaStep) -> MetaGradient:
         """Trains by the plan under the tape; see `MetaGradientEngine`."""
+        self._check(step)
         return self._compiled(step._replace(plan=tf.constant(step.plan)))
 
     def _differentiate(self, step: MetaStep) -> MetaGradient:

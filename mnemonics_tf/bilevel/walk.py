@@ -22,6 +22,7 @@ from mnemonics_tf import runtime
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD, State
 from mnemonics_tf.bilevel.pieces import gradients_in_pieces, scaled, second_order_in_pieces
 from mnemonics_tf.bilevel.problem import Loss, MetaGradient, MetaStep
+from mnemonics_tf.bilevel.second_derivatives import SecondOrderCheck
 from mnemonics_tf.bilevel.second_order import SecondOrder
 
 
@@ -55,6 +56,7 @@ class Walk:
         self._window = window
         self._checkpoint_every = checkpoint_every or 1
         self._strategy = strategy
+        self._check = SecondOrderCheck(inner_loss, second_order)
 
         gradients = gradients_in_pieces(images_at_once)
         self._step = self._on_replicas(_step(inner_loss, sgd, gradients))
@@ -64,6 +66,7 @@ class Walk:
 
     def __call__(self, step: MetaStep) -> MetaGradient:
         """Trains by the plan and walks back; see `MetaGradientEngine`."""
+        self._check(step)
         num_steps = len(step.plan)
         first = max(0, num_steps - self._window) if self._window else 0
 

@@ -98,9 +98,9 @@ class Settings:
             self.method.check(memory.per_class * memory.images_per_slot, self.head_name)
             if later_phases:
                 memory.check_parts(memory.per_class, level.num_parts)
-        if level.engine == "prototype" and self.head_name == "linear":
+        if level.engine_object.needs_scaled_head and self.head_name == "linear":
             raise checks.UsageError(
-                "ExemplarLevel.engine = 'prototype': it compares cosines at the scale that a head has learned, and a "
+                f"ExemplarLevel.engine = {level.engine_object.name!r}: it compares cosines at the scale that a head has learned, and a "
                 "linear head has none. Use another engine, or Experiment.head = 'cosine'."
             )
         if level.learn_labels and not (memory.learns and self.finetuning.enabled):

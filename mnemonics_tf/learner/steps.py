@@ -78,8 +78,7 @@ def learn_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> 
     if not context.settings.memory.learns or before is None or not len(before):
         return state
     optimiser = context.optimiser(state.new_network)
-    generator = seeds.generator(state.seed, state.phase, "learn_exemplars")
-    learned = optimiser.learn(before, _candidates(state, arrival), generator)
+    learned = optimiser.learn(before, _candidates(state, arrival), _seed(state, "learn_exemplars"))
     context.journal.exemplars_changed("new", before, learned)
     return state.with_work(new=learned)
 
@@ -94,9 +93,8 @@ def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
     if not is_split.any():
         return state.with_work(old=old)
     optimiser = context.optimiser(state.new_network)
-    generator = seeds.generator(state.seed, state.phase, "adjust_exemplars")
     before = old.take(is_split)
-    adjusted = optimiser.adjust(before, generator)
+    adjusted = optimiser.adjust(before, _seed(state, "adjust_exemplars"))
     context.journal.exemplars_changed("old", before, adjusted)
     if not is_split.all():
         adjusted = _by_class(adjusted.join(old.take(~is_split)))

@@ -260,8 +260,9 @@ def test_checkpoints_train_the_steps_between_them_once_more(plain_program):
         return program.loss(*arguments)
 
     for checkpoint_every, expected in ((None, 14), (1, 14), (3, 18), (9, 20)):
-        evaluations.assign(0)
         engine = MetaGradientEngine(loss, program.loss, InnerSGD(0.3), checkpoint_every=checkpoint_every)
+        engine(*arguments)  # the first call also looks at the second derivatives
+        evaluations.assign(0)
         engine(*arguments)
         assert int(evaluations) == expected
 

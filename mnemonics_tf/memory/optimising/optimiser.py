@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -16,18 +17,36 @@ from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.codecs import Codec, Pixels, decoded
 from mnemonics_tf.memory.optimising.augmentation import draw_transformation
+from mnemonics_tf.memory.optimising.objectives import compiled, objective_for
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
-from mnemonics_tf.memory.optimising.temporary_model import engine_for
+from mnemonics_tf.memory.optimising.validation import ValidationBatches
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import Tracker
 
 _WHOLE_IMAGES = Pixels()
 
 
+class Snapshots(Protocol):
+    """Where the state of an optimisation is kept, so that it can go on after an interruption.
+
+    A stage is the name of one optimisation, such as `adjust_exemplars_part1_chunk2of5`. It is unique within a phase, so
+    who keeps snapshots keeps them apart by phase.
+    """
+
+    def load(self, stage: str) -> Mapping[str, np.ndarray] | None:
+        """What was saved last for the stage; None if nothing was. In all processes of a run alike."""
+
+    def save(self, stage: str, state: Mapping[str, np.ndarray]) -> None:
+        """Keeps the state in the place of what the stage had before; called at the end of each epoch."""
+
+
 class ExemplarOptimiser:
     """Optimises exemplars for one network Θ_i, by a compiled engine that learning and adjusting share.
+
+    All that is drawn is a function of the seed that `learn` or `adjust` is given, the stage and the meta-step.
 
     Args:
       model: Θ_i; not changed.
@@ -37,6 +56,8 @@ class ExemplarOptimiser:
       codec: how exemplars are stored; the engine sees what it decodes.
       strategy: whose replicas share the work; None for one device.
       file: where optimised exemplars go, rounded to uint8, chunk after chunk; None keeps them in memory as floats.
+      snapshots: where the state goes at the end of each epoch, and from where an interrupted optimisation goes on; None
+        keeps nothing, so that an interrupted one starts anew.
     """
 
     def __init__(
@@ -48,19 +69,21 @@ class ExemplarOptimiser:
         codec: Codec = _WHOLE_IMAGES,
         strategy: tf.distribute.Strategy | None = None,
         file: PixelFile | None = None,
+        snapshots: Snapshots | None = None,
     ):
-        self._engine, self._params = engine_for(model, settings, strategy or tf.distribute.get_strategy())
+        self._objective = objective_for(model, settings)
+        self._engine = compiled(self._objective, settings, strategy or tf.distribute.get_strategy())
         self._num_classes = model.num_classes
         self._pixel_range, self._settings, self._tracker = pixel_range, settings, tracker
-        self._codec, self._file = codec, file
+        self._codec, self._file, self._snapshots = codec, file, snapshots
 
-    def learn(self, exemplars: LabelledImages, data: LabelledImages, generator: np.random.Generator) -> LabelledImages:
+    def learn(self, exemplars: LabelledImages, data: LabelledImages, seed: int) -> LabelledImages:
         """Learns new exemplars E_i so that a model trained on them does well on D_i (Eq. 7-9).
 
         Args:
           exemplars: S, their initial values, as they are stored.
           data: D_i.
-          generator: of batches.
+          seed: of all that is drawn; a phase has its own (`seeds.stage_seed(run_seed, phase, "learn_exemplars")`).
 
         Returns:
           The same classes in the same order, float32 on the scale 0..255, or uint8 in a file; with soft labels if they
@@ -71,17 +94,17 @@ class ExemplarOptimiser:
         for members, suffix in self._chunks(exemplars):
             chunk = in_memory(exemplars.take(members))
             own = data.of_classes(np.unique(chunk.labels))
-            result.add(members, self._optimise(chunk, own, rate, generator, f"learn_exemplars{suffix}"))
+            result.add(members, self._optimise(chunk, own, rate, seed, f"learn_exemplars{suffix}"))
         return result.exemplars
 
-    def adjust(self, exemplars: LabelledImages, generator: np.random.Generator) -> LabelledImages:
+    def adjust(self, exemplars: LabelledImages, seed: int) -> LabelledImages:
         """Adjusts old exemplars: each part of them is optimised on the other parts, in turn (Eq. 10).
 
         Every class is split on its own, so each part holds every class.
 
         Args:
           exemplars: E_{0:i-1}, as they are stored.
-          generator: of the split and of batches.
+          seed: of the split and of all else that is drawn; a phase has its own.
 
         Returns:
           The same classes in the same order, float32 on the scale 0..255, or uint8 in a file; with soft labels if they
@@ -92,11 +115,12 @@ class ExemplarOptimiser:
         """
         result = _Collected(self._file)
         for members, suffix in self._chunks(exemplars):
-            result.add(members, self._adjust_chunk(in_memory(exemplars.take(members)), generator, suffix))
+            result.add(members, self._adjust_chunk(in_memory(exemplars.take(members)), seed, suffix))
         return result.exemplars
 
-    def _adjust_chunk(self, exemplars: LabelledImages, generator: np.random.Generator, suffix: str) -> LabelledImages:
-        parts = split_within_classes(exemplars.labels, self._settings.num_parts, generator)
+    def _adjust_chunk(self, exemplars: LabelledImages, seed: int, suffix: str) -> LabelledImages:
+        split = seeds.generator(seed, f"split{suffix}")
+        parts = split_within_classes(exemplars.labels, self._settings.num_parts, split)
         result = _Merged(exemplars)
         for index, part in enumerate(parts):
             complement = np.setdiff1d(np.arange(len(exemplars)), part)
@@ -105,7 +129,7 @@ class ExemplarOptimiser:
                 present.take(part),
                 decoded(present.take(complement), self._codec),
                 self._settings.adjust_learning_rate,
-                generator,
+                seed,
                 f"adjust_exemplars_part{index + 1}{suffix}",
             )
             result.replace(part, adjusted)
@@ -119,46 +143,59 @@ class ExemplarOptimiser:
             yield np.flatnonzero(np.isin(exemplars.labels, classes)), suffix
 
     def _optimise(
-        self,
-        exemplars: LabelledImages,
-        data: LabelledImages,
-        learning_rate: float,
-        generator: np.random.Generator,
-        stage: str,
+        self, exemplars: LabelledImages, data: LabelledImages, learning_rate: float, seed: int, stage: str
     ) -> LabelledImages:
         settings = self._settings
         variables = ExemplarVariables(exemplars, self._num_classes, self._codec, self._pixel_range, settings)
+        data = self._objective.validation(data)
+        batches = ValidationBatches(data, settings.batch_size, seed, stage)
         steps = pipeline.num_batches(len(data), settings.batch_size)
         steps = steps if settings.steps_per_epoch is None else min(steps, settings.steps_per_epoch)
-        batches = _endless_batches(data, settings.batch_size, generator)
+        first = self._restore(stage, variables)
         with self._tracker.progress(stage, settings.epochs * steps, "meta-steps") as bar:
-            for epoch in range(settings.epochs):
+            bar.update(first * steps)
+            for epoch in range(first, settings.epochs):
                 rate = learning_rate * 0.5 ** (epoch // settings.halve_every)
                 history = []
                 for step in range(steps):
-                    history.append(self._meta_step(variables, next(batches), rate, generator))
+                    index = epoch * steps + step
+                    draws = seeds.generator(seed, stage, "meta_step", index)
+                    history.append(self._meta_step(variables, batches.batch(index), rate, draws))
                     checks.check_finite_losses(stage, history[-1], f"epoch {epoch + 1}, step {step + 1}")
                     bar.update()
                     bar.set_postfix(loss=f"{history[-1]['meta_loss']:.3f}", refresh=False)
                 means = {name: sum(values[name] for values in history) / steps for name in history[0]}
                 self._tracker.phase_scalars(stage, {**means, "learning_rate": rate}, epoch + 1)
+                if self._snapshots is not None:
+                    self._snapshots.save(stage, {**variables.state(), "epoch": np.array(epoch + 1)})
         return variables.stored()
 
+    def _restore(self, stage: str, variables: ExemplarVariables) -> int:
+        """Goes on from the stage's snapshot, if there is one: how many epochs are done."""
+        state = None if self._snapshots is None else self._snapshots.load(stage)
+        if state is None:
+            return 0
+        variables.restore({name: value for name, value in state.items() if name != "epoch"})
+        return int(state["epoch"])
+
     def _meta_step(
-        self, variables: ExemplarVariables, batch: LabelledImages, rate: float, generator: np.random.Generator
+        self, variables: ExemplarVariables, batch: LabelledImages, rate: float, draws: np.random.Generator
     ) -> dict[str, float]:
         settings = self._settings
-        num_steps = settings.inner_steps
-        if settings.window is not None:
-            # The end of the window moves, so that all stages of the training are seen.
-            num_steps = int(generator.integers(settings.window, settings.inner_steps + 1))
-        plan = inner_plan(variables.num_images, num_steps, settings.inner_batch_size, generator)
-        transform = draw_transformation(settings.augmentation, batch.images.shape[1:], generator)
+        num_steps = settings.engine_object.num_steps(settings.inner_steps, draws)
+        plan = inner_plan(variables.num_images, num_steps, settings.inner_batch_size, draws)
+        transform = draw_transformation(settings.augmentation, batch.images.shape[1:], draws)
         with tf.GradientTape(persistent=True) as tape:
             images, labels = transform(variables.images()), variables.labels()
         outer_images = transform(pixels.normalise(batch.images, self._pixel_range))
         meta = self._engine(
-            self._params, images, labels, plan, outer_images, tf.constant(batch.labels), variables.rates(num_steps)
+            self._objective.start(),
+            images,
+            labels,
+            plan,
+            outer_images,
+            tf.constant(batch.labels),
+            variables.rates(num_steps),
         )
         values = {"meta_loss": float(meta.loss)}
         if meta.adjoint_norms is not None:
@@ -243,12 +280,3 @@ def split_within_classes(labels: np.ndarray, num_parts: int, generator: np.rando
         for part, share in zip(parts, np.array_split(generator.permutation(members), num_parts), strict=True):
             part.append(share)
     return [np.sort(np.concatenate(part)) for part in parts]
-
-
-def _endless_batches(data: LabelledImages, batch_size: int, generator: np.random.Generator) -> Iterator[LabelledImages]:
-    """Full batches of shuffled passes over the data, for ever; all of the data where it is less than a batch."""
-    batch_size = min(batch_size, len(data))
-    while True:
-        order = generator.permutation(len(data))
-        for start in range(0, len(data) - batch_size + 1, batch_size):
-            yield in_memory(data.take(order[start : start + batch_size]))

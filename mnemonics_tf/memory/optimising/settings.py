@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from mnemonics_tf import checks
-from mnemonics_tf.bilevel.engines import FROZEN_ENGINES, check_engine_options
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
+from mnemonics_tf.bilevel.kinds import Engine, engine_of
 from mnemonics_tf.memory.optimising.augmentation import AUGMENTATIONS
 from mnemonics_tf.models.functional import BATCH_NORMS
 
@@ -19,36 +19,48 @@ class ExemplarLevel:
     """Section 7.1 of the paper, and what goes beyond it. An epoch is a pass over the data that validates.
 
     Attributes:
-      engine: how the gradient through the temporary training is computed; see `mnemonics_tf.bilevel.engines`. For
+      engine: how the gradient through the temporary training is computed: a name (see `mnemonics_tf.bilevel.kinds`) or
+        an object such as `Truncated(window=10)`. `adjoint` by default: exact, with memory that hardly grows with T. For
         `prototype` inner_steps and inner_batch_size say no more than which exemplars are used.
-      window: steps that `truncated` differentiates; it then draws T from window to inner_steps in each meta-step.
-      checkpoint_every: keep the temporary model of every k-th step only, at the price of one more training.
+      window: the last steps that `truncated` differentiates; it then draws T from window to inner_steps in each
+        meta-step. None by default, as no other engine has one.
+      checkpoint_every: keep the temporary model of every k-th step only, at the price of one more training. None by
+        default: keeping all is the fastest, and a copy of ResNet-32 is 2 MB.
       images_at_once: images of a batch that are worked on together while the rest waits; gradients add up. It bounds
-        the memory for activations and changes no result. None for whole batches.
-      batch_norm: of the temporary model: `frozen` statistics, or those of each `batch`.
-      epochs: of optimising new exemplars on D_i, and each part of the old ones on its complement.
-      steps_per_epoch: meta-steps in an epoch of a chunk at most; None for the whole pass.
-      classes_per_chunk: classes whose exemplars are optimised together; None for all. Only one chunk at a time has
-        image-size variables.
-      learning_rate: beta_1, of new exemplars.
-      adjust_learning_rate: beta_2, of old exemplars.
-      halve_every: epochs after which both rates are halved.
-      clip_norm: the longest gradient of pixels, as a multiple of the running mean of its length; None for no limit.
-      batch_size: images that validate the temporary model in a meta-step.
-      inner_steps: T, gradient steps of the temporary model.
-      inner_batch_size: exemplars in each of them; all, where there are fewer.
-      inner_learning_rate: alpha_2.
-      inner_momentum: of the temporary model's training.
-      inner_weight_decay: likewise.
-      learned_rates: `shared` learns one inner rate, `per_step` one a step, `none` keeps alpha_2.
-      rates_learning_rate: of the logarithm of the inner rates.
-      learn_labels: learn soft labels, too; the balanced fine-tuning uses them.
-      labels_learning_rate: of their logits.
+        the memory for activations and changes no result. None by default: whole batches are the fastest.
+      batch_norm: of the temporary model: `frozen` statistics, or those of each `batch`. `frozen` by default: a batch of
+        few exemplars has poor statistics, and frozen ones fold into the convolutions, which is faster.
+      epochs: passes of optimising new exemplars on D_i, and each part of the old ones on its complement. 50 by default,
+        as in Section 7.1.
+      steps_per_epoch: the most meta-steps in an epoch of a chunk. None by default: the whole pass over the data.
+      classes_per_chunk: classes whose exemplars are optimised together; only one chunk at a time has image-size
+        variables. None by default: all classes, as in the paper.
+      learning_rate: beta_1, of new exemplars' pixels. 0.01 by default, as in Section 7.1.
+      adjust_learning_rate: beta_2, of old exemplars' pixels. 0.01 by default, as in Section 7.1.
+      halve_every: epochs after which both rates are halved. 10 by default, as in Section 7.1.
+      clip_norm: the longest gradient of pixels, as a multiple of the running mean of its length. None by default: the
+        paper knows no limit.
+      batch_size: images that validate the temporary model in a meta-step. 128 by default, the batch of the model
+        level.
+      inner_steps: T, gradient steps of the temporary model. 50 by default, which is what 50 epochs are while exemplars
+        fit into one inner batch.
+      inner_batch_size: exemplars in each inner step; all, where there are fewer. 128 by default, as `batch_size`.
+      inner_learning_rate: alpha_2, of the temporary model. 0.01 by default, as in Section 7.1.
+      inner_momentum: momentum of the temporary model's training. 0 by default: Eq. 8 is plain gradient descent.
+      inner_weight_decay: L2 penalty of the temporary model's training. 0 by default: Eq. 8 has none.
+      learned_rates: `shared` learns one inner rate, `per_step` one a step, `none` keeps alpha_2. `none` by default, as
+        in the paper.
+      rates_learning_rate: of the logarithm of the inner rates. 0.1 by default: a gradient of 1 changes a rate by 10 %.
+      learn_labels: whether soft labels are learned, too; the balanced fine-tuning uses them. False by default, as in
+        the paper.
+      labels_learning_rate: of the soft labels' logits. 1 by default, chosen by us: the paper learns no labels.
       augmentation: any of `flip`, `crop`, `colour`, drawn once a meta-step for exemplars and validation images alike.
-      num_parts: parts in which every old class's exemplars are split for adjusting, each optimised on the others.
+        None of them by default, as in the paper.
+      num_parts: parts in which every old class's exemplars are split for adjusting, each optimised on the others. 2 by
+        default, as in Eq. 10.
     """
 
-    engine: str = "adjoint"
+    engine: str | Engine = "adjoint"
     window: int | None = None
     checkpoint_every: int | None = None
     images_at_once: int | None = None
@@ -100,25 +112,25 @@ class ExemplarLevel:
         return {f"ExemplarLevel.{name}": getattr(self, name) for name in names}
 
     def _check_engine(self) -> None:
-        check_engine_options(self.engine, self.window, self.checkpoint_every, self.images_at_once, "ExemplarLevel.")
+        engine = self.engine_object
         if self.images_at_once is not None and self.batch_norm == "batch":
             raise checks.UsageError(
                 f"ExemplarLevel.images_at_once = {self.images_at_once} with batch_norm = 'batch': the moments are "
                 "those of whole batches. Use 'frozen', or leave images_at_once out."
             )
-        if self.window is not None and self.window > self.inner_steps:
+        if engine.fewest_steps > self.inner_steps:
             raise checks.UsageError(
-                f"ExemplarLevel.window = {self.window}: expected at most inner_steps = {self.inner_steps}."
+                f"ExemplarLevel.window = {engine.fewest_steps}: expected at most inner_steps = {self.inner_steps}."
             )
-        if self.engine in FROZEN_ENGINES and self.batch_norm == "batch":
+        if engine.trains != "network" and self.batch_norm == "batch":
             raise checks.UsageError(
-                f"ExemplarLevel.batch_norm = 'batch': the engine {self.engine!r} trains no batch norm. Use 'frozen'."
+                f"ExemplarLevel.batch_norm = 'batch': the engine {engine.name!r} trains no batch norm. Use 'frozen'."
             )
         unused = {"learned_rates": "none", "inner_momentum": 0.0, "inner_weight_decay": 0.0, "learn_labels": False}
         for name, default in unused.items():
-            if self.engine == "prototype" and getattr(self, name) != default:
+            if engine.trains == "nothing" and getattr(self, name) != default:
                 raise checks.UsageError(
-                    f"ExemplarLevel.{name} = {getattr(self, name)!r}: the engine 'prototype' trains nothing. Leave "
+                    f"ExemplarLevel.{name} = {getattr(self, name)!r}: the engine {engine.name!r} trains nothing. Leave "
                     "it out."
                 )
 
@@ -147,6 +159,11 @@ class ExemplarLevel:
                 f"ExemplarLevel.augmentation = {self.augmentation!r}: a mirrored image of this data set does not show "
                 "its class. Leave 'flip' out."
             )
+
+    @property
+    def engine_object(self) -> Engine:
+        """The engine with its options, which says what it needs and what it trains."""
+        return engine_of(self.engine, self.window, self.checkpoint_every, self.images_at_once, "ExemplarLevel.")
 
     @property
     def inner_sgd(self) -> InnerSGD:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 
@@ -106,6 +108,38 @@ class ExemplarVariables:
         soft = None if self._logits is None else tf.nn.softmax(self._logits).numpy()
         images = pixels.denormalise(self._pixels.numpy(), self._pixel_range)
         return LabelledImages(images, self._hard_labels, soft)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that further steps depend on, as arrays.
+
+        `pixels` are normalised, `mean_norm` is NaN before the first step that is clipped; `logits` (of soft labels) and
+        `log_rates` (of the inner steps) are there where they are learned.
+        """
+        mean_norm = np.nan if self._mean_norm is None else self._mean_norm
+        return {"mean_norm": np.array(mean_norm, np.float64), **{k: v.numpy() for k, v in self._variables().items()}}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `state()` gave.
+
+        Raises:
+          ValueError: it is of other exemplars or of other settings.
+        """
+        variables = self._variables()
+        expected = {"mean_norm": (), **{name: tuple(variable.shape) for name, variable in variables.items()}}
+        found = {name: np.shape(value) for name, value in state.items()}
+        if found != expected:
+            raise ValueError(
+                f"The state of other exemplars or settings: it holds arrays of shapes {found}, expected {expected}. "
+                "Start this optimisation anew."
+            )
+        for name, variable in variables.items():
+            variable.assign(state[name])
+        mean_norm = float(state["mean_norm"])
+        self._mean_norm = None if np.isnan(mean_norm) else mean_norm
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        named = {"pixels": self._pixels, "logits": self._logits, "log_rates": self._log_rates}
+        return {name: variable for name, variable in named.items() if variable is not None}
 
     def _descend_rates(self, log_rates: tf.Variable, by_rate: tf.Tensor) -> None:
         # By the logarithm, so that rates stay positive: d/d log(rate) = rate * d/d rate.

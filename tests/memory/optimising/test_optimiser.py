@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mnemonics_tf.bilevel import Truncated
 from mnemonics_tf.checks import DivergedError
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.codecs import codec_of
 from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser, class_chunks, split_within_classes
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
@@ -68,7 +70,7 @@ def learned_with(model, factor=1, **settings):
     notes = Notes()
     changed = dataclasses.replace(SETTINGS, epochs=4, **settings)
     optimiser = ExemplarOptimiser(model, PIXELS, changed, notes, codec_of(factor, False))
-    learned = optimiser.learn(three_classes(4, seed=1), three_classes(60, seed=2), np.random.default_rng(0))
+    learned = optimiser.learn(three_classes(4, seed=1), three_classes(60, seed=2), seed=0)
     return learned, notes.scalars
 
 
@@ -94,7 +96,7 @@ def loss_after_training_on(model, exemplars, held_out):
 
 def test_learned_exemplars_train_a_better_model(optimiser, model):
     initial = three_classes(4, seed=1)
-    learned = optimiser.learn(initial, three_classes(60, seed=2), np.random.default_rng(0))
+    learned = optimiser.learn(initial, three_classes(60, seed=2), seed=0)
     held_out = three_classes(100, seed=3)
     before, after = (loss_after_training_on(model, exemplars, held_out) for exemplars in (initial, learned))
     assert after < before - 0.01
@@ -103,7 +105,7 @@ def test_learned_exemplars_train_a_better_model(optimiser, model):
 def test_learned_exemplars_are_storable_and_the_network_is_untouched(optimiser, model):
     weights = [weight.copy() for weight in model.get_weights()]
     initial = three_classes(4, seed=1)
-    learned = optimiser.learn(initial, three_classes(60, seed=2), np.random.default_rng(0))
+    learned = optimiser.learn(initial, three_classes(60, seed=2), seed=0)
     assert learned.images.dtype == np.float32
     assert learned.images.min() >= 0
     assert learned.images.max() <= 255
@@ -115,7 +117,7 @@ def test_learned_exemplars_are_storable_and_the_network_is_untouched(optimiser, 
 
 def test_adjusting_changes_every_class_and_keeps_the_order(optimiser):
     old = three_classes(4, seed=1)
-    adjusted = optimiser.adjust(old, np.random.default_rng(0))
+    adjusted = optimiser.adjust(old, seed=0)
     np.testing.assert_array_equal(adjusted.labels, old.labels)
     change = np.abs(adjusted.images - old.images).max(axis=(1, 2, 3))
     assert (change > 0.1).all()
@@ -123,7 +125,7 @@ def test_adjusting_changes_every_class_and_keeps_the_order(optimiser):
 
 def test_same_seed_gives_the_same_exemplars(optimiser):
     initial, data = three_classes(4, seed=1), three_classes(60, seed=2)
-    first, second = (optimiser.learn(initial, data, np.random.default_rng(7)).images for _ in range(2))
+    first, second = (optimiser.learn(initial, data, seed=7).images for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -186,7 +188,7 @@ def test_adjusting_goes_on_from_soft_labels_and_makes_room_for_new_classes():
     confident = np.full((12, 3), 0.1, np.float32)
     confident[np.arange(12), old.labels] = 0.8
     adjusted = ExemplarOptimiser(later, PIXELS, settings, Tracker()).adjust(
-        LabelledImages(old.images, old.labels, confident), np.random.default_rng(0)
+        LabelledImages(old.images, old.labels, confident), 0
     )
     assert adjusted.soft_labels.shape == (12, 5)
     np.testing.assert_allclose(adjusted.soft_labels[:, :3], confident, atol=0.01)
@@ -225,13 +227,16 @@ def test_chunks_are_optimised_one_after_the_other_each_by_itself(model):
     assert {stage for stage, _ in scalars} == {"learn_exemplars_chunk1of2", "learn_exemplars_chunk2of2"}
     initial = three_classes(4, seed=1)
     np.testing.assert_array_equal(learned.labels, initial.labels)
-    # The first chunk alone: what the second one does makes no difference to it.
-    alone = dataclasses.replace(SETTINGS, epochs=4, steps_per_epoch=2)
-    first = ExemplarOptimiser(model, PIXELS, alone, Tracker()).learn(
-        initial.of_classes([0, 1]), three_classes(60, seed=2).of_classes([0, 1]), np.random.default_rng(0)
-    )
-    np.testing.assert_array_equal(learned.of_classes([0, 1]).images, first.images)
     assert (learned.of_classes([2]).images != initial.of_classes([2]).images).any()
+    # What is in the second chunk makes no difference to the first.
+    other = initial.images.copy()
+    other[initial.labels == 2] = 255 - other[initial.labels == 2]
+    settings = dataclasses.replace(SETTINGS, epochs=4, classes_per_chunk=2, steps_per_epoch=2)
+    again = ExemplarOptimiser(model, PIXELS, settings, Tracker()).learn(
+        LabelledImages(other, initial.labels), three_classes(60, seed=2), seed=0
+    )
+    np.testing.assert_array_equal(again.of_classes([0, 1]).images, learned.of_classes([0, 1]).images)
+    assert (again.of_classes([2]).images != learned.of_classes([2]).images).any()
 
 
 def test_mosaics_of_low_resolution_are_learned(model):
@@ -270,7 +275,7 @@ def _check_same_rounded(stored: LabelledImages, learned: LabelledImages) -> None
 def test_exemplars_in_a_file_are_those_in_memory_rounded_and_in_the_same_order(model, tmp_path):
     with_file, in_memory = _with_and_without_file(model, tmp_path / "pixels", learn_labels=True)
     initial, data = _shuffled(three_classes(4, seed=1)), _shuffled(three_classes(20, seed=2))
-    learned = in_memory.learn(initial, data, np.random.default_rng(0))
+    learned = in_memory.learn(initial, data, seed=0)
     np.testing.assert_array_equal(learned.labels, initial.labels)
     # Each stays in its place: none is as far from where it began as others are from one another.
     distances = np.abs(learned.images[:, None] - initial.images.astype(float)).mean(axis=(2, 3, 4))
@@ -278,17 +283,89 @@ def test_exemplars_in_a_file_are_those_in_memory_rounded_and_in_the_same_order(m
     assert distances.diagonal().min() > 0
     # Whether images come as an array or as rows makes no difference either.
     of_rows = [LabelledImages(StoredImages.of_array(each.images), each.labels) for each in (initial, data)]
-    stored = with_file.learn(*of_rows, np.random.default_rng(0))
+    stored = with_file.learn(*of_rows, seed=0)
     _check_same_rounded(stored, learned)
     np.testing.assert_array_equal(stored.soft_labels, learned.soft_labels)
 
     # Adjusting starts from what the file holds, so from rounded images.
     rounded = LabelledImages(np.rint(learned.images).astype(np.uint8), learned.labels, learned.soft_labels)
-    adjusted = in_memory.adjust(rounded, np.random.default_rng(1))
-    again = with_file.adjust(stored, np.random.default_rng(1))
+    adjusted = in_memory.adjust(rounded, seed=1)
+    again = with_file.adjust(stored, seed=1)
     _check_same_rounded(again, adjusted)
     np.testing.assert_array_equal(again.soft_labels, adjusted.soft_labels)
     assert (np.abs(adjusted.images - rounded.images).max(axis=(1, 2, 3)) > 0.5).all()
     # What was there before is there still, as the phase may need it.
     _check_same_rounded(stored, learned)
     assert (tmp_path / "pixels").stat().st_size == 2 * 12 * 36
+
+
+class Interruption(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+class Kept:
+    """Snapshots in memory; the run is interrupted when so many have been saved."""
+
+    def __init__(self, states=None, at=None):
+        self.states, self._at, self._saved = dict(states or {}), at, 0
+
+    def load(self, stage):
+        return self.states.get(stage)
+
+    def save(self, stage, state):
+        self.states[stage] = {name: np.copy(value) for name, value in state.items()}
+        self._saved += 1
+        if self._saved == self._at:
+            raise Interruption
+
+
+# Everything that is learned or drawn, and batches that do not divide the data.
+EVERYTHING = dataclasses.replace(
+    SETTINGS,
+    engine=Truncated(window=2),
+    epochs=3,
+    steps_per_epoch=2,
+    batch_size=7,
+    learn_labels=True,
+    learned_rates="per_step",
+    clip_norm=1.0,
+    augmentation=("flip", "crop"),
+)
+
+
+def test_interrupted_optimisation_goes_on_to_the_same_bits(model):
+    initial, data = three_classes(4, seed=1), three_classes(10, seed=2)
+    learn, adjust = (
+        lambda optimiser: optimiser.learn(initial, data, seed=3),
+        lambda optimiser: optimiser.adjust(initial, seed=4),
+    )
+    whole = ExemplarOptimiser(model, PIXELS, EVERYTHING, Tracker(), snapshots=Kept())
+    # Adjusting has three epochs of the first part and three of the second: it stops in the second.
+    for work, saved, stages in (
+        (learn, 2, {"learn_exemplars"}),
+        (adjust, 4, {"adjust_exemplars_part1", "adjust_exemplars_part2"}),
+    ):
+        expected = work(whole)
+        interrupted = Kept(at=saved)
+        with pytest.raises(Interruption):
+            work(ExemplarOptimiser(model, PIXELS, EVERYTHING, Tracker(), snapshots=interrupted))
+        assert set(interrupted.states) == stages
+        notes = Notes()
+        continued = work(ExemplarOptimiser(model, PIXELS, EVERYTHING, notes, snapshots=Kept(interrupted.states)))
+        np.testing.assert_array_equal(continued.images, expected.images)
+        np.testing.assert_array_equal(continued.soft_labels, expected.soft_labels)
+        assert len(notes.scalars) == 3 * len(stages) - saved  # epochs that were done are not done again
+
+
+def test_state_is_plain_arrays_and_is_refused_by_other_exemplars():
+    def variables(per_class, settings=EVERYTHING):
+        return ExemplarVariables(three_classes(per_class, seed=1), 3, codec_of(1, False), PIXELS, settings)
+
+    state = variables(4).state()
+    shapes = {"pixels": (12, 6, 6, 1), "logits": (12, 3), "log_rates": (3,), "mean_norm": ()}
+    assert {name: value.shape for name, value in state.items()} == shapes
+    assert {type(value) for value in state.values()} == {np.ndarray}
+    variables(4).restore(state)
+    for other in (variables(5), variables(4, SETTINGS)):
+        with pytest.raises(ValueError, match="other exemplars or settings.* Start this optimisation anew"):
+            other.restore(state)

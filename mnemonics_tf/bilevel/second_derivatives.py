@@ -1,0 +1,200 @@
+"""Whether TensorFlow differentiates a loss twice, and rightly: it takes some operations for constants without a word.
+
+The gradient of an operation is made of operations again. Where TensorFlow has no gradient for those it says so, and the
+error is explained. Where it declares them constant it says nothing: the engines then agree with one another and are all
+wrong. What gives it away is that second derivatives are symmetric. For random vectors p and q shaped as the parameters,
+v shaped as the images, and the gradients g and e of the loss with respect to parameters and images,
+
+    < grad_theta <g, p>, q > + < grad_E <g, p>, v >  =  < grad_theta (<g, q> + <e, v>), p >
+
+holds exactly, at kinks and in float32 too, unless an operation is lost on one of the two ways.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import ops  # TensorFlow has no public way to its list of gradients.
+
+from mnemonics_tf.bilevel.inner_sgd import Params
+from mnemonics_tf.bilevel.problem import Loss, MetaStep, UnconnectedError, connected
+from mnemonics_tf.bilevel.resizing import is_mended
+from mnemonics_tf.bilevel.second_order import SecondOrder, forward_over_reverse, reverse_over_reverse
+
+# Images that are compared by: batch statistics need some, and more cost time.
+_NUM_IMAGES = 4
+
+# Of the length of what is compared. Rounding is below 1e-4 in float32; half precision is as coarse as 1e-2.
+_TOLERANCE, _HALF_TOLERANCE = 1e-3, 0.1
+
+_HALF = (tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum)
+
+# How TensorFlow says that an operation has no gradient, or none of its gradient.
+_MISSING_DERIVATIVE = ("gradient registry", "recompute_grad")
+
+_INSTEAD = (
+    "Replace the layer, or use the engine 'head' or 'prototype' and have the layer inside `features`, where first "
+    "derivatives are enough."
+)
+
+
+@contextlib.contextmanager
+def explaining_missing_derivatives() -> Iterator[None]:
+    """Turns what TensorFlow says of an operation without a (second) derivative into a ValueError that names it."""
+    try:
+        yield
+    # A missing gradient is a LookupError; tf.recompute_grad, differentiated twice, raises NotImplementedError.
+    except (LookupError, NotImplementedError) as error:
+        # Inside a call of a layer Keras adds lines about its arguments.
+        lines = [line.strip() for line in (str(error).strip() or type(error).__name__).splitlines()]
+        named = [line for line in lines if any(sign in line for sign in _MISSING_DERIVATIVE)]
+        if not named:
+            raise
+        raise ValueError(
+            f"The inner loss has an operation that cannot be differentiated twice ({named[-1]}). The bilevel program "
+            f"needs second derivatives. {_INSTEAD}"
+        ) from error
+
+
+class SecondOrderCheck:
+    """Checks at its first call that the second derivatives of a loss are right, and does nothing after that.
+
+    It costs a trace of the loss with its derivatives, forward mode another one, and a run of each on four images.
+
+    Args:
+      loss: of the temporary training.
+      second_order: how the engine differentiates a step.
+    """
+
+    def __init__(self, loss: Loss, second_order: Callable[..., SecondOrder] = reverse_over_reverse):
+        self._loss, self._second_order = loss, second_order
+        self._is_done = False
+
+    def __call__(self, step: MetaStep) -> None:
+        """Compares on a few exemplars of the first inner step.
+
+        Raises:
+          ValueError: second derivatives are wrong or missing. The text names the operation where it can be found.
+        """
+        if self._is_done:
+            return
+        rows = step.plan[0][:_NUM_IMAGES]
+        point = _Point(step.params, tf.gather(step.exemplars, rows), tf.gather(step.labels, rows))
+        generator = np.random.default_rng(0)
+        p, q = (_normal(step.params, generator) for _ in range(2))
+        reverse = _check_symmetry(self._loss, point, p, q, _normal([point.images], generator)[0])
+        if self._second_order is forward_over_reverse:
+            _check_forward(self._loss, point, p, reverse)
+        self._is_done = True
+
+
+class _Point(NamedTuple):
+    """Where derivatives are taken: parameters, a few images and their labels."""
+
+    params: Params
+    images: tf.Tensor
+    labels: tf.Tensor
+
+
+class _Reverse(NamedTuple):
+    """What forward mode is compared with.
+
+    Attributes:
+      hessian_p: `grad_theta <g, p>` by tapes.
+      images: `grad_E <g, p>` by tapes.
+      tolerance: the share of their length that may be rounding.
+      constants: types of operations that TensorFlow takes for constants.
+    """
+
+    hessian_p: Params
+    images: tf.Tensor
+    tolerance: float
+    constants: list[str]
+
+
+def _check_symmetry(loss: Loss, point: _Point, p: Params, q: Params, v: tf.Tensor) -> _Reverse:
+    """The equation at the top of this module."""
+
+    def differentiate(point: _Point, p: Params, q: Params, v: tf.Tensor):
+        inputs = [*point.params, point.images]
+        # What is not connected is for the engines to complain of.
+        zero = tf.UnconnectedGradients.ZERO
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
+            outer.watch(inputs)
+            with tf.GradientTape(watch_accessed_variables=False) as inner:
+                inner.watch(inputs)
+                value = loss(point.params, point.images, point.labels)
+            *gradients, by_image = inner.gradient(value, inputs)
+            gradients = connected(gradients, "inner loss", "a parameter")
+            along_p = _dot(gradients, p)
+            along_q = _dot(gradients, q) + (0 if by_image is None else _dot([by_image], [v]))
+        products = [tf.convert_to_tensor(each) for each in outer.gradient(along_p, inputs, unconnected_gradients=zero)]
+        transposed = outer.gradient(along_q, point.params, unconnected_gradients=zero)
+        return products, _dot(products, [*q, v]), _dot(transposed, p)
+
+    compiled = tf.function(differentiate, autograph=False)
+    graph = compiled.get_concrete_function(point, p, q, v).graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    in_half = any(each.type in _HALF for node in nodes for each in node.attr.values())
+    tolerance = _HALF_TOLERANCE if in_half else _TOLERANCE
+    (*hessian_p, images), one_way, other_way = compiled(point, p, q, v)
+    constants = sorted({node.op for node in nodes if _is_constant(node.op)})
+    lost = [operation for operation in constants if not is_mended(operation)]
+    # Numbers that are not finite are for those to refuse who look at losses.
+    if lost or abs(float(one_way - other_way)) > tolerance * float(tf.linalg.global_norm([*hessian_p, images])):
+        found = ", ".join(lost) or "an operation that cannot be named here (look for custom gradients)"
+        raise ValueError(
+            f"The second derivatives of the inner loss are wrong: TensorFlow takes {found} for a constant. Every "
+            f"engine that differentiates twice would be off without a word. {_INSTEAD}"
+        )
+    return _Reverse(hessian_p, images, tolerance, constants)
+
+
+def _check_forward(loss: Loss, point: _Point, p: Params, reverse: _Reverse) -> None:
+    """Forward mode against tapes."""
+    instead = "Use the engine 'adjoint': the same gradient, by tapes alone."
+    compiled = tf.function(forward_over_reverse, autograph=False)
+    try:
+        at = compiled(loss, point.params, p, point.images, point.labels)
+    except UnconnectedError:
+        raise
+    except Exception as error:  # TensorFlow has many ways to say that forward mode does not know an operation.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"The engine 'adjoint_forward' cannot differentiate the inner loss: TensorFlow's forward mode fails "
+            f"({type(error).__name__}: {reason}). {instead}"
+        ) from error
+    for name, found, expected in (
+        ("parameters", at.hessian_p, reverse.hessian_p),
+        ("images", [at.images], [reverse.images]),
+    ):
+        length = float(tf.linalg.global_norm(expected))
+        off = float(tf.linalg.global_norm([a - b for a, b in zip(found, expected, strict=True)]))
+        if off > reverse.tolerance * length:
+            named = f" It takes {', '.join(reverse.constants)} for a constant." if reverse.constants else ""
+            raise ValueError(
+                f"The engine 'adjoint_forward' is wrong for the inner loss: TensorFlow's forward mode gives second "
+                f"derivatives by {name} that are {off / max(length, 1e-30):.0%} off those by tapes.{named} {instead}"
+            )
+
+
+def _is_constant(operation: str) -> bool:
+    """Whether this is the gradient of an operation, and TensorFlow takes it for a constant."""
+    if not operation.endswith(("Grad", "Gradient")) or operation == "StopGradient":
+        return False
+    try:
+        return ops.gradient_registry.lookup(operation) is None
+    except LookupError:
+        return False
+
+
+def _normal(like: Sequence[tf.Tensor], generator: np.random.Generator) -> Params:
+    return [tf.constant(generator.normal(size=tensor.shape), tensor.dtype) for tensor in like]
+
+
+def _dot(first: Sequence[tf.Tensor], second: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.add_n([tf.reduce_sum(a * b) for a, b in zip(first, second, strict=True)])
