@@ -21,6 +21,7 @@ from mnemonics_tf.memory.pixel_file import PixelFile, as_pixels
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.models.weights import save_weights
 from mnemonics_tf.results import PhaseResult
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phase
@@ -291,7 +292,7 @@ class PhaseRunner:
         with self.directory.writing_phase(phase.index) as folder:
             with tracker.stage("save"), tracker.progress("save", 3, "artefacts") as bar:
                 os.mkdir(os.path.join(folder, "checkpoint"))
-                memory.model.save_weights(os.path.join(folder, "checkpoint", "model.weights.h5"))
+                save_weights(memory.model, os.path.join(folder, "checkpoint", "model.weights.h5"))
                 bar.update()
                 save_exemplars(os.path.join(folder, "exemplars.npz"), memory.exemplars, self.stream.class_order)
                 bar.update()

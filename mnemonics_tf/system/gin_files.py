@@ -107,7 +107,10 @@ def parse(
     reader = _Reader(dict(known), imported)
     for path in paths:
         reader.read_file(path, gin_paths.find(path), ())
-    reader.read(_Source("\n".join(bindings)))
+    text = "\n".join(bindings)
+    if not text.isascii() and text.encode(errors="replace").decode() != text:
+        raise checks.UsageError(f"--gin_param: expected text in UTF-8, found {os.fsencode(text)!r:.100}.")
+    reader.read(_Source(text))
     reader.check_all()
 
 
