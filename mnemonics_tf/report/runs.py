@@ -69,7 +69,7 @@ def find_runs(folders: Iterable[str]) -> list[str]:
       UsageError: a folder does not exist, cannot be listed, or has no run in it.
     """
     found: dict[str, str] = {}
-    for folder in folders:
+    for folder in map(os.path.expanduser, folders):
         if not os.path.isdir(folder):
             raise checks.UsageError(
                 f"{screen.shown(folder)}: there is no such folder. Expected that of a run, or one with runs below."
@@ -110,7 +110,7 @@ def read_runs(folders: Iterable[str], named: Iterable[str] = ()) -> Found:
     Raises:
       UsageError: a file of a named run is missing, damaged or of another version.
     """
-    insisted = set(map(os.path.realpath, named))
+    insisted = {os.path.realpath(os.path.expanduser(each)) for each in named}
     found = Found([], [], [])
     for folder in folders:
         try:
