@@ -44,9 +44,9 @@ class FinishedRun:
     """A finished run.
 
     Attributes:
-      folder: as the user would name it.
-      seed: of training.
-      setup: what it shares with other seeds.
+      folder: the run's folder, as the user would name it.
+      seed: the seed of its training.
+      setup: what it shares with runs of other seeds.
       figures: percentages by measure and classifier. Measures are `average_accuracy`, `last_accuracy` (after the last
         phase) and `forgetting`; classifiers `cnn` and, where exemplars were kept, `nme`.
     """
@@ -104,8 +104,8 @@ def read_runs(folders: Iterable[str], named: Iterable[str] = ()) -> Found:
     """Reads runs. What cannot be read is left out, unless the user has named that very run.
 
     Args:
-      folders: of runs.
-      named: folders that the user has named.
+      folders: each holds a run.
+      named: folders that the user has named, of runs or not.
 
     Raises:
       UsageError: a file of a named run is missing, damaged or of another version.

@@ -40,7 +40,7 @@ class RunDirectory:
     """Reads and writes one run's folder. Creating the object touches nothing on disk.
 
     Args:
-      path: the folder.
+      path: where the run is, or is to be; `~` is the user's home.
     """
 
     def __init__(self, path: str):
@@ -63,22 +63,22 @@ class RunDirectory:
 
     @property
     def results_file(self) -> str:
-        """Where the results are."""
+        """The path of `results.json`."""
         return self._results
 
     def phase_dir(self, phase: int) -> str:
-        """The folder of a phase."""
+        """The folder in which a phase is or will be, whether it is complete or not."""
         return os.path.join(self.path, "phases", f"{phase:03d}")
 
     def saved_model_dir(self, phase: int) -> str:
-        """The servable model of a phase."""
+        """The folder of a phase's servable model."""
         return os.path.join(self.phase_dir(phase), "saved_model")
 
     def open(self, config: str) -> None:
         """Creates the folder, or makes sure that it belongs to this configuration, and keeps other processes out.
 
         Args:
-          config: the resolved configuration.
+          config: the resolved configuration, as it is to stand in `config.gin`.
 
         Raises:
           UsageError: a file is in the way, the folder cannot be used or holds something else, its run was configured

@@ -48,7 +48,7 @@ def remove_when_stopped(folder: str) -> None:
 
 
 def keep_when_stopped(folder: str) -> None:
-    """Takes a note back."""
+    """Takes back what `remove_when_stopped` has noted."""
     _temporary.discard(folder)
 
 
