@@ -74,7 +74,7 @@ class Entry:
 
     @property
     def num_phases(self) -> int:
-        """N, the phases after the first: as the run's own results have it, or as it was planned before there are any."""
+        """N, the phases after the first: as the run's own results have it, or else as planned."""
         return self.run.num_phases if self.progress.num_phases is None else self.progress.num_phases
 
     def look(self) -> None:
