@@ -33,6 +33,7 @@ from mnemonics_tf.system import files, locks, stopping
 _CONFIG = "config.gin"
 _LOCK = ".lock"
 _SCRATCH = "scratch-"
+_CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of earlier versions have none
 _FREE = "Devices."  # bindings of what a run is computed on, which may be another machine when it is resumed
 
 
@@ -141,12 +142,14 @@ class RunDirectory:
         Raises:
           UsageError: it has changed, or the note is damaged.
         """
-        if not os.path.isfile(self._data):
+        if not os.path.lexists(self._data):
             return None
         try:
             noted = files.read_json(self._data)
+            if noted.pop(_CHECKSUM, None) not in (None, _checksum_of(noted)):
+                raise files.UnreadableError("its checksum is another")
             changed = [name for name, value in classes.items() if noted[name] != value]
-        except (files.UnreadableError, KeyError, TypeError) as error:
+        except (files.UnreadableError, AttributeError, KeyError, TypeError) as error:
             reason = error if isinstance(error, files.UnreadableError) else type(error).__name__
             raise checks.UsageError(
                 f"{self._data} is damaged ({reason}). Put back a copy of it, or name another folder."
@@ -159,8 +162,9 @@ class RunDirectory:
         return noted
 
     def write_data(self, data: dict[str, Any]) -> None:
-        """Notes what `read_data` returns."""
-        files.write_text(self._data, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+        """Notes what `read_data` returns, with a checksum: other statistics of pixels would be used in silence."""
+        noted = {**data, _CHECKSUM: _checksum_of(data)}
+        files.write_text(self._data, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
 
     def add_skipped(self, skipped: dict[str, str]) -> None:
         """Adds images that could not be read to `skipped.json`: where they are, and the reason."""
@@ -312,6 +316,10 @@ def _remove(path: str) -> None:
     else:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
+
+
+def _checksum_of(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _checked_configuration(config: str) -> str:

@@ -447,6 +447,20 @@ def test_damaged_note_on_the_data_is_named(run, content):
     assert "\n" not in str(raised.value)
 
 
+def test_changed_statistics_of_pixels_are_noticed(run):
+    # Nothing else would tell: the run would go on with other inputs.
+    run.write_data({**_CLASSES, "pixel_range": {"mean": [0.1], "std": [0.25]}})
+    path = Path(run.path, "data.json")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("0.25", "0.26"), encoding="utf-8")
+    with pytest.raises(UsageError, match="its checksum is another"):
+        run.read_data(_CLASSES)
+    # Files of earlier versions have no checksum.
+    without = {name: value for name, value in json.loads(text).items() if name != "checksum"}
+    path.write_text(json.dumps(without), encoding="utf-8")
+    assert run.read_data(_CLASSES) == without
+
+
 def test_images_that_were_skipped_add_up(run):
     assert run.read_skipped() == {}
     run.add_skipped({})
