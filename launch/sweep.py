@@ -22,6 +22,7 @@ from sweeping.grid import PlannedRun, read_grid
 from sweeping.progress import Entry, State
 
 from mnemonics_tf import checks
+from mnemonics_tf.system import files
 from mnemonics_tf.system.screen import USAGE_ERROR, parse_flags
 
 _GRID = flags.DEFINE_string("grid", None, "The grid's gin file, such as configs/sweeps/digits.gin.")
@@ -53,11 +54,12 @@ def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
         if _GRID.value is None:
             raise checks.UsageError("No --grid was given. Try --grid=configs/sweeps/digits.gin.")
         checks.check_positive_integer(**{"--jobs": _JOBS.value})
-        runs = _chosen(read_grid(_GRID.value).runs())
-        shown_dir = _OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(_GRID.value).stem)
+        grid_file = os.path.expanduser(_GRID.value)
+        runs = _chosen(read_grid(grid_file).runs())
+        shown_dir = _OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(grid_file).stem)
         output_dir = _prepared(shown_dir)
         if _SLURM.value is not None:
-            slurm.write_script(_SLURM.value, _GRID.value, output_dir, len(runs), _JOBS.value)
+            slurm.write_script(os.path.expanduser(_SLURM.value), grid_file, output_dir, len(runs), _JOBS.value)
             print(f"{len(runs)} runs. Submit them with: sbatch {shlex.quote(_SLURM.value)}")
             return 0
     except checks.UsageError as error:
@@ -90,6 +92,7 @@ def _prepared(folder: str) -> pathlib.Path:
     Raises:
       UsageError: it cannot be written to.
     """
+    files.check_path("--output_dir", folder)
     path = pathlib.Path(os.path.abspath(os.path.expanduser(folder)))
     logs = scheduler.logs_dir(path)
     try:

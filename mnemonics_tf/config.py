@@ -51,7 +51,7 @@ def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
     """Reads configuration files and then single bindings, in which later ones win. Forgets what was bound before.
 
     Args:
-      paths: of files; `configs/lucir_digits.gin` and the like are found from any folder. See `gin_files` for includes.
+      paths: gin files; `configs/lucir_digits.gin` and the like are found from any folder. See `gin_files` for includes.
       bindings: such as `Experiment.seed = 2`.
 
     Raises:

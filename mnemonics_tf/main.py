@@ -10,7 +10,8 @@ import sys
 
 from absl import app, flags, logging
 
-from mnemonics_tf.system import screen
+from mnemonics_tf import checks
+from mnemonics_tf.system import files, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: it is imported once the flags are known.
 
@@ -24,35 +25,29 @@ _INITIAL_PHASES_DIR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> int:
     """Parses, runs and prints the result. Returns the exit code."""
-    from mnemonics_tf.checks import BusyError, DivergedError, LostWorkerError, UsageError
-
-    exit_codes: dict[type[Exception], int] = {
-        BusyError: screen.BUSY,  # before UsageError, of which it is one
-        UsageError: screen.USAGE_ERROR,
-        DivergedError: screen.USAGE_ERROR,
-        LostWorkerError: screen.LOST_WORKER,
-    }
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.FATAL)
     with screen.quiet():
         from mnemonics_tf import config, experiment
         from mnemonics_tf.report import summary
+    name = "-".join(os.path.splitext(os.path.basename(path))[0] for path in _GIN_FILES.value)
+    output_dir = _OUTPUT_DIR.value or os.path.join("runs", name)
     try:
         if len(argv) > 1:
-            raise UsageError(f"Unexpected argument {argv[1]!r}: everything is a flag; see --help.")
+            raise checks.UsageError(f"Unexpected argument {argv[1]!r}: everything is a flag; see --help.")
         if not _GIN_FILES.value:
-            raise UsageError("No --gin_file was given. Try --gin_file=configs/lucir_digits.gin.")
+            raise checks.UsageError("No --gin_file was given. Try --gin_file=configs/lucir_digits.gin.")
+        for flag, path in (("--output_dir", output_dir), ("--initial_phases_dir", _INITIAL_PHASES_DIR.value or "")):
+            files.check_path(flag, path)
         config.parse(_GIN_FILES.value, _GIN_PARAMS.value)
-        name = "-".join(os.path.splitext(os.path.basename(path))[0] for path in _GIN_FILES.value)
-        output_dir = _OUTPUT_DIR.value or os.path.join("runs", name)
         run = experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
         results = run.run()
-    except tuple(exit_codes) as error:
-        if flags.FLAGS["verbosity"].present:
+    except Exception as error:
+        code, text = _explained(error, output_dir)
+        if code is None or flags.FLAGS["verbosity"].present:
             raise
-        # gin adds to an exception's text where it was raised.
-        print(f"mnemonics_tf: {str(error).partition(chr(10) + '  In call to configurable')[0]}", file=sys.stderr)
-        return next(code for kind, code in exit_codes.items() if isinstance(error, kind))
+        print(f"mnemonics_tf: {text}", file=sys.stderr)
+        return code
     if not run.is_chief:
         return 0
     directory = run.directory
@@ -67,5 +62,27 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _explained(error: Exception, output_dir: str) -> tuple[int | None, str]:
+    """The exit code of an error and what to tell the user; no code for one that only a traceback explains."""
+    kinds: dict[type[Exception], int] = {
+        checks.BusyError: screen.BUSY,  # before UsageError, of which it is one
+        checks.UsageError: screen.USAGE_ERROR,
+        checks.DivergedError: screen.USAGE_ERROR,
+        checks.LostWorkerError: screen.LOST_WORKER,
+    }
+    for kind, code in kinds.items():
+        if isinstance(error, kind):
+            # gin adds to an exception's text where it was raised.
+            return code, str(error).partition("\n  In call to configurable")[0]
+    reason = files.why_unwritable(error)
+    if reason is None:
+        return None, ""
+    return screen.USAGE_ERROR, (
+        f"{getattr(error, 'filename', None) or output_dir} cannot be written: {reason}. Make room there, and the same "
+        "command goes on after the last complete phase."
+    )
+
+
 if __name__ == "__main__":
+    stopping.end_in_one_line("mnemonics_tf", "The same command goes on after the last complete phase.")
     app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

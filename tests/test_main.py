@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,6 +17,7 @@ import pytest
 from conftest import ROOT, run_main, tiny_arguments
 
 from mnemonics_tf.data.class_order import class_order
+from mnemonics_tf.system import locks
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +267,51 @@ def test_damaged_phase_is_refused(tiny_run, call_main, tmp_path):
     code, shown = call_main(tiny_arguments(folder))
     assert code == 2
     assert "exemplars.npz is missing or was damaged" in shown
+
+
+def test_run_that_another_process_has_is_left_to_it(tiny_run, call_main, tmp_path):
+    folder = tmp_path / "busy"
+    shutil.copytree(tiny_run, folder)
+    with locks.hold(str(folder / ".lock")):
+        code, shown = call_main(tiny_arguments(folder))
+    # A sweep knows it by this code.
+    assert code == 3
+    assert "another process is working there" in shown
+    assert shown.count("\n") == 1
+
+
+def _lines(shown: str) -> list[str]:
+    """What is no progress bar."""
+    return [line for line in shown.replace("\r", "\n").splitlines() if line.strip() and not line.startswith("phase ")]
+
+
+def test_full_disk_is_one_line(tmp_path):
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+    # Files of 20 kB at most: weights and the servable model are larger, and so are TensorBoard's files.
+    command = [sys.executable, "-m", "mnemonics_tf.main", *tiny_arguments(tmp_path / "run", "ResNet.widths = (16,)")]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, preexec_fn=limit)
+    assert finished.returncode == 2
+    (line,) = [line for line in _lines(finished.stderr) if "without TensorBoard" not in line]
+    assert line.startswith(f"mnemonics_tf: {tmp_path}/run")
+    assert "cannot be written: File too large. Make room there" in line
+    assert os.listdir(tmp_path / "run/phases") == []
+
+
+def test_signal_ends_a_run_in_one_line_that_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "mnemonics_tf.main", *tiny_arguments(tmp_path / "run", "ModelLevel.epochs = 9000")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("run/scratch-*")) and process.poll() is None:
+            time.sleep(0.1)
+        time.sleep(3)  # into the training
+        process.send_signal(signal.SIGTERM)
+        _, shown = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert _lines(shown) == [
+        "mnemonics_tf: stopped by SIGTERM. The same command goes on after the last complete phase."
+    ]
+    assert not list(tmp_path.glob("run/scratch-*"))
 
 
 def test_nan_loss_names_its_stage_and_keeps_earlier_phases(call_main, tmp_path):

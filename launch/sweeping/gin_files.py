@@ -10,10 +10,10 @@ from sweeping.grid import ROOT
 
 
 def checksum(arguments: Sequence[str]) -> str:
-    """Of the contents of gin files and of all that they include; files that are not there count as empty.
+    """Checksum of gin files and of all that they include; a file that is not there counts as empty.
 
     Args:
-      arguments: of a run, with its --gin_file flags.
+      arguments: the flags of a run, of which those that name gin files count.
     """
     digest = hashlib.sha256()
     for argument in arguments:

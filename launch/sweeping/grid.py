@@ -1,4 +1,4 @@
-"""The grid of a sweep: what its gin file binds, and the runs that come of it."""
+"""The grid of a sweep: what its gin file can bind, and the runs that a grid makes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _REFUSED = {
 
 @dataclasses.dataclass(frozen=True)
 class PlannedRun:
-    """One experiment of a grid.
+    """One experiment of a grid, before it is run.
 
     Attributes:
-      name: of its folder.
-      num_phases: N, phases after the first.
-      arguments: of `mnemonics_tf.main`: its --gin_file and --gin_param flags, later ones overriding earlier ones.
+      name: what the run's folder is called.
+      num_phases: N, the phases after the first.
+      arguments: --gin_file and --gin_param flags for `mnemonics_tf.main`, later ones overriding earlier ones.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Grid:
     """Methods x exemplars x N x seeds. Paths are relative to the project's root.
 
     Attributes:
-      configs: gin files of every run, which come after the method's.
+      configs: gin files of every run, given after the method's.
       methods: names of configs/methods/<name>.gin.
       exemplars: from a name, which the run's folder gets, to gin files (what ends in .gin) and bindings of its own.
       num_phases: values of N.
-      seeds: of training.
-      bindings: of every run; those of the exemplars override them.
+      seeds: seeds of the training.
+      bindings: gin bindings of every run, which those of the exemplars override.
     """
 
     configs: Sequence[str] = ()

@@ -23,12 +23,12 @@ class RunProcess:
 
     Args:
       command: the program and its arguments.
-      gin_files: checksum of those that the arguments name.
+      gin_files: checksum of the gin files that the arguments name.
       log: file that gets the command line, and then all that the process writes; earlier content stays.
 
     Attributes:
-      gin_files: as given.
-      started: when it was, by the monotonic clock.
+      gin_files: checksum of the gin files when the process was started.
+      started: when the process was started, by the monotonic clock.
     """
 
     def __init__(self, command: list[str], gin_files: str, log: pathlib.Path):
@@ -51,7 +51,7 @@ class RunProcess:
             )
 
     def exit_code(self) -> int | None:
-        """Of the process, negative if a signal ended it; None while it is running."""
+        """The exit code of the process, negative if a signal ended it; None while it is running."""
         return self._process.poll()
 
     def message(self) -> str:

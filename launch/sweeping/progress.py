@@ -16,7 +16,7 @@ _FINISHED_MARK = "finished: "
 
 
 class State(enum.StrEnum):
-    """What a run is doing, as seen from one sweep."""
+    """What a run is doing, as one sweep sees it."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -27,13 +27,14 @@ class State(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What `results.json` tells.
+    """What the `results.json` of a run tells; the defaults are those of a run that has none yet.
 
     Attributes:
-      num_complete: phases that are complete.
+      num_complete: how many phases are complete.
       num_phases: N of the run itself, which its files may set otherwise than the grid; None if nothing tells.
-      average_accuracy: of the primary classifier over them, in percent; None before the first.
-      seconds: that they took.
+      average_accuracy: mean accuracy of the primary classifier over the complete phases, in percent; None before the
+        first.
+      seconds: time that the complete phases took.
     """
 
     num_complete: int = 0
@@ -47,14 +48,14 @@ class Entry:
     """A run of a sweep, with what has become of it so far.
 
     Attributes:
-      run: what it is.
-      folder: the run's.
-      log: file of all that it writes to the screen.
-      state: of it.
-      progress: of it.
-      seconds: for which this sweep has had it running; for one that was not started, those of its phases.
-      exit_code: of its process, negative if a signal ended it; None before that.
-      message: the last that a failed process said.
+      run: what was planned.
+      folder: where the run's files are.
+      log: file of all that the run writes to the screen.
+      state: what the run is doing at this moment.
+      progress: how far the run has come, as `look` last saw it.
+      seconds: how long this sweep has had it running; for a run that was not started, the time that its phases took.
+      exit_code: how the run's process ended, negative if a signal ended it; None before that.
+      message: the last line that a failed process wrote.
     """
 
     run: PlannedRun
@@ -68,22 +69,22 @@ class Entry:
 
     @property
     def complete(self) -> bool:
-        """Whether all phases are."""
+        """Whether all phases of the run are complete."""
         return self.progress.num_complete == self.num_phases + 1
 
     @property
     def num_phases(self) -> int:
-        """N, by its own results if there are any."""
+        """N, the phases after the first: as the run's own results have it, or else as planned."""
         return self.run.num_phases if self.progress.num_phases is None else self.progress.num_phases
 
     def look(self) -> None:
-        """Reads how far it has come."""
+        """Reads `results.json` anew, and notes how far the run has come."""
         self.progress = read_progress(self.folder / results.RESULTS_FILE)
 
     def needs_no_process(self) -> bool:
-        """Whether it is complete, and its log says that it was made by these arguments and gin files.
+        """Whether the run is complete, and its log says that it was made by these arguments and gin files.
 
-        If not, `main` must say whether the run is what is asked for; it takes seconds, and shows the difference.
+        If not, `main` must say whether the run is what is asked for, which takes seconds and shows the difference.
         """
         return self.complete and last_finished(self.log) == _made_by(self.run.arguments, checksum(self.run.arguments))
 
@@ -111,9 +112,9 @@ def note_finished(log: pathlib.Path, arguments: Sequence[str], gin_files: str) -
     """Adds to a log that a process has ended well.
 
     Args:
-      log: the run's.
-      arguments: the run's.
-      gin_files: their checksum when the process was started.
+      log: the log of the run.
+      arguments: flags that the run was started with.
+      gin_files: checksum of the run's gin files when the process was started.
     """
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"{_FINISHED_MARK}{_made_by(arguments, gin_files)}\n")

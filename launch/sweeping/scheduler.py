@@ -22,7 +22,7 @@ class Scheduler:
     """Runs what is not finished, in the order given. Whatever becomes of one run, the next one follows.
 
     Args:
-      runs: of the sweep.
+      runs: what the sweep consists of.
       output_dir: holds a folder for each run, and the logs.
       command: what starts a run; the run's arguments are added to it.
       jobs: how many run at once.
@@ -45,7 +45,7 @@ class Scheduler:
 
         Args:
           show: gets the entries whenever something may have changed.
-          stop: the signals.
+          stop: notes a signal to stop when it comes.
         """
         try:
             while True:

@@ -16,10 +16,10 @@ def write_script(path: str, grid_file: str, output_dir: pathlib.Path, num_runs: 
     """Writes the script. The folder of logs must exist before it is submitted: Slurm does not make it.
 
     Args:
-      path: of the script.
-      grid_file: the grid.
-      output_dir: of the sweep, absolute.
-      num_runs: of the grid.
+      path: where the script is written to.
+      grid_file: the gin file of the grid.
+      output_dir: the folder of all runs, an absolute path.
+      num_runs: how many runs the grid has.
       jobs: how many tasks may run at once.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import app, flags
 
-from mnemonics_tf.system import screen
+from mnemonics_tf.system import screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -304,4 +304,5 @@ def _show(lines: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    stopping.end_in_one_line("mnemonics_tf")
     app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

@@ -11,7 +11,7 @@ import sys
 
 from absl import app, flags
 
-from mnemonics_tf.system import screen
+from mnemonics_tf.system import screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 _DATA_DIR = flags.DEFINE_string(
@@ -56,4 +56,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    stopping.end_in_one_line("mnemonics_tf", "The same command goes on from there.")
     app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

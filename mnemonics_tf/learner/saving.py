@@ -33,6 +33,7 @@ from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import ExemplarStore, load_exemplars, save_exemplars
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.models.weights import save_weights
 from mnemonics_tf.system import complete, files, locks
 from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.model_level import ModelLevel
@@ -133,7 +134,7 @@ def write(folder: str, content: Content, model: Classifier) -> None:
             number = _next_number(folder)
             name = os.path.join(_STATES, f"{number:06d}")
             with complete.writing(os.path.join(folder, name)) as partial:
-                model.save_weights(os.path.join(partial, _WEIGHTS))
+                save_weights(model, os.path.join(partial, _WEIGHTS))
                 save_exemplars(
                     os.path.join(partial, _EXEMPLARS), content.state.exemplars.slots, content.state.classes.order
                 )

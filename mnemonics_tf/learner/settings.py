@@ -100,7 +100,7 @@ class Settings:
                 memory.check_parts(memory.per_class, level.num_parts)
         if level.engine_object.needs_scaled_head and self.head_name == "linear":
             raise checks.UsageError(
-                f"ExemplarLevel.engine = {level.engine_object.name!r}: it compares cosines at the scale that a head has "
+                f"ExemplarLevel.engine = {level.engine_object.name!r} compares cosines at the scale that a head has "
                 "learned, and a linear head has none. Use another engine, or Experiment.head = 'cosine'."
             )
         if level.learn_labels and not (memory.learns and self.finetuning.enabled):

@@ -8,7 +8,7 @@ import sys
 
 from absl import app, flags
 
-from mnemonics_tf.system import screen
+from mnemonics_tf.system import screen, stopping
 
 # SciPy takes a second to import, and --help needs none of it: what uses it is imported once the flags are known.
 
@@ -70,4 +70,5 @@ def report(folders: list[str], chosen: list[str] | None) -> str:
 
 
 if __name__ == "__main__":
+    stopping.end_in_one_line("mnemonics_tf")
     app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

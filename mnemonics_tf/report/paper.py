@@ -74,16 +74,16 @@ class Table:
 
     @property
     def rows(self) -> list[Row]:
-        """From top to bottom, the same for each measure."""
+        """The rows from top to bottom, which are the same for each measure."""
         return list(dict.fromkeys(row for row, _ in self.figures["average_accuracy"]))
 
     @property
     def columns(self) -> list[Column]:
-        """From left to right."""
+        """The columns from left to right."""
         return list(dict.fromkeys(column for _, column in self.figures["average_accuracy"]))
 
     def cell(self, setup: Setup) -> tuple[Row, Column] | None:
-        """Where the table has what `setup` measures; None if nowhere."""
+        """The row and column in which the table has what `setup` measures; None if it has no place there."""
         row = Row(setup.method, setup.exemplars, setup.adjust_exemplars, setup.distillation)
         column = Column(_DATASETS.get(setup.dataset, setup.dataset), setup.num_phases)
         if (row, column) not in self.figures["average_accuracy"]:

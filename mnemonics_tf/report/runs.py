@@ -44,9 +44,9 @@ class FinishedRun:
     """A finished run.
 
     Attributes:
-      folder: as the user would name it.
-      seed: of training.
-      setup: what it shares with other seeds.
+      folder: the run's folder, as the user would name it.
+      seed: the seed of its training.
+      setup: what it shares with runs of other seeds.
       figures: percentages by measure and classifier. Measures are `average_accuracy`, `last_accuracy` (after the last
         phase) and `forgetting`; classifiers `cnn` and, where exemplars were kept, `nme`.
     """
@@ -69,7 +69,7 @@ def find_runs(folders: Iterable[str]) -> list[str]:
       UsageError: a folder does not exist, cannot be listed, or has no run in it.
     """
     found: dict[str, str] = {}
-    for folder in folders:
+    for folder in map(os.path.expanduser, folders):
         if not os.path.isdir(folder):
             raise checks.UsageError(
                 f"{screen.shown(folder)}: there is no such folder. Expected that of a run, or one with runs below."
@@ -104,13 +104,13 @@ def read_runs(folders: Iterable[str], named: Iterable[str] = ()) -> Found:
     """Reads runs. What cannot be read is left out, unless the user has named that very run.
 
     Args:
-      folders: of runs.
-      named: folders that the user has named.
+      folders: each holds a run.
+      named: folders that the user has named, of runs or not.
 
     Raises:
       UsageError: a file of a named run is missing, damaged or of another version.
     """
-    insisted = set(map(os.path.realpath, named))
+    insisted = {os.path.realpath(os.path.expanduser(each)) for each in named}
     found = Found([], [], [])
     for folder in folders:
         try:

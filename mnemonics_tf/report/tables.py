@@ -55,7 +55,7 @@ def paper_table(table: Table, groups: Sequence[Group], variations: Mapping[Group
     Lines below the table say what each variation was measured with.
 
     Args:
-      table: of the paper.
+      table: the paper's.
       groups: with those that have no place in it; each is shown by the classifier that it reports.
       variations: of the groups; each has a line of its own.
     """
@@ -109,7 +109,7 @@ def _suffix(number: int) -> str:
 
 
 def _row_label(table: Table, row: Row) -> str:
-    """In the paper's words."""
+    """What the paper calls a row."""
     if table.name == "S1":
         return "w/ distill." if row.distillation else "w/o distill."
     if table.name == "2":

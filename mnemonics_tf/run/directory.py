@@ -11,7 +11,7 @@
       scratch-*         exemplars of a streamed data set while a phase runs
 
 A phase is written beside its place and moved there when all its files are on disk, so a killed run never leaves half a
-phase. `COMPLETE` holds a checksum of each file.
+phase. `COMPLETE` is its mark: see `phase_marks`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from typing import Any
 
 from mnemonics_tf import checks, results
 from mnemonics_tf.results import PhaseResult, Results
-from mnemonics_tf.system import files, locks
+from mnemonics_tf.run import phase_marks
+from mnemonics_tf.system import files, locks, stopping
 
 _CONFIG = "config.gin"
 _LOCK = ".lock"
-_MARK = "COMPLETE"
 _SCRATCH = "scratch-"
+_CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of earlier versions have none
 _FREE = "Devices."  # bindings of what a run is computed on, which may be another machine when it is resumed
 
 
@@ -40,7 +41,7 @@ class RunDirectory:
     """Reads and writes one run's folder. Creating the object touches nothing on disk.
 
     Args:
-      path: the folder.
+      path: where the run is, or is to be; `~` is the user's home.
     """
 
     def __init__(self, path: str):
@@ -49,6 +50,7 @@ class RunDirectory:
         self._results = os.path.join(self.path, results.RESULTS_FILE)
         self._data = os.path.join(self.path, "data.json")
         self._held: locks.Lock | None = None
+        self._configuration = ""  # checksum of it, once it is known
 
     @property
     def tensorboard_dir(self) -> str:
@@ -62,22 +64,22 @@ class RunDirectory:
 
     @property
     def results_file(self) -> str:
-        """Where the results are."""
+        """The path of `results.json`."""
         return self._results
 
     def phase_dir(self, phase: int) -> str:
-        """The folder of a phase."""
+        """The folder in which a phase is or will be, whether it is complete or not."""
         return os.path.join(self.path, "phases", f"{phase:03d}")
 
     def saved_model_dir(self, phase: int) -> str:
-        """The servable model of a phase."""
+        """The folder of a phase's servable model."""
         return os.path.join(self.phase_dir(phase), "saved_model")
 
     def open(self, config: str) -> None:
         """Creates the folder, or makes sure that it belongs to this configuration, and keeps other processes out.
 
         Args:
-          config: the resolved configuration.
+          config: the resolved configuration, as it is to stand in `config.gin`.
 
         Raises:
           UsageError: a file is in the way, the folder cannot be used or holds something else, its run was configured
@@ -85,6 +87,12 @@ class RunDirectory:
         """
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise checks.UsageError(f"--output_dir = {self.path}: a file is there; expected a folder or nothing.")
+        for name in ("phases", "tensorboard", _CONFIG):
+            if os.path.islink(os.path.join(self.path, name)):
+                raise checks.UsageError(
+                    f"--output_dir = {self.path}: its {name} is a link, and what it points to may belong to another. "
+                    "Put the thing itself there, or name another folder."
+                )
         made = _missing_folders(self.path)
         try:
             if os.path.exists(self._config):
@@ -99,6 +107,10 @@ class RunDirectory:
             # Written even if it is there: that shows whether the folder can be written to.
             files.write_text(self._config, config)
             os.makedirs(os.path.join(self.path, "phases"), exist_ok=True)
+            # Or a power cut could take the folders back.
+            for folder in (self.path, *(os.path.dirname(each) for each in made)):
+                files.flush(folder)
+            self._configuration = _checked_configuration(config)
         except (OSError, UnicodeDecodeError) as error:
             if not os.path.exists(self._config):
                 _remove_made(made, self.path)
@@ -119,6 +131,7 @@ class RunDirectory:
                 "Name a folder that all workers share."
             )
         self._check_same_config(config)
+        self._configuration = _checked_configuration(config)
 
     def read_data(self, classes: dict[str, Any]) -> dict[str, Any] | None:
         """What was noted of the data set when the run began; None if nothing is noted yet.
@@ -129,15 +142,17 @@ class RunDirectory:
         Raises:
           UsageError: it has changed, or the note is damaged.
         """
-        if not os.path.isfile(self._data):
+        if not os.path.lexists(self._data):
             return None
         try:
-            with open(self._data, encoding="utf-8") as file:
-                noted = json.load(file)
+            noted = files.read_json(self._data)
+            if noted.pop(_CHECKSUM, None) not in (None, _checksum_of(noted)):
+                raise files.UnreadableError("its checksum is another")
             changed = [name for name, value in classes.items() if noted[name] != value]
-        except (ValueError, KeyError, TypeError) as error:
+        except (files.UnreadableError, AttributeError, KeyError, TypeError) as error:
+            reason = error if isinstance(error, files.UnreadableError) else type(error).__name__
             raise checks.UsageError(
-                f"{self._data} is damaged ({type(error).__name__}). Put back a copy of it, or name another folder."
+                f"{self._data} is damaged ({reason}). Put back a copy of it, or name another folder."
             ) from error
         if changed:
             raise checks.UsageError(
@@ -147,8 +162,9 @@ class RunDirectory:
         return noted
 
     def write_data(self, data: dict[str, Any]) -> None:
-        """Notes what `read_data` returns."""
-        files.write_text(self._data, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+        """Notes what `read_data` returns, with a checksum: other statistics of pixels would be used in silence."""
+        noted = {**data, _CHECKSUM: _checksum_of(data)}
+        files.write_text(self._data, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
 
     def add_skipped(self, skipped: dict[str, str]) -> None:
         """Adds images that could not be read to `skipped.json`: where they are, and the reason."""
@@ -157,10 +173,8 @@ class RunDirectory:
 
     def read_skipped(self) -> dict[str, str]:
         """All images of the run that could not be read."""
-        if not os.path.isfile(self.skipped_file):
-            return {}
-        with contextlib.suppress(ValueError, TypeError), open(self.skipped_file, encoding="utf-8") as file:
-            return dict(json.load(file))
+        with contextlib.suppress(ValueError, TypeError):
+            return dict(files.read_json(self.skipped_file))
         return {}
 
     @contextlib.contextmanager
@@ -170,12 +184,14 @@ class RunDirectory:
         Every worker has one here: the system's own folder for temporary files may be memory.
         """
         folder = os.path.join(self.path, f"{_SCRATCH}{worker}")
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed process has left behind
+        _remove(folder)  # what a killed process has left behind
         os.mkdir(folder)
+        stopping.remove_when_stopped(folder)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            stopping.keep_when_stopped(folder)
 
     def _lock(self) -> None:
         """Holds the folder while this object lives; the system lets go of it even if the process is killed."""
@@ -194,48 +210,56 @@ class RunDirectory:
             ) from error
 
     def num_complete_phases(self) -> int:
-        """How many phases, from phase 0 on without a gap, are complete."""
-        count = 0
-        while os.path.isfile(os.path.join(self.phase_dir(count), _MARK)):
-            count += 1
-        return count
-
-    def verify_phase(self, phase: int) -> None:
-        """Compares a complete phase's files with their checksums.
+        """How many phases, from phase 0 on, are complete.
 
         Raises:
-          UsageError: a file is missing or was changed.
+          UsageError: one is not, and a later one is: a file was lost, and training would write over what came of it.
         """
-        folder = self.phase_dir(phase)
-        try:
-            with open(os.path.join(folder, _MARK), encoding="utf-8") as file:
-                expected = json.load(file)
-        except ValueError:
-            expected = None
-        if not expected or not isinstance(expected, dict):
-            expected = {_MARK: None}  # matches nothing
-        for name, checksum in expected.items():
-            path = os.path.join(folder, name)
-            if not os.path.isfile(path) or _checksum(path) != checksum:
-                raise checks.UsageError(
-                    f"{path} is missing or was damaged since it was written. Delete {folder} and all later phases to "
-                    "train them again from the phase before."
-                )
+        folder = os.path.join(self.path, "phases")
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        complete = {int(name) for name in names if name.isdigit() and self._has_mark(int(name))}
+        count = 0
+        while count in complete:
+            count += 1
+        if any(phase > count for phase in complete):
+            raise checks.UsageError(
+                f"{self.phase_dir(count)} has no {phase_marks.MARK}, and later phases have one: it was lost. Put it "
+                "back, or delete the folders of all later phases to train them again from there."
+            )
+        return count
+
+    def _has_mark(self, phase: int) -> bool:
+        return os.path.lexists(os.path.join(self.phase_dir(phase), phase_marks.MARK))
+
+    def verify_phase(self, phase: int) -> None:
+        """Compares a complete phase's files with its mark, and the mark with this run.
+
+        Raises:
+          UsageError: a file is missing, was changed or added, or the phase is one of another run.
+        """
+        phase_marks.verify(self.phase_dir(phase), phase, self._configuration)
+        if phase:
+            phase_marks.check_same_run(self.phase_dir(0), self.phase_dir(phase))
 
     @contextlib.contextmanager
     def writing_phase(self, phase: int) -> Iterator[str]:
         """Hands out a folder to fill; once that is done without an error, it becomes the phase's folder."""
         final = self.phase_dir(phase)
         partial = f"{final}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         os.makedirs(partial)
-        yield partial
-        checksums = {os.path.relpath(path, partial): _checksum(path) for path in _files(partial)}
-        files.write_text(os.path.join(partial, _MARK), json.dumps(checksums, indent=1, sort_keys=True))
-        for path in _files(partial):
-            files.flush(path)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
+        try:
+            yield partial
+            first = None if phase == 0 else self.phase_dir(0)
+            phase_marks.write(partial, phase, self._configuration, first)
+            for folder, _, names in os.walk(partial, topdown=False):
+                for path in (*(os.path.join(folder, name) for name in names), folder):
+                    files.flush(path)
+            _remove(final)
+            os.replace(partial, final)
+        except Exception:
+            _remove(partial)  # a full disk has room again
+            raise
         files.flush(os.path.dirname(final))
 
     def write_results(self, found: Results) -> None:
@@ -247,9 +271,13 @@ class RunDirectory:
         return results.read_phase(os.path.join(self.phase_dir(phase), results.METRICS_FILE))
 
     def _check_same_config(self, config: str) -> None:
-        with open(self._config, encoding="utf-8") as file:
-            present = file.read()
-        before, now = ([line for line in text.splitlines() if not line.startswith(_FREE)] for text in (present, config))
+        try:
+            present = files.read_text(self._config)
+        except files.UnreadableError as error:
+            raise checks.UsageError(
+                f"{self._config} cannot be read: {error}. Put back a copy of it, or name another folder."
+            ) from error
+        before, now = map(_bound_lines, (present, config))
         if before == now:
             return
         changes = [
@@ -281,10 +309,23 @@ def _remove_made(folders: list[str], run: str) -> None:
             os.rmdir(folder)
 
 
-def _files(folder: str) -> list[str]:
-    return sorted(os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+def _remove(path: str) -> None:
+    """Removes a folder, or whatever else is there; a link is not followed."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
-def _checksum(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _checksum_of(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _checked_configuration(config: str) -> str:
+    """Checksum of what must stay the same in a resolved configuration while a run is resumed."""
+    return hashlib.sha256("\n".join(_bound_lines(config)).encode()).hexdigest()
+
+
+def _bound_lines(config: str) -> list[str]:
+    return [line for line in config.splitlines() if not line.startswith(_FREE)]

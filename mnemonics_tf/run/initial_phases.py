@@ -126,11 +126,11 @@ def describe_initial_phase(
     Args:
       data: training images of phase 0.
       factory: builds the network.
-      method: whose loss it is trained by.
-      settings: length and rates.
-      trainer: trains it.
-      seed: of the run.
-      deterministic: whether operations are.
+      method: gives the loss of the training.
+      settings: length and rates of the training.
+      trainer: does the training, on its devices.
+      seed: the run's, from which the training draws its initial weights and batches.
+      deterministic: whether TensorFlow's operations give the same bits each time.
     """
     return {
         "images": [*data.images.shape, *_described_images(data.images)],

@@ -11,6 +11,7 @@ from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.memory.store import ExemplarStore, load_exemplars, save_exemplars
+from mnemonics_tf.models.weights import save_weights
 from mnemonics_tf.results import METRICS_FILE, PhaseResult, phase_to_text
 from mnemonics_tf.serving.export import export_saved_model
 
@@ -36,7 +37,7 @@ def write_phase(folder: str, state: LearnerState, arrival: Arrival, context: Con
         raise ValueError("The phase has no exemplars: enforce_budget has not run.")
     with tracker.stage("save"), tracker.progress("save", 3, "artefacts") as bar:
         os.mkdir(os.path.join(folder, os.path.dirname(_WEIGHTS)))
-        state.new_network.model.save_weights(os.path.join(folder, _WEIGHTS))
+        save_weights(state.new_network.model, os.path.join(folder, _WEIGHTS))
         bar.update()
         save_exemplars(os.path.join(folder, _EXEMPLARS), work.exemplars.slots, classes.order)
         bar.update()

@@ -19,6 +19,7 @@ import tensorflow as tf
 from mnemonics_tf import checks
 from mnemonics_tf.system import tracking
 
+_TRAINING_JOBS = ("chief", "master", "worker")
 _PAUSE = 0.2  # seconds between two attempts to reach a worker
 _NOTICE_AFTER = 5.0  # seconds of waiting in silence
 
@@ -41,7 +42,8 @@ class Cluster:
 def from_tf_config(environment: Mapping[str, str]) -> Cluster | None:
     """The cluster that the environment variable TF_CONFIG describes, or None without it.
 
-    Only the jobs `chief` and `worker` take part; the chief comes first.
+    Only the jobs `chief` (or `master`, its older name) and `worker` take part, the chief first; parameter servers and
+    evaluators have nothing to do here. A cluster of one is what services set for a job on a single machine.
 
     Raises:
       UsageError: it cannot be read, or names a task that is not in its cluster.
@@ -51,10 +53,13 @@ def from_tf_config(environment: Mapping[str, str]) -> Cluster | None:
         return None
     try:
         content = json.loads(text)
+        if not {"cluster", "task"} & content.keys():
+            return None
         jobs, task = content["cluster"], content["task"]
-        addresses = [*jobs.get("chief", ()), *jobs["worker"]]
-        index = int(task["index"]) + (len(jobs.get("chief", ())) if task["type"] == "worker" else 0)
-        known = task["type"] in ("chief", "worker") and 0 <= index < len(addresses)
+        chiefs = [*jobs.get("chief", ()), *jobs.get("master", ())]
+        addresses = [*chiefs, *jobs.get("worker", ())]
+        index = int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
+        known = task["type"] in _TRAINING_JOBS and 0 <= index < len(addresses)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise checks.UsageError(
             f"TF_CONFIG = {text!r} cannot be read ({type(error).__name__}: {error}): expected "

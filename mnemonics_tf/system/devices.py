@@ -66,7 +66,8 @@ def _multi_worker(workers: cluster.Cluster, wait: float) -> tf.distribute.Strate
         task_id=workers.index,
         rpc_layer="grpc",
     )
+    before = signal.getsignal(signal.SIGTERM)
     strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    # TensorFlow now takes SIGTERM for a notice and goes on. Here it ends the process: nothing half-written counts.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # TensorFlow now takes SIGTERM for a notice and goes on. Here it ends the process, as it did before.
+    signal.signal(signal.SIGTERM, before)
     return strategy

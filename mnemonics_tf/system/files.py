@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import stat
 from collections.abc import Iterator
 from typing import IO, Any
+
+from mnemonics_tf import checks
 
 MAX_BYTES = 64 * 2**20  # of a text: results of a thousand phases take less
 
@@ -32,7 +36,7 @@ def read_bytes(path: str, max_bytes: int = MAX_BYTES) -> bytes:
     return content
 
 
-def open_plain(path: str) -> IO[bytes]:
+def open_plain(path: str) -> io.BufferedReader:
     """Opens a plain file for reading.
 
     Raises:
@@ -67,6 +71,35 @@ def read_json(path: str, max_bytes: int = MAX_BYTES) -> Any:
         raise UnreadableError("its JSON is nested too deeply") from error
     except ValueError as error:  # Python takes no integers of thousands of digits
         raise UnreadableError("it has a number of too many digits") from error
+
+
+# What keeps a file from being written, however right the program is.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def why_unwritable(error: BaseException) -> str | None:
+    """The reason in the system's words if a disk is full, a file too large or a file system read-only; else None.
+
+    Libraries put the reason into the text of errors of their own.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno in _FULL else None
+    return next((os.strerror(number) for number in _FULL if os.strerror(number) in str(error)), None)
+
+
+def check_path(name: str, path: str) -> None:
+    """Raises UsageError unless a folder that is to be written to has a path that can be written down, in UTF-8.
+
+    Args:
+      name: what the user knows it by, such as `--output_dir`.
+      path: as the user has given it; the working folder counts for one that is relative.
+    """
+    try:
+        os.path.abspath(os.path.expanduser(path)).encode()
+    except UnicodeEncodeError:
+        raise checks.UsageError(
+            f"{name} = {os.fsencode(path)!r}: expected a path in UTF-8, from the root on. Name another folder."
+        ) from None
 
 
 @contextlib.contextmanager

@@ -30,12 +30,12 @@ _Key = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """Text that is parsed.
+    """A text that is parsed, and where it comes from.
 
     Attributes:
-      text: of it.
-      path: of the file; empty for bindings of the command line.
-      parents: the files that include it, the one that the user has named first.
+      text: all lines, which end in a line feed.
+      path: the file that holds it; empty for bindings of the command line.
+      parents: the files that include this one, from the one that the user has named to the nearest.
     """
 
     text: str
@@ -43,7 +43,7 @@ class _Source:
     parents: tuple[str, ...] = ()
 
     def place(self, number: int) -> str:
-        """In words, for the end of an error."""
+        """Where a line is, in words for the end of an error."""
         if self.path:
             return f"(file {self.path}, line {number})"
         line = self.text.split("\n")[number - 1].strip()
@@ -52,6 +52,8 @@ class _Source:
 
 @dataclasses.dataclass(frozen=True)
 class _Bound:
+    """A value that is bound, and the place that says so, in words."""
+
     value: Any
     place: str
 
@@ -95,7 +97,7 @@ def parse(
     """Reads gin files and then single bindings, in which later ones win. Forgets what was bound before.
 
     Args:
-      paths: of files.
+      paths: gin files, as the user has named them.
       bindings: such as `Experiment.seed = 2`.
       known: all that can be bound or referred to, by name.
       imported: gets each module that a file imports; returns what can be bound and referred to then, too.
@@ -107,7 +109,10 @@ def parse(
     reader = _Reader(dict(known), imported)
     for path in paths:
         reader.read_file(path, gin_paths.find(path), ())
-    reader.read(_Source("\n".join(bindings)))
+    text = "\n".join(bindings)
+    if not text.isascii() and text.encode(errors="replace").decode() != text:
+        raise checks.UsageError(f"--gin_param: expected text in UTF-8, found {os.fsencode(text)!r:.100}.")
+    reader.read(_Source(text))
     reader.check_all()
 
 
@@ -176,7 +181,7 @@ class _Reader:
         self.read(_Source(text, path, parents))
 
     def read(self, source: _Source) -> None:
-        """Parses a text."""
+        """Parses a text and binds what it says."""
         try:
             parser = config_parser.ConfigParser(source.text, _References(self._known))
             for statement in parser:

@@ -30,9 +30,9 @@ def find_include(name: str, path: str, parents: Sequence[str], working: str = ""
     """Where an included file is; None if it is nowhere.
 
     Args:
-      name: as it is included.
-      path: of the file that includes it; empty for a binding of the command line.
-      parents: of the files that include that one, the one that the user has named first.
+      name: what stands in the `include`.
+      path: the file that includes it; empty for a binding of the command line.
+      parents: the files that include that one, from the one that the user has named to the nearest.
       working: the folder in which the configuration is parsed; empty for the present one.
     """
     name = os.path.expanduser(name)
@@ -58,7 +58,7 @@ def texts(path: str, working: str = "") -> Iterator[str]:
     """The text of a gin file and then of all that it includes, as far as they can be read.
 
     Args:
-      path: of the file.
+      path: the gin file to begin with.
       working: the folder in which it will be parsed; empty for the present one.
     """
     yield from _texts(path, (), working)

@@ -6,6 +6,7 @@ It imports no TensorFlow, so that --help does not wait for it.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 
+import tqdm
 from absl import flags
 
 # Exit codes, besides 0 and those of signals (128 and the signal's number).
@@ -24,6 +26,8 @@ BUSY = 3  # another process is working in the run's folder
 def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
     """Parses the command line; a mistake in it is one line and exit code 2.
 
+    From here on, characters that the terminal or file does not know are replaced.
+
     Args:
       program: what the line begins with.
       argv: the command line.
@@ -31,11 +35,25 @@ def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
     Returns:
       What is not a flag.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
         print(f"{program}: {error} (see --help)", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+
+
+_aside: list[int] = []  # descriptors of standard error that are turned aside
+
+
+def last_words(text: str) -> None:
+    """A line on standard error from a process that ends now, whatever its other threads are writing."""
+    # A progress bar leaves its line unfinished.
+    start = "\n" if tqdm.tqdm._instances else ""
+    with contextlib.suppress(OSError):
+        os.write(_aside[-1] if _aside else 2, f"{start}{text}\n".encode(errors="replace"))
 
 
 def notice(text: str) -> None:
@@ -62,6 +80,7 @@ def quiet() -> Iterator[None]:
     sys.stderr.flush()
     with tempfile.TemporaryFile() as aside:
         descriptor = os.dup(2)
+        _aside.append(descriptor)
         os.dup2(aside.fileno(), 2)
         try:
             yield
@@ -73,4 +92,5 @@ def quiet() -> Iterator[None]:
             raise
         finally:
             os.dup2(descriptor, 2)
+            _aside.remove(descriptor)
             os.close(descriptor)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +14,10 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from mnemonics_tf.system import files
 from mnemonics_tf.system.screen import notice as notice
+
+_SUFFIX = ".phase"  # and the phase's number: how names of TensorBoard's files end
 
 
 def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
@@ -41,12 +46,19 @@ def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
 class Tracker:
     """Durations of stages, and TensorBoard.
 
+    Each phase has a file of its own among TensorBoard's. A phase that is run again begins by removing its file and
+    those of later phases: curves of an attempt that was given up would be drawn beside the new ones.
+
     Args:
       log_dir: TensorBoard's folder, or None to write nothing.
+
+    Attributes:
+      seconds: time spent in each stage of the present phase.
     """
 
     def __init__(self, log_dir: str | None = None):
-        self._writer = tf.summary.create_file_writer(log_dir) if log_dir else tf.summary.create_noop_writer()
+        self._log_dir = log_dir
+        self._writer = tf.summary.create_noop_writer()
         self._phase = 0
         self._num_phases: int | None = 1
         self.seconds: dict[str, float] = {}
@@ -60,6 +72,15 @@ class Tracker:
         """
         self._phase, self._num_phases = phase, num_phases
         self.seconds = {}
+        if self._log_dir is None:
+            return
+        with self._lenient():
+            self._writer.close()
+            for path in glob.glob(os.path.join(glob.escape(self._log_dir), f"*{_SUFFIX}*")):
+                number = path.rpartition(_SUFFIX)[2]
+                if number.isdigit() and int(number) >= phase:
+                    os.remove(path)
+            self._writer = tf.summary.create_file_writer(self._log_dir, filename_suffix=f"{_SUFFIX}{phase:03d}")
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -77,21 +98,32 @@ class Tracker:
 
     def phase_scalars(self, stage: str, values: dict[str, Any], step: int) -> None:
         """Writes numbers as `phase_<i>/<stage>/<name>`, at an epoch or step of that stage."""
-        with self._writer.as_default():
+        with self._lenient(), self._writer.as_default():
             for name, value in values.items():
                 tf.summary.scalar(f"phase_{self._phase}/{stage}/{name}", value, step)
 
     def run_scalars(self, values: dict[str, Any]) -> None:
         """Writes numbers as `run/<name>`, at the phase's index."""
-        with self._writer.as_default():
+        with self._lenient(), self._writer.as_default():
             for name, value in values.items():
                 tf.summary.scalar(f"run/{name}", value, self._phase)
 
     def image(self, name: str, image: np.ndarray) -> None:
         """Writes one uint8 image `[H, W, C]`, at the phase's index."""
-        with self._writer.as_default():
+        with self._lenient(), self._writer.as_default():
             tf.summary.image(name, image[None], self._phase)
 
     def flush(self) -> None:
         """Makes everything written so far visible to TensorBoard."""
-        self._writer.flush()
+        with self._lenient():
+            self._writer.flush()
+
+    @contextlib.contextmanager
+    def _lenient(self) -> Iterator[None]:
+        """Goes on without TensorBoard if its files cannot be written: no run should end for want of a picture."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            reason = files.why_unwritable(error) or type(error).__name__
+            notice(f"{self._log_dir} cannot be written ({reason}): the run goes on without TensorBoard.")
+            self._writer, self._log_dir = tf.summary.create_noop_writer(), None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from run_folders import WITHOUT_OURS, write_run
+from run_folders import WITHOUT_OURS, write_run, write_seeds
 
 from mnemonics_tf.report import __main__ as report_main
 
@@ -133,6 +133,17 @@ def test_module_runs_as_a_command(tmp_path):
     assert mistaken.returncode == 2
     assert mistaken.stderr.startswith("mnemonics_tf: ")
     assert mistaken.stderr.count("\n") == 1
+
+
+def test_terminal_that_knows_ascii_only_gets_other_characters(tmp_path, monkeypatch):
+    # An interval over seeds is written with a plus-minus sign.
+    write_seeds(tmp_path / "żółw", [60, 61])
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    shown = _run_module(tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "60.50* ? " in shown.stdout
+    mistaken = _run_module(tmp_path / "żółw" / "nowhere")
+    assert (mistaken.returncode, mistaken.stderr.count("\n")) == (2, 1)
 
 
 def test_report_does_not_wait_for_tensorflow(tmp_path):

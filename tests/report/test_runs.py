@@ -29,6 +29,12 @@ def test_runs_are_found_at_any_depth_and_their_folders_are_not_searched(tmp_path
     assert runs.find_runs([str(one)]) == [str(one)]
 
 
+def test_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = write_run(tmp_path / "runs/one")
+    assert runs.find_runs(["~/runs"]) == [str(run)]
+
+
 def test_run_that_is_named_twice_counts_once(tmp_path):
     run = write_run(tmp_path / "run")
     (tmp_path / "link").symlink_to(run)

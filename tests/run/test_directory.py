@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,8 @@ def test_written_phase_is_complete_and_whole(run):
 def test_completion_mark_holds_the_checksum_of_each_file(run):
     _write_phase(run, 0)
     mark = json.loads(Path(run.phase_dir(0), "COMPLETE").read_text())
-    assert mark == {
+    assert (mark["phase"], len(mark["run"])) == (0, 32)
+    assert mark["files"] == {
         "checkpoint/model.weights.h5": hashlib.sha256(b"weights").hexdigest(),
         "metrics.json": hashlib.sha256(b'{"accuracy": 71.5}').hexdigest(),
     }
@@ -236,12 +238,20 @@ def test_rewritten_phase_replaces_the_old_one(run):
     assert Path(run.phase_dir(0), "checkpoint/model.weights.h5").read_text() == "second"
 
 
-def test_phases_count_up_to_the_first_gap(run):
-    for phase in (0, 1, 3):
+def test_lost_mark_of_an_early_phase_is_refused(run):
+    for phase in range(3):
         _write_phase(run, phase)
+    assert run.num_complete_phases() == 3
+    mark = Path(run.phase_dir(0), "COMPLETE")
+    content = mark.read_bytes()
+    mark.unlink()
+    # Training phase 0 anew would write over what came of the lost one.
+    with pytest.raises(UsageError, match="has no COMPLETE, and later phases have one") as raised:
+        run.num_complete_phases()
+    assert str(raised.value).startswith(run.phase_dir(0))
+    mark.write_bytes(content)
+    Path(run.phase_dir(2), "COMPLETE").unlink()
     assert run.num_complete_phases() == 2
-    _write_phase(run, 2)
-    assert run.num_complete_phases() == 4
 
 
 def test_folder_without_mark_is_no_complete_phase(run):
@@ -279,6 +289,109 @@ def test_damaged_mark_is_named(run, content):
     with pytest.raises(UsageError, match="is missing or was damaged") as raised:
         run.verify_phase(0)
     assert str(raised.value).startswith(str(path))
+
+
+def test_phase_of_an_earlier_version_is_taken(run):
+    """Its mark holds checksums and nothing else."""
+    for phase in range(2):
+        _write_phase(run, phase)
+    mark = Path(run.phase_dir(0), "COMPLETE")
+    mark.write_text(json.dumps(json.loads(mark.read_text())["files"]))
+    for phase in range(2):
+        run.verify_phase(phase)
+    Path(run.phase_dir(0), "metrics.json").write_text("{}")
+    with pytest.raises(UsageError, match="is missing or was damaged"):
+        run.verify_phase(0)
+
+
+def _other_run(tmp_path: Path, config: str = _CONFIG) -> RunDirectory:
+    other = RunDirectory(str(tmp_path / "other"))
+    other.open(config)
+    for phase in range(2):
+        _write_phase(other, phase)
+    return other
+
+
+def test_phase_of_another_place_is_refused(run, tmp_path):
+    for phase in range(3):
+        _write_phase(run, phase)
+
+    def swapped(source: str) -> str:
+        shutil.rmtree(run.phase_dir(1))
+        shutil.copytree(source, run.phase_dir(1))
+        with pytest.raises(UsageError) as raised:
+            run.verify_phase(1)
+        return str(raised.value)
+
+    assert swapped(run.phase_dir(2)).startswith(f"{run.phase_dir(1)} holds phase 2.")
+    assert "a phase of another run" in swapped(_other_run(tmp_path).phase_dir(1))
+    shutil.rmtree(tmp_path / "other")
+    assert "a phase of another configuration" in swapped(_other_run(tmp_path, "x.y = 3\n").phase_dir(1))
+
+
+def test_devices_are_no_part_of_what_a_phase_belongs_to(run):
+    _write_phase(run, 0)
+    again = RunDirectory(run.path)
+    again.check_shared(f"{_CONFIG}Devices.slurm_port = 9999\n")
+    again.verify_phase(0)
+
+
+def test_file_that_the_mark_does_not_list_is_refused(run):
+    _write_phase(run, 0)
+    Path(run.phase_dir(0), ".DS_Store").touch()
+    run.verify_phase(0)
+    Path(run.phase_dir(0), "checkpoint/other.h5").touch()
+    with pytest.raises(UsageError, match=r"other\.h5 was added since"):
+        run.verify_phase(0)
+
+
+@pytest.mark.parametrize("name", ["../001/metrics.json", "{folder}/metrics.json"])
+def test_mark_that_lists_files_elsewhere_is_refused(run, name):
+    for phase in range(2):
+        _write_phase(run, phase)
+    mark = Path(run.phase_dir(0), "COMPLETE")
+    content = json.loads(mark.read_text())
+    content["files"][name.format(folder=run.phase_dir(0))] = content["files"]["metrics.json"]
+    mark.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="is missing or was damaged"):
+        run.verify_phase(0)
+
+
+def test_pipe_in_the_place_of_a_file_is_refused(run):
+    _write_phase(run, 0)
+    path = Path(run.phase_dir(0), "metrics.json")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="is missing or was damaged"):
+        run.verify_phase(0)
+
+
+@pytest.mark.parametrize("name", ["phases", "tensorboard", "config.gin", ".lock"])
+def test_links_that_someone_has_put_there_are_not_followed(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.gin").write_text(_CONFIG)
+    target = tmp_path / "target"
+    if name == "config.gin":
+        target.write_text(_CONFIG)
+        (tmp_path / "run/config.gin").unlink()
+    (tmp_path / "run" / name).symlink_to(target)
+    with pytest.raises(UsageError, match="link"):
+        RunDirectory(str(tmp_path / "run")).open(_CONFIG)
+    assert target.exists() == (name == "config.gin")
+
+
+def test_planted_partial_file_is_replaced_and_not_followed(run, tmp_path):
+    (tmp_path / "precious").write_text("keep")
+    Path(run.path, "results.json.partial").symlink_to(tmp_path / "precious")
+    run.write_results(_results(3))
+    assert (tmp_path / "precious").read_text() == "keep"
+    assert json.loads(Path(run.results_file).read_text())["seed"] == 3
+
+
+def test_failure_leaves_no_half_of_a_phase_that_would_fill_a_disk(run):
+    with pytest.raises(RuntimeError):
+        _fail_to_write_phase(run, 0, RuntimeError)
+    assert os.listdir(os.path.join(run.path, "phases")) == []
 
 
 def test_results_are_replaced_as_a_whole(run):
@@ -332,6 +445,20 @@ def test_damaged_note_on_the_data_is_named(run, content):
         run.read_data(_CLASSES)
     assert str(raised.value).startswith(str(path))
     assert "\n" not in str(raised.value)
+
+
+def test_changed_statistics_of_pixels_are_noticed(run):
+    # Nothing else would tell: the run would go on with other inputs.
+    run.write_data({**_CLASSES, "pixel_range": {"mean": [0.1], "std": [0.25]}})
+    path = Path(run.path, "data.json")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("0.25", "0.26"), encoding="utf-8")
+    with pytest.raises(UsageError, match="its checksum is another"):
+        run.read_data(_CLASSES)
+    # Files of earlier versions have no checksum.
+    without = {name: value for name, value in json.loads(text).items() if name != "checksum"}
+    path.write_text(json.dumps(without), encoding="utf-8")
+    assert run.read_data(_CLASSES) == without
 
 
 def test_images_that_were_skipped_add_up(run):

@@ -38,7 +38,27 @@ def test_chief_of_tf_config_comes_first(task_type, index, expected):
     assert found == Cluster(("a:1", "b:2", "c:3"), expected, "TF_CONFIG")
 
 
-@pytest.mark.parametrize("text", [None, "", " ", "{}", "{ }"])
+@pytest.mark.parametrize(
+    ("jobs", "task_type"),
+    [
+        ({"chief": ["a:1"]}, "chief"),
+        ({"master": ["a:1"]}, "master"),
+        ({"worker": ["a:1"]}, "worker"),
+        ({"chief": ["a:1"], "worker": []}, "chief"),
+        ({"chief": ["a:1"], "evaluator": ["b:2"], "ps": ["c:3", "d:4"]}, "chief"),
+        ({"worker": ["a:1"], "ps": ["c:3"]}, "worker"),
+    ],
+)
+def test_single_machine_of_a_service_works_alone(monkeypatch, jobs, task_type):
+    environment = {
+        "TF_CONFIG": json.dumps({"cluster": jobs, "environment": "cloud", "task": {"type": task_type, "index": 0}})
+    }
+    assert cluster.from_tf_config(environment).addresses == ("a:1",)
+    monkeypatch.setenv("TF_CONFIG", environment["TF_CONFIG"])
+    assert cluster.own_cluster(8888) is None
+
+
+@pytest.mark.parametrize("text", [None, "", " ", "{}", "{ }", '{"environment": "cloud"}'])
 def test_process_without_tf_config_works_alone(text):
     assert cluster.from_tf_config({} if text is None else {"TF_CONFIG": text}) is None
 

@@ -1,0 +1,68 @@
+"""Signals end a command with one line, whatever its main thread is doing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+_SCRIPT = """
+import signal, sys, threading, time
+from mnemonics_tf.system import screen, stopping
+if {ignored!r}:
+    signal.signal(getattr(signal, {ignored!r}), signal.SIG_IGN)
+stopping.end_in_one_line("program", "It goes on.")
+stopping.remove_when_stopped({folder!r})
+{before}
+print("ready", flush=True)
+{busy}
+"""
+
+
+def _stopped(
+    tmp_path, number: int, busy: str = "time.sleep(60)", ignored: str = "", before: str = ""
+) -> tuple[int, str]:
+    """Exit code and standard error of a process that gets a signal once it is ready."""
+    (tmp_path / "scratch").mkdir()
+    script = _SCRIPT.format(folder=str(tmp_path / "scratch"), busy=busy, ignored=ignored, before=before)
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, shown = process.communicate(timeout=60)
+    return process.returncode, shown
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "SIGHUP")],
+)
+def test_signal_is_one_line_and_the_exit_code_of_shells(tmp_path, number, code, name):
+    assert _stopped(tmp_path, number) == (code, f"program: stopped by {name}. It goes on.\n")
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        "threading.Lock().acquire(), (lock := threading.Lock()), lock.acquire(), lock.acquire()",
+        "while True:\n    try:\n        time.sleep(60)\n    except BaseException:\n        pass",
+        "with screen.quiet():\n    time.sleep(60)",
+    ],
+    ids=["blocked", "swallows exceptions", "standard error is turned aside"],
+)
+def test_main_thread_cannot_keep_the_signal_from_ending_it(tmp_path, busy):
+    code, shown = _stopped(tmp_path, signal.SIGINT, busy)
+    assert (code, shown) == (130, "program: stopped by Ctrl-C. It goes on.\n")
+
+
+def test_ignored_signal_stays_ignored(tmp_path):
+    assert _stopped(tmp_path, signal.SIGHUP, "time.sleep(0.5)", ignored="SIGHUP") == (0, "")
+
+
+def test_handler_that_is_set_later_takes_over(tmp_path):
+    before = "signal.signal(signal.SIGINT, lambda *arguments: sys.exit(7))"
+    assert _stopped(tmp_path, signal.SIGINT, before=before) == (7, "")

@@ -1,0 +1,79 @@
+"""TensorBoard's files: curves of a phase that is run again are drawn once, and no run ends for want of a picture."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+import tensorflow as tf
+
+from mnemonics_tf.system.tracking import Tracker
+
+
+def _points(folder) -> list[tuple[str, int, float]]:
+    """Tag, step and value of all that TensorBoard would draw."""
+    found = []
+    for path in sorted(folder.glob("events*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            found += [
+                (value.tag, event.step, float(tf.make_ndarray(value.tensor)))
+                for value in event.summary.value
+                if value.HasField("tensor")
+            ]
+    return sorted(found)
+
+
+def _run_phase(tracker: Tracker, phase: int, value: float) -> None:
+    tracker.start_phase(phase, 3)
+    tracker.phase_scalars("train_model", {"loss": value}, 0)
+    tracker.run_scalars({"accuracy": value})
+    tracker.flush()
+
+
+def test_phase_that_is_run_again_is_drawn_once(tmp_path):
+    first = Tracker(str(tmp_path))
+    for phase in range(3):
+        _run_phase(first, phase, 1.0)
+    # Another process goes on from the second phase.
+    second = Tracker(str(tmp_path))
+    _run_phase(second, 1, 2.0)
+    assert _points(tmp_path) == [
+        ("phase_0/train_model/loss", 0, 1.0),
+        ("phase_1/train_model/loss", 0, 2.0),
+        ("run/accuracy", 0, 1.0),
+        ("run/accuracy", 1, 2.0),
+    ]
+
+
+def test_files_of_earlier_versions_and_of_others_stay(tmp_path):
+    for name in ("events.out.tfevents.1.host.2.3.v2", "notes.phase", "notes.phasex"):
+        (tmp_path / name).touch()
+    Tracker(str(tmp_path)).start_phase(0, 1)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_run_goes_on_without_tensorboard_if_its_files_cannot_be_written(tmp_path, capsys):
+    tracker = Tracker(str(tmp_path))
+    tracker.start_phase(0, 2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        for _ in range(2):
+            tracker.run_scalars({"accuracy": 1.0})
+            tracker.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    tracker.start_phase(1, 2)
+    tracker.flush()
+    notice = capsys.readouterr().err
+    assert notice.count("\n") == 1
+    assert "the run goes on without TensorBoard" in notice
+
+
+@pytest.mark.parametrize("folder", [None, "file"])
+def test_tracker_without_a_folder_writes_nothing(tmp_path, capsys, folder):
+    (tmp_path / "file").touch()
+    tracker = Tracker(folder and str(tmp_path / "file/below"))
+    _run_phase(tracker, 0, 1.0)
+    assert list(tracker.seconds) == []
+    assert ("without TensorBoard" in capsys.readouterr().err) == (folder is not None)
