@@ -22,6 +22,7 @@ setuptools.setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.5",
+        "etils[epy]>=1.9",
         "gin-config>=0.5",
         "importlib_resources>=6",
         "keras>=3.15",

@@ -16,12 +16,12 @@ __version__ = "0.1.0"
 # What people use from Python, and where it is. TensorFlow takes seconds to import, so nothing is imported before it is
 # asked for.
 _PUBLIC = {
-    "BalancedFinetune": "mnemonics_tf.training.balanced_finetune",
+    "BalancedFinetune": "mnemonics_tf.training.settings",
     "Devices": "mnemonics_tf.system.devices",
     "ExemplarLevel": "mnemonics_tf.memory.optimising.settings",
     "IncrementalLearner": "mnemonics_tf.learner.learner",
     "Memory": "mnemonics_tf.memory.settings",
-    "ModelLevel": "mnemonics_tf.training.model_level",
+    "ModelLevel": "mnemonics_tf.training.settings",
     "ResNet": "mnemonics_tf.models.resnet",
     "UsageError": "mnemonics_tf.checks",
 }

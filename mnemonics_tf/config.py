@@ -16,7 +16,7 @@ from mnemonics_tf import methods
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.folder import folder
 from mnemonics_tf.data.sources import digits, tfds_source
-from mnemonics_tf.evaluation.probe import Probe
+from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
@@ -24,8 +24,7 @@ from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.run.configuration import Configuration, ExperimentSettings
 from mnemonics_tf.system import gin_files
 from mnemonics_tf.system.devices import Devices
-from mnemonics_tf.training.balanced_finetune import BalancedFinetune
-from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 # Every name that a configuration can bind, with what it configures. Methods are found by themselves.
 CONFIGURABLES: dict[str, Callable[..., Any]] = {

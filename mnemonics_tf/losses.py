@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+from mnemonics_tf.system.lazy import tf
 
 _SMALLEST_SQUARE = 1e-12
 

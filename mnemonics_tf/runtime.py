@@ -7,11 +7,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from mnemonics_tf import checks
+from mnemonics_tf.system.lazy import keras, tf
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
@@ -34,7 +33,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 # What TensorFlow raises in the others when a worker is gone, and what it then says. A worker's own failures do not.
-_LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+_LOST_WORKER = ("UnavailableError", "AbortedError", "CancelledError", "InternalError")
 _SIGNS = ("/task:", "Collective ops is aborted")
 
 
@@ -43,7 +42,7 @@ def explaining_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Turns what TensorFlow says when another worker has gone into a `LostWorkerError`."""
     try:
         yield
-    except _LOST_WORKER as error:
+    except tuple(getattr(tf.errors, name) for name in _LOST_WORKER) as error:
         if num_workers(strategy) == 1 or not any(sign in str(error) for sign in _SIGNS):
             raise
         reason = next((line.strip(" :") for line in str(error).splitlines() if "/task:" in line), type(error).__name__)

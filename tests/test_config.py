@@ -8,7 +8,7 @@ import pytest
 from mnemonics_tf import config
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.methods.lucir import LUCIR
-from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.training.settings import ModelLevel
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ with screen.quiet():
     from mnemonics_tf.system import devices, seeds
     from mnemonics_tf.system.tracking import Tracker
     from mnemonics_tf.training.loop import Trainer
-    from mnemonics_tf.training.model_level import ModelLevel
+    from mnemonics_tf.training.settings import ModelLevel
 
 
 def build(blocks: tuple[int, ...], strategy: tf.distribute.Strategy, dtype: str = "float32") -> Classifier:

@@ -1,6 +1,10 @@
-"""The exemplar level: gradients through a training run into the pixels it was trained on."""
+"""Gradients through a training run into the pixels it was trained on: see `engines.meta_gradient`."""
 
-from mnemonics_tf.bilevel.engines import MetaGradientEngine, meta_gradient
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
 from mnemonics_tf.bilevel.kinds import (
     ENGINES,
@@ -13,7 +17,13 @@ from mnemonics_tf.bilevel.kinds import (
     Unrolled,
 )
 from mnemonics_tf.bilevel.plan import inner_plan
-from mnemonics_tf.bilevel.problem import MetaGradient
+
+# Imported when they are asked for: they need TensorFlow, and settings that choose an engine do not.
+_LATER = {
+    "MetaGradient": "mnemonics_tf.bilevel.problem",
+    "MetaGradientEngine": "mnemonics_tf.bilevel.engines",
+    "meta_gradient": "mnemonics_tf.bilevel.engines",
+}
 
 __all__ = [
     "ENGINES",
@@ -30,3 +40,9 @@ __all__ = [
     "inner_plan",
     "meta_gradient",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-import tensorflow as tf
-
 from mnemonics_tf import checks
+from mnemonics_tf.system.lazy import tf
 
-Params: TypeAlias = list[tf.Tensor]
+Params: TypeAlias = "list[tf.Tensor]"
 
 
 class State(NamedTuple):

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
-import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.bilevel.frozen_features import ClassMeans, Features, HeadTraining
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
-from mnemonics_tf.bilevel.problem import Loss, MetaGradient, MetaStep
-from mnemonics_tf.bilevel.second_order import forward_over_reverse, reverse_over_reverse
-from mnemonics_tf.bilevel.unrolled import UnrolledTraining
-from mnemonics_tf.bilevel.walk import Walk
+from mnemonics_tf.system.lazy import tf
+
+# What computes is imported when it is built: it needs TensorFlow, and settings that choose an engine do not.
+if TYPE_CHECKING:
+    from mnemonics_tf.bilevel.frozen_features import Features
+    from mnemonics_tf.bilevel.problem import Loss, MetaGradient, MetaStep
 
 # What computes a meta-gradient once it is built.
-Compute: TypeAlias = Callable[[MetaStep], MetaGradient]
+Compute: TypeAlias = "Callable[[MetaStep], MetaGradient]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,18 +108,22 @@ class _Walking(Engine):
         features: Features | None,
         strategy: tf.distribute.Strategy,
     ) -> Compute:
+        from mnemonics_tf.bilevel import second_order
+        from mnemonics_tf.bilevel.walk import Walk
+
         return Walk(
             inner_loss,
             outer_loss,
             sgd,
-            self._second_order,
+            getattr(second_order, self._second_order),
             self._window,
             self.checkpoint_every,
             self.images_at_once,
             strategy,
         )
 
-    _second_order = staticmethod(reverse_over_reverse)
+    # The function of `second_order` that differentiates a step.
+    _second_order: ClassVar[str] = "reverse_over_reverse"
 
     @property
     def _window(self) -> int | None:
@@ -139,7 +143,7 @@ class AdjointForward(_Walking):
     """`Adjoint` with forward mode over a tape. Refuses models with operations that have no right forward mode."""
 
     name = "adjoint_forward"
-    _second_order = staticmethod(forward_over_reverse)
+    _second_order = "forward_over_reverse"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +184,8 @@ class Unrolled(Engine):
         features: Features | None,
         strategy: tf.distribute.Strategy,
     ) -> Compute:
+        from mnemonics_tf.bilevel.unrolled import UnrolledTraining
+
         return UnrolledTraining(inner_loss, outer_loss, sgd)
 
 
@@ -198,6 +204,8 @@ class Head(_Walking):
         features: Features | None,
         strategy: tf.distribute.Strategy,
     ) -> Compute:
+        from mnemonics_tf.bilevel.frozen_features import HeadTraining
+
         walk: Any = super().build(inner_loss, outer_loss, sgd, None, strategy)
         return HeadTraining(walk, _given(features))
 
@@ -218,6 +226,8 @@ class Prototype(Engine):
         features: Features | None,
         strategy: tf.distribute.Strategy,
     ) -> Compute:
+        from mnemonics_tf.bilevel.frozen_features import ClassMeans
+
         return ClassMeans(outer_loss, _given(features))
 
 

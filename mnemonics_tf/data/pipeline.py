@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from mnemonics_tf import checks
 from mnemonics_tf.data import decoding
+from mnemonics_tf.data.batches import images_per_epoch
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.runtime import ONE_REPLICA, Share
@@ -165,29 +165,6 @@ def _centres(images: StoredImages, rows: tf.Tensor) -> tf.Tensor:
     decode = functools.partial(decoding.decode_centre, image_shape=images.image_shape, resized_side=images.resized_side)
     seeds = tf.zeros([tf.size(rows), 2], tf.int64)  # nothing is random
     return decoding.decode_rows(images, rows, lambda content, _: decode(content), lambda image, _: image, seeds)
-
-
-def images_per_epoch(count: int, batch_size: int, num_replicas: int) -> int:
-    """Images that an epoch uses of `count`: all, or all but a last batch that would leave a replica without any.
-
-    Batch norm cannot do with none.
-
-    Raises:
-      UsageError: not even one batch can be split among the replicas.
-    """
-    rest = count % batch_size
-    used = count - rest if rest < num_replicas else count
-    if not used or batch_size < num_replicas:
-        raise checks.UsageError(
-            f"{count} training images in batches of {batch_size} cannot be split among {num_replicas} devices. Make "
-            "fewer of them visible, or the batch larger."
-        )
-    return used
-
-
-def num_batches(count: int, batch_size: int) -> int:
-    """Batches in one pass over `count` images."""
-    return -(-count // batch_size)
 
 
 def evaluation_batches(

@@ -10,8 +10,6 @@ from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.models.classifier import directions
 from mnemonics_tf.models.predictor import Predictor
 
-CLASSIFIERS = ("cnn", "nme")
-
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:

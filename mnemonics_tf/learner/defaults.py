@@ -21,14 +21,13 @@ from typing import Any
 
 from mnemonics_tf import checks, methods
 from mnemonics_tf.data.types import ImageTraits
-from mnemonics_tf.evaluation.probe import Probe
+from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.training.balanced_finetune import BalancedFinetune
-from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 BACKBONES = {
     "resnet8": ResNet((1, 1, 1), (16, 32, 64), embedding_dim=64),

@@ -23,7 +23,7 @@ import numpy as np
 
 from mnemonics_tf import __version__, checks, methods
 from mnemonics_tf.data.types import ImageTraits, PixelRange
-from mnemonics_tf.evaluation.probe import Probe
+from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.answers import Evaluation
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.settings import Settings
@@ -35,8 +35,7 @@ from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
 from mnemonics_tf.system import complete, files, locks
-from mnemonics_tf.training.balanced_finetune import BalancedFinetune
-from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 FORMAT = 1  # of learner.json
 _CARD = "learner.json"

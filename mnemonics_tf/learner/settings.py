@@ -6,18 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 
 from mnemonics_tf import checks
-from mnemonics_tf.data.pipeline import images_per_epoch
+from mnemonics_tf.data.batches import images_per_epoch
 from mnemonics_tf.data.types import ImageTraits
-from mnemonics_tf.evaluation.classifiers import CLASSIFIERS
-from mnemonics_tf.evaluation.probe import Probe
-from mnemonics_tf.memory.optimising.optimiser import smallest_chunk
+from mnemonics_tf.evaluation.settings import CLASSIFIERS, Probe
+from mnemonics_tf.memory.optimising.chunks import smallest_chunk
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.heads import HEADS
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.training.balanced_finetune import BalancedFinetune
-from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 
 @dataclasses.dataclass(frozen=True)

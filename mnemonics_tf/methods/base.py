@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
-import tensorflow as tf
 
 from mnemonics_tf import checks, losses, runtime
 from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase
 from mnemonics_tf.methods.gradient_noise import GradientNoise
-from mnemonics_tf.models.classifier import Classifier, Outputs
-from mnemonics_tf.models.heads import HEADS
-from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.models.choices import HEADS
+from mnemonics_tf.system.lazy import tf
 
-Losses = dict[str, tf.Tensor]
+if TYPE_CHECKING:
+    from mnemonics_tf.models.classifier import Classifier, Outputs
+    from mnemonics_tf.models.predictor import Predictor
+
+Losses: TypeAlias = "dict[str, tf.Tensor]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Method:
     name: ClassVar[str]
     primary_classifier: ClassVar[str] = "cnn"
     head: ClassVar[str] = "cosine"
-    heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
+    heads: ClassVar[tuple[str, ...]] = HEADS
     needs_exemplars: ClassVar[bool] = True
     distils: ClassVar[bool] = True
     starts_by_cross_entropy: ClassVar[bool] = False

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import tensorflow as tf
 from scipy import optimize, special
 
 from mnemonics_tf import checks
@@ -14,8 +13,11 @@ from mnemonics_tf.data.holding_out import hold_out
 from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase
 from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.methods.distilling import classify_and_distil, share_of_old_classes
-from mnemonics_tf.models.classifier import Classifier, Outputs
-from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.system.lazy import tf
+
+if TYPE_CHECKING:
+    from mnemonics_tf.models.classifier import Classifier, Outputs
+    from mnemonics_tf.models.predictor import Predictor
 
 
 @dataclasses.dataclass(frozen=True)

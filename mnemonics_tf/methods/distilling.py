@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+from typing import TYPE_CHECKING
 
 from mnemonics_tf import losses, runtime
 from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.base import Losses
-from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf.system.lazy import tf
+
+if TYPE_CHECKING:
+    from mnemonics_tf.models.classifier import Outputs
 
 
 def classify_and_distil(

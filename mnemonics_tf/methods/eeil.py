@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, ClassVar
 
 from mnemonics_tf import checks, losses, runtime
 from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.methods.gradient_noise import GradientNoise
-from mnemonics_tf.models.classifier import Outputs
+from mnemonics_tf.system.lazy import tf
+
+if TYPE_CHECKING:
+    from mnemonics_tf.models.classifier import Outputs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-import tensorflow as tf
-
 from mnemonics_tf import runtime
+from mnemonics_tf.system.lazy import tf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.types import ClassGroups, LabelledImages
 from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.methods.distilling import classify_and_distil, share_of_old_classes
-from mnemonics_tf.models.classifier import Classifier, Outputs
-from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.system.lazy import keras, tf
+
+if TYPE_CHECKING:
+    from mnemonics_tf.models.classifier import Classifier, Outputs
+    from mnemonics_tf.models.predictor import Predictor
 
 
 @dataclasses.dataclass(frozen=True)

@@ -129,9 +129,6 @@ class Classifier(keras.Model):
             layer.fold()
 
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-
-
 @dataclasses.dataclass(frozen=True)
 class ClassifierFactory:
     """Builds the classifier of any phase. Call it in the scope of the strategy that will train it.

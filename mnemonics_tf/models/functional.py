@@ -10,9 +10,8 @@ import keras
 import tensorflow as tf
 
 from mnemonics_tf import checks
+from mnemonics_tf.models.choices import BATCH_NORMS
 from mnemonics_tf.models.layers import FusedBatchNormalization, batch_statistics
-
-BATCH_NORMS = ("frozen", "batch")
 
 
 def parameters(model: keras.Layer) -> list[tf.Tensor]:

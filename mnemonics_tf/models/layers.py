@@ -21,8 +21,7 @@ import keras
 import tensorflow as tf
 
 from mnemonics_tf import checks, runtime
-
-SCALE_FORMS = ("per_neuron", "per_kernel")
+from mnemonics_tf.models.choices import SCALE_FORMS
 
 
 class ScaleShiftLayer(keras.layers.Layer):

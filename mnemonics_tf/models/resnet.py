@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-import keras
-
 from mnemonics_tf import checks
-from mnemonics_tf.models.layers import ConvNorm, ScaleShiftDense
+from mnemonics_tf.system.lazy import keras
 
 STEMS = ("3x3", "7x7")
 
@@ -98,6 +96,8 @@ class ResNet:
                 x = make.basic_block(x, width, strides, f"stage{stage}_block{block}", relu)
         x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="pool")(x)
         if self.embedding_dim is not None:
+            from mnemonics_tf.models.layers import ScaleShiftDense  # needs Keras, and settings do not
+
             x = ScaleShiftDense(self.embedding_dim, scale_form, dtype=dtype, name="embedding")(x)
         return keras.Model(inputs, x, name="resnet")
 
@@ -110,6 +110,8 @@ class _Maker:
     dtype: str | None
 
     def conv_norm(self, x: keras.KerasTensor, width: int, kernel_size: int, strides: int, name: str):
+        from mnemonics_tf.models.layers import ConvNorm
+
         return ConvNorm(width, kernel_size, strides, self.scale_form, dtype=self.dtype, name=name)(x)
 
     def basic_block(self, x: keras.KerasTensor, width: int, strides: int, name: str, relu: bool):

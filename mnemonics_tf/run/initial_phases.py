@@ -29,7 +29,8 @@ from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.system import files, locks, seeds, sources, tracking
 from mnemonics_tf.training.loop import Trainer
-from mnemonics_tf.training.model_level import ModelLevel, train_model
+from mnemonics_tf.training.model_level import train_model
+from mnemonics_tf.training.settings import ModelLevel
 
 # What trains phase 0: an edit there, or in what these import, makes networks that were trained before another matter.
 _SOURCES = (train_model.__module__, seeds.__name__, *(method.__module__ for method in methods.available().values()))

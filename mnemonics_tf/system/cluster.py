@@ -14,10 +14,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 
-import tensorflow as tf
-
 from mnemonics_tf import checks
 from mnemonics_tf.system import tracking
+from mnemonics_tf.system.lazy import tf
 
 _TRAINING_JOBS = ("chief", "master", "worker")
 _PAUSE = 0.2  # seconds between two attempts to reach a worker

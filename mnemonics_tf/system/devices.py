@@ -6,10 +6,9 @@ import dataclasses
 import os
 import signal
 
-import tensorflow as tf
-
 from mnemonics_tf import checks
 from mnemonics_tf.system import cluster
+from mnemonics_tf.system.lazy import tf
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 
-import keras
 import numpy as np
-import tensorflow as tf
+
+from mnemonics_tf.system.lazy import keras, tf
 
 
 def make_deterministic() -> None:

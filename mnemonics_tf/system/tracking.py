@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tqdm
 
 from mnemonics_tf.system import files
+from mnemonics_tf.system.lazy import tf
 from mnemonics_tf.system.screen import notice as notice
 
 _SUFFIX = ".phase"  # and the phase's number: how names of TensorBoard's files end

@@ -2,55 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import tensorflow as tf
 
-from mnemonics_tf import checks, losses, runtime
+from mnemonics_tf import losses, runtime
 from mnemonics_tf.data.types import ClassGroups, LabelledImages
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.training.loop import BatchLosses, Trainer
-from mnemonics_tf.training.sgd import SGDSettings
-
-TRAINED = ("all", "head")
-
-
-@dataclasses.dataclass(frozen=True)
-class BalancedFinetune(SGDSettings):
-    """The paper gives it the rates of the temporary model: 50 epochs of gradient descent at 0.01.
-
-    Attributes:
-      enabled: whether to fine-tune; None for what the base method does by itself (EEIL and PODNet do, after each later
-        phase).
-      trained: `all` weights, or the `head` alone.
-      initial_phase: where it is enabled, whether phase 0 is fine-tuned too, as Algorithm 1 has it, though nothing is
-        out of balance there.
-    """
-
-    enabled: bool | None = True
-    trained: str = "all"
-    initial_phase: bool = True
-    epochs: int = 50
-    batch_size: int = 128
-    learning_rate: float = 0.01
-    milestones: tuple[int, ...] = ()
-    decay: float = 0.1
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.enabled is not None:
-            checks.check_bool(**{"BalancedFinetune.enabled": self.enabled})
-        checks.check_bool(**{"BalancedFinetune.initial_phase": self.initial_phase})
-        checks.check_choice("BalancedFinetune.trained", self.trained, TRAINED)
-
-    def applies_to(self, phase: int, by_method: bool) -> bool:
-        """Whether phase number `phase` is fine-tuned; `by_method` tells whether the base method does so by itself."""
-        if self.enabled is None:
-            return by_method and phase > 0
-        return self.enabled and (phase > 0 or self.initial_phase)
+from mnemonics_tf.training.settings import SGDSettings
 
 
 def cross_entropy_of(model: Classifier, training: bool = False) -> BatchLosses:

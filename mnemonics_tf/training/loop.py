@@ -11,13 +11,14 @@ import tensorflow as tf
 
 from mnemonics_tf import checks, runtime
 from mnemonics_tf.data import pipeline, pixels
+from mnemonics_tf.data.batches import images_per_epoch, num_batches
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loss_scale import LossScale
-from mnemonics_tf.training.sgd import SGDSettings
+from mnemonics_tf.training.settings import SGDSettings
 
 # Maps normalised images `[B, H, W, C]` and labels (`[B]`, or soft ones `[B, K + M]`) to named losses (shares of global
 # means).
@@ -89,8 +90,8 @@ class Trainer:
             shares = self.strategy.run(replica_step, args=batch)
             return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
 
-        used = pipeline.images_per_epoch(len(data), settings.batch_size, num_replicas)
-        steps_per_epoch = pipeline.num_batches(used, settings.batch_size)
+        used = images_per_epoch(len(data), settings.batch_size, num_replicas)
+        steps_per_epoch = num_batches(used, settings.batch_size)
         iterator = iter(batches)
         with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
             for epoch in range(settings.epochs):

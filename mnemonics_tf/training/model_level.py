@@ -6,53 +6,14 @@ import dataclasses
 
 import tensorflow as tf
 
-from mnemonics_tf import checks
 from mnemonics_tf.data.types import LabelledImages, Phase
 from mnemonics_tf.methods.base import Method
-from mnemonics_tf.models.classifier import PRECISIONS, Classifier, ClassifierFactory
+from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.imprinting import imprint
-from mnemonics_tf.models.layers import SCALE_FORMS
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.system import seeds
 from mnemonics_tf.training.loop import Trainer
-from mnemonics_tf.training.sgd import SGDSettings
-
-WEIGHT_TRANSFERS = ("none", *SCALE_FORMS)
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelLevel(SGDSettings):
-    """Section 7.1 of the paper, for CIFAR-100.
-
-    Attributes:
-      weight_transfer: what phases after the first train: `none` trains every weight; `per_neuron` (Eq. 11) and
-        `per_kernel` train scale and shift of frozen weights, batch norm and the head.
-      distillation: whether the base method's losses look at the teacher (Table S1 of the paper).
-      precision: what backbones compute in: `float32`, `bfloat16` or `float16` (whose gradients are scaled by what they
-        bear). Weights, head and losses stay float32, and so does everything outside the model level.
-    """
-
-    epochs: int = 160
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    milestones: tuple[int, ...] = (80, 120)
-    decay: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    weight_transfer: str = dataclasses.field(default="per_neuron", metadata={"later_phases_only": True})
-    distillation: bool = dataclasses.field(default=True, metadata={"later_phases_only": True})
-    precision: str = "float32"
-
-    def __post_init__(self):
-        super().__post_init__()
-        checks.check_choice("ModelLevel.weight_transfer", self.weight_transfer, WEIGHT_TRANSFERS)
-        checks.check_bool(**{"ModelLevel.distillation": self.distillation})
-        checks.check_choice("ModelLevel.precision", self.precision, PRECISIONS)
-
-    @property
-    def scale_form(self) -> str | None:
-        """The form of scale and shift that the network must be built with."""
-        return None if self.weight_transfer == "none" else self.weight_transfer
+from mnemonics_tf.training.settings import ModelLevel
 
 
 def train_model(

@@ -14,6 +14,7 @@ import tensorflow as tf
 from image_files import painted, png
 
 from mnemonics_tf.data import pipeline
+from mnemonics_tf.data.batches import num_batches
 from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
@@ -142,7 +143,7 @@ def test_augmentation_is_the_same_eagerly_and_inside_tf_data():
 
 @pytest.mark.parametrize(("count", "batch_size", "expected"), [(1, 128, 1), (128, 128, 1), (129, 128, 2), (10, 3, 4)])
 def test_number_of_batches_counts_the_last_smaller_one(count, batch_size, expected):
-    assert pipeline.num_batches(count, batch_size) == expected
+    assert num_batches(count, batch_size) == expected
 
 
 def test_evaluation_keeps_order_and_images():

@@ -7,6 +7,7 @@ import pytest
 
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.evaluation import classifiers
+from mnemonics_tf.evaluation.settings import CLASSIFIERS
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
@@ -104,7 +105,7 @@ def test_both_classifiers_predict_the_test_images(horizontal_flip):
         mirrored = predictor.features(LabelledImages(flipped, exemplars.labels))
     means = _means_by_brute_force(predictor.features(exemplars), mirrored, _LABELS)
     features, logits = predictor(test)
-    assert set(predictions.by_classifier) == set(classifiers.CLASSIFIERS) == {"cnn", "nme"}
+    assert set(predictions.by_classifier) == set(CLASSIFIERS) == {"cnn", "nme"}
     assert predictions.by_classifier["nme"].tolist() == _nearest_by_brute_force(features, means)
     assert predictions.by_classifier["cnn"].tolist() == [max(range(3), key=row.__getitem__) for row in logits.tolist()]
     np.testing.assert_array_equal(predictions.labels, test.labels)

@@ -12,7 +12,8 @@ import tensorflow as tf
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.types import LabelledImages, PixelRange
-from mnemonics_tf.evaluation.probe import Probe, probe_exemplars
+from mnemonics_tf.evaluation.probe import probe_exemplars
+from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system.tracking import Tracker

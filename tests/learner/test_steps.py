@@ -21,9 +21,8 @@ from mnemonics_tf.memory.store import ExemplarStore, codec_for
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system.tracking import Tracker
-from mnemonics_tf.training.balanced_finetune import BalancedFinetune
 from mnemonics_tf.training.loop import Trainer
-from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 _RANGE = PixelRange((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
 _TRAITS = ImageTraits(SHAPE, horizontal_flip=False, crop_padding=0)

@@ -9,8 +9,7 @@ import numpy as np
 from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.training.balanced_finetune import BalancedFinetune
-from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 SHAPE = (8, 8, 3)
 

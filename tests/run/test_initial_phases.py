@@ -39,7 +39,7 @@ from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phas
 from mnemonics_tf.system import devices, sources
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
-from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.training.settings import ModelLevel
 
 _FACTORY = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1))
 _DESCRIPTION = {"network": "small", "seed": 0}

@@ -16,7 +16,7 @@ from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system import devices
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
-from mnemonics_tf.training.model_level import ModelLevel
+from mnemonics_tf.training.settings import ModelLevel
 
 PIXELS = PixelRange((0.0,), (1.0,))
 

@@ -24,7 +24,8 @@ from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system import devices
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
-from mnemonics_tf.training.model_level import ModelLevel, train_model
+from mnemonics_tf.training.model_level import train_model
+from mnemonics_tf.training.settings import ModelLevel
 
 _PIXELS = PixelRange((0.5,), (0.25,))
 _FACTORY = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1), "per_neuron")

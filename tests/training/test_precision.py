@@ -16,7 +16,8 @@ from mnemonics_tf.system import devices, seeds
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.loss_scale import LossScale
-from mnemonics_tf.training.model_level import ModelLevel, train_model
+from mnemonics_tf.training.model_level import train_model
+from mnemonics_tf.training.settings import ModelLevel
 
 _FACTORY = ClassifierFactory(ResNet((1,), (8,)), (4, 4, 1), "per_neuron")
 

@@ -23,7 +23,7 @@ _SCRIPT = textwrap.dedent("""
     from mnemonics_tf.models.resnet import ResNet
     from mnemonics_tf.system.tracking import Tracker
     from mnemonics_tf.training.loop import Trainer
-    from mnemonics_tf.training.model_level import ModelLevel
+    from mnemonics_tf.training.settings import ModelLevel
     from mnemonics_tf.data.types import ClassGroups, LabelledImages, PixelRange
 
     strategy = devices.Devices().create_strategy()
@@ -88,7 +88,7 @@ def test_devices_agree_after_training_with_batch_statistics(tmp_path):
 )
 def test_last_batch_is_left_out_if_a_device_would_get_none_of_it(count, batch_size, num_replicas, used):
     from mnemonics_tf.checks import UsageError
-    from mnemonics_tf.data.pipeline import images_per_epoch
+    from mnemonics_tf.data.batches import images_per_epoch
 
     if used:
         assert images_per_epoch(count, batch_size, num_replicas) == used

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mnemonics_tf.checks import UsageError
-from mnemonics_tf.training.sgd import SGDSettings
+from mnemonics_tf.training.settings import SGDSettings
 
 
 class Stage(SGDSettings):

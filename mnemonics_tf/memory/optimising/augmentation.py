@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow as tf
+
+from mnemonics_tf.system.lazy import tf
 
 AUGMENTATIONS = ("flip", "crop", "colour")
 

@@ -12,11 +12,13 @@ import tensorflow as tf
 
 from mnemonics_tf import checks
 from mnemonics_tf.bilevel.plan import inner_plan
-from mnemonics_tf.data import pipeline, pixels
+from mnemonics_tf.data import pixels
+from mnemonics_tf.data.batches import num_batches
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.codecs import Codec, Pixels, decoded
 from mnemonics_tf.memory.optimising.augmentation import draw_transformation
+from mnemonics_tf.memory.optimising.chunks import class_chunks
 from mnemonics_tf.memory.optimising.objectives import compiled, objective_for
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.validation import ValidationBatches
@@ -149,7 +151,7 @@ class ExemplarOptimiser:
         variables = ExemplarVariables(exemplars, self._num_classes, self._codec, self._pixel_range, settings)
         data = self._objective.validation(data)
         batches = ValidationBatches(data, settings.batch_size, seed, stage)
-        steps = pipeline.num_batches(len(data), settings.batch_size)
+        steps = num_batches(len(data), settings.batch_size)
         steps = steps if settings.steps_per_epoch is None else min(steps, settings.steps_per_epoch)
         first = self._restore(stage, variables)
         with self._tracker.progress(stage, settings.epochs * steps, "meta-steps") as bar:
@@ -249,21 +251,6 @@ class _Collected:
             return self._chunks[0]
         joined = functools.reduce(LabelledImages.join, self._chunks)
         return joined.take(np.argsort(np.concatenate(self._positions)))
-
-
-def class_chunks(labels: np.ndarray, classes_per_chunk: int | None) -> list[np.ndarray]:
-    """The classes of `labels`, in ascending order, in chunks of (nearly) equal size, at most `classes_per_chunk`."""
-    classes = np.unique(labels)
-    if classes_per_chunk is None:
-        return [classes]
-    return np.array_split(classes, -(-len(classes) // classes_per_chunk))
-
-
-def smallest_chunk(num_classes: int, classes_per_chunk: int | None) -> int:
-    """Number of classes in the smallest chunk that `class_chunks` makes of so many."""
-    if classes_per_chunk is None:
-        return num_classes
-    return num_classes // -(-num_classes // classes_per_chunk)
 
 
 def split_within_classes(labels: np.ndarray, num_parts: int, generator: np.random.Generator) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ from mnemonics_tf import checks
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
 from mnemonics_tf.bilevel.kinds import Engine, engine_of
 from mnemonics_tf.memory.optimising.augmentation import AUGMENTATIONS
-from mnemonics_tf.models.functional import BATCH_NORMS
+from mnemonics_tf.models.choices import BATCH_NORMS
 
 LEARNED_RATES = ("none", "shared", "per_step")
 

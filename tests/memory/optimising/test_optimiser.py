@@ -13,7 +13,8 @@ from mnemonics_tf.checks import DivergedError
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.codecs import codec_of
-from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser, class_chunks, split_within_classes
+from mnemonics_tf.memory.optimising.chunks import class_chunks
+from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser, split_within_classes
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.memory.pixel_file import PixelFile
