@@ -52,8 +52,8 @@ def build(builder: tfds.core.DatasetBuilder, folders: Sequence[SplitFolder], cla
         if not any(_missing(folder, needed) for folder in folders):
             return
         os.makedirs(path, exist_ok=True)
-        waiting = f"Another process is sorting images by class in {path}: waiting for it ..."
-        with locks.hold(os.path.join(path, ".lock"), waiting):
+        text = f"Another process is sorting images by class in {path}: waiting for it ..."
+        with locks.hold(os.path.join(path, ".lock"), lambda: tracking.notice(text)):
             # Another process may have built them meanwhile.
             missing = {folder: classes for folder in folders if (classes := _missing(folder, needed))}
             if missing:

@@ -101,9 +101,11 @@ class InitialPhases:
     def _locked(self, name: str) -> Iterator[None]:
         """Holds one network; the system lets go of it even if the process is killed."""
         with contextlib.ExitStack() as held:
-            waiting = "Another process is training the same initial phase: waiting for it ..."
+            text = "Another process is training the same initial phase: waiting for it ..."
             try:
-                held.enter_context(locks.hold(os.path.join(self._folder, f"{name}.lock"), waiting))
+                held.enter_context(
+                    locks.hold(os.path.join(self._folder, f"{name}.lock"), lambda: tracking.notice(text))
+                )
             except OSError as error:
                 # Without a lock two processes may train the same, which costs time and nothing else.
                 tracking.notice(f"{self._folder} knows no locks ({error.strerror or error}).")

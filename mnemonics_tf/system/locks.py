@@ -5,8 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import weakref
-
-from mnemonics_tf.system import screen
+from collections.abc import Callable
 
 
 class BusyError(RuntimeError):
@@ -34,15 +33,15 @@ class Lock:
         self.release()
 
 
-def hold(path: str, waiting: str | None = None) -> Lock:
+def hold(path: str, waiting: Callable[[], None] | None = None) -> Lock:
     """Takes a lock: `with hold(path): ...`, or for as long as the result lives.
 
     Args:
       path: of the lock's file, made if it is not there; it stays when the lock is let go. A link is not followed.
-      waiting: what to tell the user while another process holds it, which is then waited for; None to raise.
+      waiting: called if another process holds it, which is then waited for: tells the user so. None to raise.
 
     Raises:
-      BusyError: another process holds it, and there is nothing to tell.
+      BusyError: another process holds it, and is not to be waited for.
       NoLocksError: the file system knows no locks.
       OSError: the file cannot be made.
     """
@@ -54,7 +53,7 @@ def hold(path: str, waiting: str | None = None) -> Lock:
         if waiting is None:
             lock.release()
             raise BusyError(path) from None
-        screen.notice(waiting)
+        waiting()
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
         lock.release()

@@ -36,8 +36,8 @@ def test_waiting_is_said_and_ends_when_the_holder_lets_go(tmp_path, capsys):
     first = locks.hold(path)
     timer = threading.Timer(0.2, first.release)
     timer.start()
-    with locks.hold(path, "Waiting for another ..."):
-        assert capsys.readouterr().err == "Waiting for another ...\n"
+    with locks.hold(path, lambda: print("Waiting for another ...")):
+        assert capsys.readouterr().out == "Waiting for another ...\n"
     timer.join()
 
 
