@@ -128,7 +128,7 @@ class Run:
         if experiment.deterministic:
             seeds.make_deterministic()
         self._stream = ClassStream(self._load_dataset(), self._protocol)
-        self._budget.check_fits(self._stream.phase_sizes, self._stream.smallest_class, self._exemplar_level.num_parts)
+        self._budget.check_fits(self._stream.phase_sizes, self._stream.class_sizes, self._exemplar_level.num_parts)
         dataset = self._stream.dataset
         self._check_method()
         self._factory = ClassifierFactory(
@@ -230,9 +230,11 @@ class Run:
         }
         noted = self.directory.read_data(classes)
         if noted is not None:
+            stream.check_same_images(noted.get("images", {}), self.directory.num_complete_phases())
             stream.pixel_range = PixelRange(**{name: tuple(values) for name, values in noted["pixel_range"].items()})
         elif self.is_chief:
-            self.directory.write_data({**classes, "pixel_range": dataclasses.asdict(stream.pixel_range)})
+            noted = {**classes, "images": stream.identity(), "pixel_range": dataclasses.asdict(stream.pixel_range)}
+            self.directory.write_data(noted)
 
     def _write(self, phases: list[dict[str, Any]]) -> None:
         if self.is_chief:
@@ -283,7 +285,8 @@ class Run:
         """Raises UsageError for a batch of any phase that is too small to be shared by the devices."""
         level, budget, known = self._exemplar_level, self._budget, 0
         for new in self._stream.phase_sizes:
-            images_per_epoch(new * self._stream.smallest_class, self._model_level.batch_size, replicas)
+            images = int(self._stream.class_sizes[known : known + new].sum())
+            images_per_epoch(images, self._model_level.batch_size, replicas)
             if budget.keeps and known and budget.adjust:
                 part = budget.count(known) // level.num_parts * smallest_chunk(known, level.classes_per_chunk)
                 level.check_shared(part * budget.low_resolution**2, replicas)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from mnemonics_tf import checks
 from mnemonics_tf.data import complaints, headers
 from mnemonics_tf.data.decoding import pixels, square
-from mnemonics_tf.data.listing import NUM_SHOWN, listed
+from mnemonics_tf.data.layout import NUM_SHOWN, listed
 from mnemonics_tf.data.pixels import histogram_of
 from mnemonics_tf.data.stored import WHOLE_FILE, StoredImages
 from mnemonics_tf.data.types import LabelledImages

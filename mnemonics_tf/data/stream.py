@@ -11,7 +11,7 @@ import numpy as np
 from mnemonics_tf import checks
 from mnemonics_tf.data.class_order import Protocol, index_of_id
 from mnemonics_tf.data.identity import class_marks
-from mnemonics_tf.data.listing import listed
+from mnemonics_tf.data.layout import listed
 from mnemonics_tf.data.pixels import histogram_of
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
@@ -108,10 +108,14 @@ class ClassStream:
         Raises:
           UsageError: some class has other images, by name, number or size.
         """
-        known = sum(self.phase_sizes[:num_phases])
-        now = self.identity()
-        for split, marks in noted.items():
-            changed = [name for name, mark, new in zip(self.class_names[:known], marks, now[split], strict=False) if mark != new]
+        for split, marks in self.identity().items():
+            before = noted.get(split, marks) if isinstance(noted, Mapping) else None
+            if not isinstance(before, list) or len(before) != len(marks):
+                before = [None] * len(marks)  # damaged
+            # The statistics of pixels are those of the training images of phase 0, finished or not.
+            known = sum(self.phase_sizes[: max(num_phases, split == "train")])
+            names = self.class_names[:known]
+            changed = [name for name, mark, now in zip(names, before, marks, strict=False) if mark != now]
             if changed:
                 raise checks.UsageError(
                     f"Data set {self.dataset.name!r}: the {'training' if split == 'train' else split} images of "

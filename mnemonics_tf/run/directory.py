@@ -34,7 +34,9 @@ _CONFIG = "config.gin"
 _LOCK = ".lock"
 _MARK = "COMPLETE"
 _SCRATCH = "scratch-"
-_FREE = "Devices."  # bindings of what a run is computed on, which may be another machine when it is resumed
+# Bindings of what a run is computed on, and of where its data lie: both may be others when it is resumed. Whether the
+# data are the same is told by data.json.
+_FREE = ("Devices.", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
 
 
 class RunDirectory:
@@ -254,7 +256,7 @@ class RunDirectory:
     def _check_same_config(self, config: str) -> None:
         with open(self._config, encoding="utf-8") as file:
             present = file.read()
-        before, now = ([line for line in text.splitlines() if not line.startswith(_FREE)] for text in (present, config))
+        before, now = (_compared(text) for text in (present, config))
         if before == now:
             return
         changes = [
@@ -266,6 +268,17 @@ class RunDirectory:
             f"--output_dir = {self.path} holds a run of another configuration. Name another folder, or undo the "
             "difference (- there, + now):\n  " + "\n  ".join(changes)
         )
+
+
+def _compared(config: str) -> list[str]:
+    """The lines of a configuration that must not change while a run is under way."""
+    lines, is_free = [], False
+    for line in config.splitlines():
+        if line[:1] not in ("", " "):  # what is long goes on in lines that are indented
+            is_free = line.startswith(_FREE)
+        if not is_free:
+            lines.append(line)
+    return lines
 
 
 def _missing_folders(path: str) -> list[str]:
