@@ -128,7 +128,8 @@ class Run:
         if experiment.deterministic:
             seeds.make_deterministic()
         self._stream = ClassStream(self._load_dataset(), self._protocol)
-        self._budget.check_fits(self._stream.phase_sizes, self._stream.class_sizes, self._exemplar_level.num_parts)
+        class_sizes = self._stream.class_sizes.tolist()
+        self._budget.check_fits(self._stream.phase_sizes, class_sizes, self._exemplar_level.num_parts)
         dataset = self._stream.dataset
         self._check_method()
         self._factory = ClassifierFactory(

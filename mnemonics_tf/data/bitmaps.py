@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from mnemonics_tf.data.headers import UnreadableImage
+from mnemonics_tf.data.headers import UnreadableImageError
 
 _RGB, _RLE8, _RLE4, _BITFIELDS, _ALPHA_BITFIELDS = 0, 1, 2, 3, 6  # kinds of compression
 _DEFAULT_MASKS = {16: (0x7C00, 0x3E0, 0x1F), 32: (0xFF0000, 0xFF00, 0xFF)}
@@ -16,14 +16,14 @@ def decode(content: bytes) -> np.ndarray:
     """The pixels of a BMP file, `[h, w, 3]` uint8; what it has of transparency is dropped.
 
     Raises:
-      UnreadableImage: it is truncated, or of a kind that nobody writes.
+      UnreadableImageError: it is truncated, or of a kind that nobody writes.
     """
     try:
         return _decode(content)
     except (struct.error, IndexError, ValueError) as error:
-        if isinstance(error, UnreadableImage):
+        if isinstance(error, UnreadableImageError):
             raise
-        raise UnreadableImage("a truncated or damaged BMP file") from error
+        raise UnreadableImageError("a truncated or damaged BMP file") from error
 
 
 def _decode(content: bytes) -> np.ndarray:
@@ -36,7 +36,7 @@ def _decode(content: bytes) -> np.ndarray:
         num_colours, entry = (int.from_bytes(content[46:50], "little") if header_size >= 40 else 0), 4
     rows = abs(height)
     if width < 1 or rows < 1:
-        raise UnreadableImage("a BMP file without pixels")
+        raise UnreadableImageError("a BMP file without pixels")
     if compression in (_RLE8, _RLE4) and bits in (4, 8):
         indices = _run_lengths(content[start:], rows, width, compression == _RLE4)
     elif compression == _RGB or (compression in (_BITFIELDS, _ALPHA_BITFIELDS) and bits in (16, 32)):
@@ -48,7 +48,7 @@ def _decode(content: bytes) -> np.ndarray:
             return _upright(_colours(lines, width, bits, masks), height)
         indices = _indices(lines, width, bits)
     else:
-        raise UnreadableImage(f"a BMP file of {bits} bits a pixel in compression {compression}, which is not read")
+        raise UnreadableImageError(f"a BMP file of {bits} bits a pixel in compression {compression}, which is not read")
     end = start if start > 14 + header_size else len(content)
     palette = _palette(content[14 + header_size : end], min(num_colours or 2**bits, 2**bits), entry)
     return _upright(palette[indices], height)
@@ -64,14 +64,14 @@ def _lines(content: bytes, start: int, rows: int, width: int, bits: int) -> np.n
     length = (width * bits + 31) // 32 * 4
     stored = content[start : start + rows * length]
     if len(stored) < (rows - 1) * length + (width * bits + 7) // 8:
-        raise UnreadableImage("a truncated BMP file")
+        raise UnreadableImageError("a truncated BMP file")
     return np.frombuffer(stored.ljust(rows * length, b"\0"), np.uint8).reshape(rows, length)
 
 
 def _indices(lines: np.ndarray, width: int, bits: int) -> np.ndarray:
     """Places in the palette, `[rows, width]` uint8, of 1, 2, 4 or 8 bits."""
     if bits not in (1, 2, 4, 8):
-        raise UnreadableImage(f"a BMP file of {bits} bits a pixel, which is not read")
+        raise UnreadableImageError(f"a BMP file of {bits} bits a pixel, which is not read")
     shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
     return (lines[..., None] >> shifts & (2**bits - 1)).reshape(len(lines), -1)[:, :width]
 
@@ -81,7 +81,7 @@ def _colours(lines: np.ndarray, width: int, bits: int, masks: tuple[int, ...] | 
     if bits == 24:
         return lines[:, : 3 * width].reshape(len(lines), width, 3)[..., ::-1]
     if masks is None:
-        raise UnreadableImage(f"a BMP file of {bits} bits a pixel, which is not read")
+        raise UnreadableImageError(f"a BMP file of {bits} bits a pixel, which is not read")
     values = lines.view("<u2" if bits == 16 else "<u4")[:, :width].astype(np.int64)
     channels = []
     for mask in masks:

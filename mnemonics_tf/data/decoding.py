@@ -29,21 +29,30 @@ _FEW_VALUES = 1_500_000  # of a window
 _OWN_DECODERS = {"BMP": bitmaps.decode, "GIF": gifs.first_frame}
 
 
-def pixels(content: bytes) -> tf.Tensor:
-    """Decodes an image by its content, whatever the file is called, and turns it upright: `[h, w, 3]` uint8.
+def pixels(content: bytes, num_channels: int = 3) -> tf.Tensor:
+    """Decodes an image by its content, whatever the file is called, and turns it upright.
+
+    Args:
+      content: the encoded image.
+      num_channels: C, of which grey images are brought to 3, and transparent ones cut down to it.
+
+    Returns:
+      `[h, w, C]` uint8; of 16 bits the upper 8.
 
     Raises:
-      UnreadableImage: it is none, or too large, or of a kind that is not read.
+      UnreadableImageError: it is none, or too large, or of a kind that is not read.
       tf.errors.OpError: it is damaged.
     """
     reason = headers.refusal(content)
     if reason:
-        raise headers.UnreadableImage(reason)
+        raise headers.UnreadableImageError(reason)
     kind = headers.format_of(content[: headers.HEAD])
     if kind in _OWN_DECODERS:
+        if num_channels != 3:
+            raise headers.UnreadableImageError(f"a {kind} file where images have {num_channels} channels")
         return tf.constant(_OWN_DECODERS[kind](content))
-    # Three channels, always: with any other number, TensorFlow 2.21 overruns its memory on animated WebP.
-    image = tf.io.decode_image(content, channels=3, expand_animations=False)
+    # Of animated WebP with other than three channels, TensorFlow 2.21 overruns its memory: those are refused above.
+    image = tf.io.decode_image(content, channels=num_channels, expand_animations=False)
     orientation = headers.orientation(content)
     return image if orientation == 1 else upright(image, tf.constant(orientation))
 
@@ -127,10 +136,12 @@ def centre_square(image: tf.Tensor, size: int, resized_side: int | None = None) 
 
 
 @functools.cache  # traced once a size: one image takes milliseconds of Python otherwise
-def resizer(image_size: int, resized_side: int | None = None) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function of an image `[h, w, 3]` uint8 that returns its centre square, `[image_size, image_size, 3]` uint8."""
+def resizer(
+    image_size: int, resized_side: int | None = None, num_channels: int = 3
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function of an image `[h, w, C]` uint8 that returns its centre square, `[image_size, image_size, C]` uint8."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, num_channels], tf.uint8)])
     def resize(image: tf.Tensor) -> tf.Tensor:
         return centre_square(image, image_size, resized_side)
 
@@ -188,9 +199,7 @@ def decode_window(
         stored = tf.image.extract_jpeg_shape(content)[:2]
         extent = tf.cond(orientation > 4, lambda: stored[::-1], lambda: stored)
         window = stored_window(random_window(extent, seed), extent, orientation)
-        return upright(
-            tf.io.decode_and_crop_jpeg(content, window, channels=3, dct_method="INTEGER_FAST"), orientation
-        )
+        return upright(tf.io.decode_and_crop_jpeg(content, window, channels=3, dct_method="INTEGER_FAST"), orientation)
 
     def of_others() -> tf.Tensor:
         image = upright(tf.io.decode_image(content, channels=3, expand_animations=False), orientation)
@@ -241,7 +250,7 @@ def read_rows(images: StoredImages, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
 
 
 def _plain(images: StoredImages, row: int) -> tuple[bytes, int]:
-    """A row's content and its EXIF orientation. What graphs cannot decode as `pixels` does becomes PNG, without loss."""
+    """A row's content and its EXIF orientation. What graphs decode otherwise than `pixels` becomes PNG, without loss."""
     content = images.content(row)
     if images.is_pixels[row]:
         return content, 1

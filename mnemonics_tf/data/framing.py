@@ -27,8 +27,8 @@ def check_sides(source: str, image_size: int | None, resized_side: int | None) -
     checks.check_positive_integer(**{f"{source}.resized_side": resized_side})
     if image_size is None or resized_side < image_size:
         raise checks.UsageError(
-            f"{source}.resized_side = {resized_side}: expected at least {source}.image_size = {image_size}, as a square "
-            "of that size is cut out. Raise it and set both, or leave it out."
+            f"{source}.resized_side = {resized_side}: expected at least {source}.image_size = {image_size}, as a "
+            "square of that size is cut out. Raise it and set both, or leave it out."
         )
 
 

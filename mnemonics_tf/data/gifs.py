@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf.data.headers import MOST_PIXELS, UnreadableImage
+from mnemonics_tf.data.headers import MOST_PIXELS, UnreadableImageError
 
 _EXTENSION, _CONTROL, _FRAME = 0x21, 0xF9, 0x2C
 
@@ -19,13 +19,13 @@ def first_frame(content: bytes) -> np.ndarray:
     the colour that the palette gives them. Pillow does the same.
 
     Raises:
-      UnreadableImage: there is no whole frame.
+      UnreadableImageError: there is no whole frame.
       tf.errors.OpError: its pixels are damaged.
     """
     try:
         return _first_frame(content)
     except (struct.error, IndexError) as error:
-        raise UnreadableImage("a truncated or damaged GIF file") from error
+        raise UnreadableImageError("a truncated or damaged GIF file") from error
 
 
 def _first_frame(content: bytes) -> np.ndarray:
@@ -38,7 +38,7 @@ def _first_frame(content: bytes) -> np.ndarray:
             transparent = content[position + 6]
         position = _after_blocks(content, position + 2)
     if content[position] != _FRAME:
-        raise UnreadableImage("a GIF file without a picture")
+        raise UnreadableImageError("a GIF file without a picture")
     left, top, width, height, packed = struct.unpack_from("<HHHHB", content, position + 1)
     own, data = _palette(content, packed, position + 10)
     end = _after_blocks(content, data + 1)
@@ -50,7 +50,7 @@ def _first_frame(content: bytes) -> np.ndarray:
     if (canvas_height, canvas_width) == (height, width):
         return decoded
     if canvas_height * canvas_width > MOST_PIXELS:
-        raise UnreadableImage(f"a GIF file of {canvas_width:,} x {canvas_height:,} pixels, which is too large")
+        raise UnreadableImageError(f"a GIF file of {canvas_width:,} x {canvas_height:,} pixels, which is too large")
     colour = np.frombuffer(own or palette, np.uint8).reshape(-1, 3)[transparent:][:1]
     canvas = np.zeros((canvas_height, canvas_width, 3), np.uint8)
     canvas[:] = colour if len(colour) else 0

@@ -39,7 +39,7 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # sizes
 _ORIENTATION = 0x0112  # the tag
 
 
-class UnreadableImage(ValueError):
+class UnreadableImageError(ValueError):
     """An image that is left out. Its text is the reason that a user sees, without a full stop."""
 
 
@@ -78,6 +78,11 @@ def refusal(content: bytes) -> str | None:
     if kind == "WebP" and head[12:16] == b"VP8X" and head[20:21] and head[20] & 2:
         return "WebP Animation is not read: save a single picture"
     return None
+
+
+def is_plain(content: bytes) -> bool:
+    """Whether TensorFlow decodes an image rightly by itself, if at all: it is of a usual kind, and upright."""
+    return content[:2] not in (b"GI", b"BM") and refusal(content) is None and orientation(content) == 1
 
 
 def extent(content: bytes) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import unicodedata
 from collections.abc import Callable
@@ -25,7 +26,7 @@ def class_marks(data: LabelledImages, num_classes: int) -> list[str]:
     in_order = np.argsort(data.labels, kind="stable")
     starts = np.searchsorted(data.labels[in_order], np.arange(num_classes + 1))
     marks = []
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in itertools.pairwise(starts.tolist()):
         checksum = hashlib.sha256(known(in_order[start:end])).hexdigest()
         marks.append(f"{end - start} {checksum[:16]}")
     return marks
@@ -38,7 +39,7 @@ def _knowledge(images: np.ndarray | StoredImages) -> Callable[[np.ndarray], byte
     if not len(images) or (images.length != WHOLE_FILE).any():
         return lambda rows: np.stack([images.offset[rows], images.length[rows]]).astype("<i8").tobytes()
     names = [str(images.files[file]) for file in np.unique(images.file).tolist()]
-    root = os.path.dirname(os.path.commonprefix([min(names), max(names)]))  # what these two share, all share
+    root = os.path.commonpath([os.path.dirname(min(names)), os.path.dirname(max(names))])  # what they share, all share
     with_sizes = len(images) <= _MOST_SIZES
 
     def of_files(rows: np.ndarray) -> bytes:

@@ -90,7 +90,7 @@ def cannot_be_listed(error: OSError) -> checks.UsageError:
 
 
 def _refuse_data_sets(root: str, folders: Sequence[str]) -> None:
-    """Raises UsageError if folders that would be classes hold splits: data sets of their own, or classes turned round."""
+    """Raises UsageError if folders that would be classes hold splits: they are data sets, or lie the wrong way round."""
     holding = {}
     for name in folders:
         path = _with_several_folders(os.path.join(root, name))
@@ -112,8 +112,8 @@ def _refuse_data_sets(root: str, folders: Sequence[str]) -> None:
             f"deeper. Give that folder: {path!r}."
         )
     raise checks.UsageError(
-        f"folder.path = {root!r}: {listed(list(holding))} are data sets side by side, each with {listed(splits)} of its "
-        f"own, and no classes. Give one of them, such as {path!r}, or put their classes together."
+        f"folder.path = {root!r}: {listed(list(holding))} are data sets side by side, each with {listed(splits)} of "
+        f"its own, and no classes. Give one of them, such as {path!r}, or put their classes together."
     )
 
 

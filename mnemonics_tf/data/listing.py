@@ -32,9 +32,10 @@ __all__ = ["NUM_SHOWN", "SUFFIXES", "Listing", "PassedOver", "listed", "root_of"
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # Pictures that a run does not read, if the first bytes do not say that they are something else.
-_OTHER_PICTURES = frozenset(
-    ".tif .tiff .heic .heif .avif .svg .svgz .jxl .jp2 .j2k .jpx .psd .xcf .ai .eps .raw .cr2 .cr3 .nef .arw .dng .orf "
-    ".rw2 .raf .tga .ico .pcx .ppm .pgm .pbm .pnm .exr .hdr .dcm".split()
+_OTHER_PICTURES = (
+    (".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".svgz", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf")
+    + (".ai", ".eps", ".tga", ".ico", ".pcx", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".dcm")
+    + (".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf")
 )
 
 
@@ -61,9 +62,7 @@ class PassedOver:
 
     def joined(self, other: PassedOver) -> PassedOver:
         """The files of both."""
-        return PassedOver(
-            self.pictures + other.pictures, self.others + other.others, self.example or other.example
-        )
+        return PassedOver(self.pictures + other.pictures, self.others + other.others, self.example or other.example)
 
     def notice(self, num_files: int) -> str:
         """A line that says which pictures are passed over beside `num_files` image files; empty if there are none."""
@@ -178,8 +177,8 @@ def notices(listings: Sequence[Listing]) -> list[str]:
     for listing in listings[:1]:
         if listing.alike:
             lines.append(
-                f"Each class in {listing.root} holds the folders {listed(listing.alike)}. If those are the classes, and "
-                "what holds them are data sets side by side, give one of these."
+                f"Each class in {listing.root} holds the folders {listed(listing.alike)}. If those are the classes, "
+                "and what holds them are data sets side by side, give one of these."
             )
     return [line for line in lines if line]
 

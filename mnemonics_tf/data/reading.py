@@ -190,7 +190,7 @@ def _decoded_content(decode: Callable[[bytes], _Decoded], content: bytes) -> _De
             tf.device("/CPU:0"),  # a GPU would be sent every image and send it back
         ):
             return decode(content)
-    except headers.UnreadableImage as error:
+    except headers.UnreadableImageError as error:
         return str(error)
     except (MemoryError, tf.errors.ResourceExhaustedError):
         return _NO_MEMORY

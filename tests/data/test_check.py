@@ -112,7 +112,7 @@ def test_memory_is_that_of_the_default(image_size, expected, tmp_path):
     path = _store(tmp_path, {**_classes(hen=4), "hen/0.png": b""})
     found = check.find(str(path), 64)
     assert found.in_memory
-    in_memory = source.folder(str(path), image_size).in_memory
+    in_memory = source.folder(str(path), image_size).decode_once
     totals = dataclasses.replace(found.totals, image_size=image_size)
     splits = {"train": np.array([4])}
     lines = check.report(dataclasses.replace(found, totals=totals, splits=splits, in_memory=in_memory))

@@ -236,7 +236,7 @@ def _files_of(data: LabelledImages, class_id: int) -> list[Path]:
 def test_images_in_files_arrive_as_those_in_memory(held, datasets):
     arrays, stored = datasets
     expected = ClassStream(arrays, _PROTOCOL)
-    stream = ClassStream(dataclasses.replace(stored, in_memory=held), _PROTOCOL)
+    stream = ClassStream(dataclasses.replace(stored, decode_once=held), _PROTOCOL)
     assert (stream.streamed, expected.streamed) == (not held, False)
     assert stream.pixel_range == expected.pixel_range
     for index in range(4):
