@@ -90,7 +90,7 @@ def cannot_be_listed(error: OSError) -> checks.UsageError:
 
 
 def _refuse_data_sets(root: str, folders: Sequence[str]) -> None:
-    """Raises UsageError if folders that would be classes hold splits: they are data sets, or lie the wrong way round."""
+    """Raises UsageError if folders that would be classes hold splits: data sets, or the splits of one class."""
     holding = {}
     for name in folders:
         path = _with_several_folders(os.path.join(root, name))

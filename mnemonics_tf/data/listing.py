@@ -32,11 +32,13 @@ __all__ = ["NUM_SHOWN", "SUFFIXES", "Listing", "PassedOver", "listed", "root_of"
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 # Pictures that a run does not read, if the first bytes do not say that they are something else.
+# fmt: off
 _OTHER_PICTURES = (
-    (".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".svgz", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf")
-    + (".ai", ".eps", ".tga", ".ico", ".pcx", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".dcm")
-    + (".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf")
+    ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".svgz", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf", ".ai",
+    ".eps", ".tga", ".ico", ".pcx", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".dcm", ".raw", ".cr2", ".cr3",
+    ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf",
 )
+# fmt: on
 
 
 @dataclasses.dataclass

@@ -43,12 +43,6 @@ def test_data_set_that_cannot_be_downloaded_says_how_to_get_it(tmp_path):
     assert "TFDS_DATA_DIR" in text
 
 
-def test_data_set_without_test_images_is_refused_with_the_splits_it_has(tmp_path):
-    store_pixels(tmp_path, "train_birds", {"train": [{"image": painted(2, 2, 1), "label": 0}]}, features((2, 2, 3)))
-    with pytest.raises(UsageError, match="expected the splits 'train' and 'test' or 'validation', found train"):
-        sources.tfds_source("train_birds", data_dir=str(tmp_path))
-
-
 def test_data_set_without_labels_is_refused(tmp_path):
     examples = [{"image": painted(2, 2, 1)}]
     features = {"image": tfds.features.Image(shape=(2, 2, 3))}
