@@ -50,7 +50,7 @@ class Run:
         if self._settings.deterministic:
             seeds.make_deterministic()
         self._stream = ClassStream(self._load_dataset(configuration), self._protocol)
-        plan = PhasePlan(self._stream.phase_sizes, self._stream.smallest_class)
+        plan = PhasePlan(self._stream.phase_sizes, self._stream.class_sizes.tolist())
         self._settings.check_images(self._stream.dataset.traits, self._stream.streamed)
         self._settings.check_plan(plan, self._strategy.num_replicas_in_sync)
         self._config = configuration.text()
@@ -172,9 +172,11 @@ class Run:
         }
         noted = self.directory.read_data(classes)
         if noted is not None:
+            stream.check_same_images(noted.get("images", {}), self.directory.num_complete_phases())
             stream.pixel_range = PixelRange(**{name: tuple(values) for name, values in noted["pixel_range"].items()})
         elif self.is_chief:
-            self.directory.write_data({**classes, "pixel_range": dataclasses.asdict(stream.pixel_range)})
+            noted = {**classes, "images": stream.identity(), "pixel_range": dataclasses.asdict(stream.pixel_range)}
+            self.directory.write_data(noted)
 
     def _arriving(self, index: int) -> Arrival:
         """What comes in a phase: the images that can be read, the same on all workers."""

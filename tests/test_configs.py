@@ -55,7 +55,7 @@ def _build(files: list[Path], dataset: str) -> None:
     image_shape, num_classes = _DATA[dataset]
     sizes = config.build("Protocol").phase_sizes(num_classes)
     assert sum(sizes) == num_classes
-    budget.check_fits(sizes, smallest_class=130, num_parts=2)
+    budget.check_fits(sizes, class_sizes=[130] * num_classes, num_parts=2)
     head = experiment.head or method.head
     method.check(budget.count(num_classes) if budget.keeps else 0, head)
     network = config.build("ResNet")

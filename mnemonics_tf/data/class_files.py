@@ -3,11 +3,11 @@
     <shards_dir>/<name>[/<config>]/<version>/
       .lock               keeps a second builder out
       train/
-        00000.tfrecord    images of class id 0, in the order of TFDS; the other classes likewise
+        00000.tfrecord    images of class id 0, in the order of TFDS; 00001.tfrecord has those of class id 1
         manifest.json     the classes that are complete
         index.npz         where in its file each of their images is
         journal.json      how far the others have come, while there are any
-      validation/         likewise
+      validation/         the same files of this split
 
 TFDS shuffles images over its files: those of a few classes would be found by reading all of them, in every epoch. Of
 these files a run opens what holds its classes, and no others. `sharding` makes them.
@@ -26,6 +26,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mnemonics_tf import checks
+from mnemonics_tf.data.paths import absolute
 from mnemonics_tf.data.prepared import data_root
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
@@ -62,7 +63,7 @@ class SplitFolder:
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, shards_dir: str):
         self._name = builder.info.full_name
         self.split = split
-        self.dataset_path = os.path.join(os.path.abspath(os.path.expanduser(shards_dir)), *self._name.split("/"))
+        self.dataset_path = os.path.join(absolute(shards_dir), *self._name.split("/"))
         self.path = os.path.join(self.dataset_path, split)
         self.source_shards: list[int] = list(map(int, builder.info.splits[split].shard_lengths))
         self._manifest, self._journal, self._index = (

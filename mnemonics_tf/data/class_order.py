@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,8 @@ class Protocol:
       initial_share: share of the classes in phase 0; 0 deals all classes evenly to N + 1 phases (known as B0).
       sizes: number of new classes of each phase, the initial one first, in the place of the two above; None for those.
       classes: the names (or the data set's ids) of the new classes of each phase, in the place of all the above and of
-        the shuffled order; classes that are in no list are left out of the run. None for no lists.
+        the shuffled order; classes that are in no list are left out of the run. Where every class has a number for
+        its name, a whole number is that name; elsewhere it is an id. None for no lists.
       order_seed: seed of the class order, apart from the seed of training; None keeps the data set's own order.
     """
 
@@ -126,15 +128,45 @@ class Protocol:
 def _class_id(name: str | int, phase: int, class_names: Sequence[str]) -> int:
     """The id of a class that a list gives by name or id."""
     if isinstance(name, int):
-        if not 0 <= name < len(class_names):
-            raise checks.UsageError(
-                f"Protocol.classes[{phase}] has class id {name}: the data set has ids 0 to {len(class_names) - 1}."
-            )
-        return name
-    if name not in class_names:
+        return _class_id_of_number(name, phase, class_names)
+    known = [unicodedata.normalize("NFC", each) for each in class_names]  # accents are stored in two ways
+    if unicodedata.normalize("NFC", name) not in known:
         hint = checks.nearest(name, class_names)
         raise checks.UsageError(f"Protocol.classes[{phase}] has {name!r}, which the data set does not know.{hint}")
-    return list(class_names).index(name)
+    return known.index(unicodedata.normalize("NFC", name))
+
+
+def _class_id_of_number(number: int, phase: int, class_names: Sequence[str]) -> int:
+    """The id of a class that a list gives by a whole number.
+
+    Where all classes have numbers for names (`1` to `12`, or `001`), users mean the name. Where some have, only they
+    can tell.
+    """
+    where = f"Protocol.classes[{phase}] has {number}"
+    named = [class_id for class_id, name in enumerate(class_names) if _number(name) == number]
+    if all(_number(name) is not None for name in class_names):
+        if not named:
+            shown = ", ".join(map(repr, class_names[:5])) + ", ..." * (len(class_names) > 5)
+            raise checks.UsageError(f"{where}: no class has that number for its name. There are {shown}")
+        if len(named) > 1:
+            both = " and ".join(repr(class_names[class_id]) for class_id in named)
+            raise checks.UsageError(f"{where}: that may be any of the classes {both}. Put the name in quotes.")
+        return named[0]
+    if not 0 <= number < len(class_names):
+        raise checks.UsageError(
+            f"Protocol.classes[{phase}] has class id {number}: the data set has ids 0 to {len(class_names) - 1}."
+        )
+    if named and named != [number]:
+        raise checks.UsageError(
+            f"{where}: that may be the class {class_names[named[0]]!r} or the class id {number}, which is "
+            f"{class_names[number]!r}. Put the name of the class in quotes."
+        )
+    return number
+
+
+def _number(name: str) -> int | None:
+    """The whole number that a class has for its name, or None."""
+    return int(name) if name.isascii() and name.isdigit() else None
 
 
 def index_of_id(class_order: np.ndarray, num_ids: int) -> np.ndarray:

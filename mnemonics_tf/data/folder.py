@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
 from mnemonics_tf import checks
-from mnemonics_tf.data.holding_out import hold_out
-from mnemonics_tf.data.listing import Listing, root_of, scan
+from mnemonics_tf.data import framing
+from mnemonics_tf.data.framing import SPLIT_SEED, TEST_SHARE
+from mnemonics_tf.data.holding_out import hold_out_share
+from mnemonics_tf.data.listing import Listing, notices, root_of, scan
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Dataset, LabelledImages
+from mnemonics_tf.system import tracking
 
-# By default
-TEST_SHARE = 0.2
-SPLIT_SEED = 0
-_CROP_PADDING = 4  # pixels
 _MOST_BYTES_IN_MEMORY = 2_000_000_000  # of all images, training and test
 
 
@@ -35,9 +32,10 @@ def folder(
 
     Either `path/train/<class>/...` with `path/test/<class>/...` (or `path/val`, where there is no `test`), or
     `path/<class>/...`, of which a share is held out. Files are JPEG, PNG, BMP, GIF (the first frame) or WebP (not
-    animated, not transparent), at any depth below their class; other files and hidden ones are ignored. Images become
-    RGB, `[image_size, image_size, 3]` uint8: the shorter side is scaled to `resized_side`, then the centre square is
-    cut out. Transparency is dropped, 16 bits become 8, and a camera's note on orientation (EXIF) is not followed.
+    animated, not transparent) by their content, at any depth below their class. Pictures of other formats are counted
+    and named; hidden files, and what systems and tools leave (`data.clutter`), are ignored. Images become RGB,
+    `[image_size, image_size, 3]` uint8: turned upright as a camera noted it (EXIF), the shorter side scaled to
+    `resized_side`, then the centre square cut out. Transparency is dropped, and of 16 bits the upper 8 are kept.
 
     Args:
       path: the folder; its name becomes that of the data set.
@@ -62,16 +60,16 @@ def folder(
         raise checks.UsageError(f"folder.path = {path!r}: expected the folder that holds the images: set it.")
     if image_size is None:
         raise checks.UsageError("folder.image_size = None: expected the side of the square images, such as 64: set it.")
-    _check_sizes(image_size, resized_side)
-    checks.check_positive(**{"folder.test_share": test_share})
-    checks.check_fraction(**{"folder.test_share": test_share})
-    checks.check_non_negative_integer(**{"folder.split_seed": split_seed})
+    framing.check_sides("folder", image_size, resized_side)
+    framing.check_split("folder", test_share, split_seed)
     checks.check_bool(**{"folder.horizontal_flip": horizontal_flip, "folder.resized_crop": resized_crop})
-    crop_padding = _crop_padding(crop_padding, resized_crop)
+    padding = framing.padding("folder", crop_padding, resized_crop)
     if in_memory is not None:
         checks.check_bool(**{"folder.in_memory": in_memory})
     root = root_of(path)
     class_names, listings = scan(root)
+    for line in notices(listings):
+        tracking.notice(line)
     train, test = parts(listings, image_size, resized_side, test_share, split_seed)
     if in_memory is None:
         in_memory = not resized_crop and is_held_in_memory(len(train) + len(test), image_size)
@@ -81,35 +79,10 @@ def folder(
         test=test,
         class_names=class_names,
         horizontal_flip=horizontal_flip,
-        crop_padding=crop_padding,
+        crop_padding=padding,
         resized_crop=resized_crop,
-        in_memory=in_memory,
+        decode_once=in_memory,
     )
-
-
-def _check_sizes(image_size: int, resized_side: int | None) -> None:
-    checks.check_positive_integer(**{"folder.image_size": image_size})
-    if resized_side is None:
-        return
-    checks.check_positive_integer(**{"folder.resized_side": resized_side})
-    if resized_side < image_size:
-        raise checks.UsageError(
-            f"folder.resized_side = {resized_side}: expected at least folder.image_size = {image_size}, as a square of "
-            "that size is cut out. Raise it, or leave it out."
-        )
-
-
-def _crop_padding(crop_padding: int | None, resized_crop: bool) -> int:
-    """The padding that a run uses, in pixels."""
-    if crop_padding is None:
-        return 0 if resized_crop else _CROP_PADDING
-    checks.check_non_negative_integer(**{"folder.crop_padding": crop_padding})
-    if crop_padding and resized_crop:
-        raise checks.UsageError(
-            f"folder.crop_padding = {crop_padding} with folder.resized_crop = True: random windows take the place of "
-            "padding and cropping. Leave one of them out."
-        )
-    return crop_padding
 
 
 def parts(
@@ -133,11 +106,7 @@ def parts(
         for listing in listings
     ]
     if len(listed) == 1:
-
-        def num_held_out(size: int) -> int:
-            return min(max(round(size * test_share), 1), size - 1)  # an image to either side
-
-        return hold_out(listed[0], num_held_out, np.random.default_rng(split_seed))
+        return hold_out_share(listed[0], test_share, split_seed)
     train, test = listed
     return train, test
 

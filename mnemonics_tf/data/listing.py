@@ -1,48 +1,113 @@
-"""Which image files a folder holds, one folder a class, without opening any.
+"""Which image files a folder holds, one folder a class.
 
-Whatever a listing can tell is checked here, before the first image is decoded.
+Whatever a listing can tell is checked here, before the first image is decoded. Files whose names end as those of images
+do are not opened; of others the first bytes tell whether they are images.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
 import os
-import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from mnemonics_tf import checks
+from mnemonics_tf.data import headers
+from mnemonics_tf.data.clutter import is_clutter
+from mnemonics_tf.data.layout import (
+    LAYOUT,
+    NUM_SHOWN,
+    cannot_be_listed,
+    class_folders,
+    listed,
+    refuse_different_classes,
+    split_folders,
+)
+from mnemonics_tf.data.paths import absolute
+
+__all__ = ["NUM_SHOWN", "SUFFIXES", "Listing", "PassedOver", "listed", "root_of", "scan"]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+# Pictures that a run does not read, if the first bytes do not say that they are something else.
+# fmt: off
+_OTHER_PICTURES = (
+    ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".svgz", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf", ".ai",
+    ".eps", ".tga", ".ico", ".pcx", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".dcm", ".raw", ".cr2", ".cr3",
+    ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf",
+)
+# fmt: on
 
-_TRAIN = "train"
-_TESTS = ("test", "val")  # the first that is there
-# Beside no `train`, folders of such names are hardly classes.
-_LOOKS_LIKE_A_SPLIT = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
-_LAYOUT = "expected path/train/<class>/... with path/test/<class>/... (or path/val), or path/<class>/... alone"
-NUM_SHOWN = 5  # names or files that a message lists
+@dataclasses.dataclass
+class PassedOver:
+    """Files beside the images that a run does not read, counted by the ending of their names.
+
+    Attributes:
+      pictures: number of pictures of other formats, by ending (`.tif`).
+      others: number of files that are no pictures, by ending.
+      example: a picture among them, its path; empty if there is none.
+    """
+
+    pictures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    others: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    example: str = ""
+
+    def add(self, file: str, is_picture: bool) -> None:
+        """Counts one more file."""
+        ending = os.path.splitext(file)[1].lower() or "no ending"
+        (self.pictures if is_picture else self.others)[ending] += 1
+        if is_picture and not self.example:
+            self.example = file
+
+    def joined(self, other: PassedOver) -> PassedOver:
+        """The files of both."""
+        return PassedOver(self.pictures + other.pictures, self.others + other.others, self.example or other.example)
+
+    def notice(self, num_files: int) -> str:
+        """A line that says which pictures are passed over beside `num_files` image files; empty if there are none."""
+        count = self.pictures.total()
+        if not count:
+            return ""
+        return (
+            f"{count:,} of {count + num_files:,} pictures are in formats that are not read, and passed over: "
+            f"{by_ending(self.pictures)} (such as {self.example}). Convert them to JPEG or PNG to use them."
+        )
+
+
+def by_ending(counts: collections.Counter[str]) -> str:
+    """How many files of each ending there are, in words, the most frequent first."""
+    common = counts.most_common(NUM_SHOWN)
+    rest = counts.total() - sum(count for _, count in common)
+    text = ", ".join(f"{count:,} {ending}" for ending, count in common)
+    return f"{text} and {rest:,} more" if rest else text
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Image files of one split, not opened yet.
+    """Image files of one split, not decoded yet.
 
     Attributes:
       root: the split's folder.
       files: their paths, class after class, sorted within each, `[n]`.
       labels: class id of each file, `[n]` int64.
+      passed_over: the other files.
+      alike: names of the folders that every class holds, if there are several and no image lies beside them. They may
+        be the classes, and what is taken for classes data sets.
     """
 
     root: str
     files: tuple[str, ...]
     labels: np.ndarray
+    passed_over: PassedOver
+    alike: tuple[str, ...] = ()
 
 
 def root_of(path: str) -> str:
-    """The absolute path of a folder that a user gave; `~` is the user's home. An empty path stays empty."""
-    return os.path.abspath(os.path.expanduser(path)) if path else path
+    """The absolute path of `folder.path`; an empty path stays empty."""
+    return absolute(path)
 
 
 def scan(root: str) -> tuple[tuple[str, ...], list[Listing]]:
@@ -54,98 +119,70 @@ def scan(root: str) -> tuple[tuple[str, ...], list[Listing]]:
     """
     if not os.path.isdir(root):
         found = "that is a file" if os.path.isfile(root) else "there is no such folder"
-        raise checks.UsageError(f"folder.path = {root!r}: {found}. Give a folder: {_LAYOUT}.")
-    splits = _split_folders(root)
-    names = [_class_names(split) for split in splits]
+        raise checks.UsageError(f"folder.path = {root!r}: {found}. Give a folder: {LAYOUT}.")
+    splits = split_folders(root)
+    folders = [class_folders(split) for split in splits]
+    names = [list(each) for each in folders]
     if len(splits) == 2 and names[0] != names[1]:
-        _refuse_different_classes(splits, names)
-    listings = [_listing(split, names[0]) for split in splits]
+        refuse_different_classes(splits, names)
+    listings = [_listing(split, each) for split, each in zip(splits, folders, strict=True)]
     if len(listings) == 1:
         _refuse_single_images(listings[0], names[0])
     return tuple(names[0]), listings
 
 
-def _split_folders(root: str) -> list[str]:
-    """The folders of training and test images, or `root` alone if the images are not split."""
-    folders = _subfolders(root)
-    if _TRAIN not in folders:
-        splits = [name for name in folders if name.casefold() in _LOOKS_LIKE_A_SPLIT]
-        if splits:
-            raise checks.UsageError(
-                f"folder.path = {root!r}: has {listed(splits)} but no {_TRAIN!r}: {_LAYOUT}. Rename what holds the "
-                f"training images to {_TRAIN!r} and the test images to 'test', or a class of such a name."
-            )
-        return [root]
-    test = next((name for name in _TESTS if name in folders), None)
-    if test is None:
-        raise checks.UsageError(
-            f"folder.path = {root!r}: found {listed(folders)}, neither 'test' nor 'val': {_LAYOUT}. Add test images, "
-            f"or move the classes out of {_TRAIN!r} (a class of that name must be renamed)."
-        )
-    return [os.path.join(root, _TRAIN), os.path.join(root, test)]
-
-
-def _subfolders(parent: str) -> list[str]:
-    """Names of the folders in `parent` that are not hidden, sorted."""
-    try:
-        with os.scandir(parent) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise _cannot_be_listed(error) from error
-
-
-def _cannot_be_listed(error: OSError) -> checks.UsageError:
-    return checks.UsageError(
-        f"folder.path: {error.filename!r} cannot be listed ({error.strerror}). Make it readable for this user."
-    )
-
-
-def _class_names(split: str) -> list[str]:
-    names = _subfolders(split)
-    if not names:
-        raise checks.UsageError(f"folder.path: {split!r} has no folders, so no classes: {_LAYOUT}.")
-    seen: dict[str, str] = {}
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise checks.UsageError(
-                f"folder.path: the name of class {name!r} in {split!r} is not UTF-8 text. Rename that folder."
-            ) from None
-        # Accents may be stored in two ways, too.
-        alike = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if alike != name:
-            raise checks.UsageError(
-                f"folder.path: the classes {alike!r} and {name!r} in {split!r} differ only by case or by how accents "
-                "are stored, so they are one class on some computers. Join them or rename one."
-            )
-    return names
-
-
-def _refuse_different_classes(splits: Sequence[str], names: Sequence[Sequence[str]]) -> None:
-    for (having, lacking), (there, here) in ((splits, names), (splits[::-1], names[::-1])):
-        missing = sorted(set(there) - set(here))
-        if missing:
-            raise checks.UsageError(
-                f"folder.path: {having!r} has {listed(missing)}, {lacking!r} has not: expected the same classes in "
-                "both. Add what is missing, or remove it from both."
-            )
-
-
-def _listing(split: str, class_names: Sequence[str]) -> Listing:
+def _listing(split: str, folders: dict[str, str]) -> Listing:
     files: list[str] = []
     sizes = []
-    for name in class_names:
-        found = sorted(_image_files(os.path.join(split, name)))
+    passed_over = PassedOver()
+    for folder in folders.values():
+        found = sorted(_image_files(os.path.join(split, folder), passed_over))
         files += found
         sizes.append(len(found))
-    empty = [name for name, size in zip(class_names, sizes, strict=True) if not size]
+    empty = [name for name, size in zip(folders, sizes, strict=True) if not size]
     if empty:
+        pictures = passed_over.pictures
+        others = f" (pictures of other formats are not read: {by_ending(pictures)})" if pictures else ""
         raise checks.UsageError(
             f"folder.path: no image in {listed(empty)} in {split!r}: expected files {', '.join(SUFFIXES)} in every "
-            "class's folder. Add images or remove the folder."
+            f"class's folder{others}. Add images or remove the folder."
         )
-    return Listing(split, tuple(files), np.repeat(np.arange(len(class_names), dtype=np.int64), sizes))
+    labels = np.repeat(np.arange(len(folders), dtype=np.int64), sizes)
+    ends = np.cumsum(sizes)
+    inner = [_inner_folders(files[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+    if len(folders) == 1 and len(inner[0]) > 1:
+        path = _common_folder(files)
+        raise checks.UsageError(
+            f"folder.path: {split!r} has one folder, {next(iter(folders.values()))!r}, and that holds "
+            f"{listed(inner[0])}: the classes lie deeper. Give that folder ({path!r}), or move what is in it up."
+        )
+    alike = inner[0] if len(inner) > 1 and len(inner[0]) > 1 and all(each == inner[0] for each in inner) else []
+    return Listing(split, tuple(files), labels, passed_over, tuple(alike))
+
+
+def _common_folder(files: Sequence[str]) -> str:
+    """The innermost folder that holds all of some files, which are sorted."""
+    return os.path.commonpath([os.path.dirname(files[0]), os.path.dirname(files[-1])])
+
+
+def _inner_folders(files: Sequence[str]) -> list[str]:
+    """Names of the folders in which the images of a class lie, sorted; none if an image lies beside them."""
+    start = len(_common_folder(files)) + 1
+    names = {name if inside else "" for name, inside, _ in (file[start:].partition(os.sep) for file in files)}
+    return [] if "" in names else sorted(names)
+
+
+def notices(listings: Sequence[Listing]) -> list[str]:
+    """What users should know of a folder that is laid out as expected, a line each."""
+    passed_over = functools.reduce(PassedOver.joined, (listing.passed_over for listing in listings))
+    lines = [passed_over.notice(sum(len(listing.files) for listing in listings))]
+    for listing in listings[:1]:
+        if listing.alike:
+            lines.append(
+                f"Each class in {listing.root} holds the folders {listed(listing.alike)}. If those are the classes, "
+                "and what holds them are data sets side by side, give one of these."
+            )
+    return [line for line in lines if line]
 
 
 def _refuse_single_images(listing: Listing, class_names: Sequence[str]) -> None:
@@ -157,11 +194,11 @@ def _refuse_single_images(listing: Listing, class_names: Sequence[str]) -> None:
         )
 
 
-def _image_files(top: str) -> Iterator[str]:
-    """Files at any depth below `top` whose name ends as an image's does. Links to folders are followed."""
+def _image_files(top: str, passed_over: PassedOver) -> Iterator[str]:
+    """Image files at any depth below `top`; the others are counted in `passed_over`. Links to folders are followed."""
 
     def refuse(error: OSError) -> None:
-        raise _cannot_be_listed(error)
+        raise cannot_be_listed(error)
 
     visited = set()
     for parent, folders, names in os.walk(top, onerror=refuse, followlinks=True):
@@ -170,13 +207,27 @@ def _image_files(top: str) -> Iterator[str]:
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_clutter(name, True))
         for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield os.path.join(parent, name)
+            if is_clutter(name, False):
+                continue
+            path = os.path.join(parent, name)
+            if name.lower().endswith(SUFFIXES):
+                yield path
+                continue
+            kind = _format_of_file(path)
+            if kind in headers.READABLE:
+                yield path
+            else:
+                passed_over.add(path, bool(kind) or os.path.splitext(name)[1].lower() in _OTHER_PICTURES)
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few of `names`, quoted."""
-    shown = ", ".join(map(repr, names[:NUM_SHOWN]))
-    return shown if len(names) <= NUM_SHOWN else f"{shown} and {len(names) - NUM_SHOWN} more"
+def _format_of_file(path: str) -> str | None:
+    """The format of a picture whatever its name; None for what is no picture, or cannot be opened."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return None
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return headers.format_of(file.read(headers.HEAD))
+    except OSError:
+        return None

@@ -164,7 +164,9 @@ def _parallel_calls(data: LabelledImages) -> int:
 def _centres(images: StoredImages, rows: tf.Tensor) -> tf.Tensor:
     decode = functools.partial(decoding.decode_centre, image_shape=images.image_shape, resized_side=images.resized_side)
     seeds = tf.zeros([tf.size(rows), 2], tf.int64)  # nothing is random
-    return decoding.decode_rows(images, rows, lambda content, _: decode(content), lambda image, _: image, seeds)
+    return decoding.decode_rows(
+        images, rows, lambda content, turn, _: decode(content, turn), lambda image, _: image, seeds
+    )
 
 
 def evaluation_batches(

@@ -33,5 +33,11 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(images), 0, 255).astype(np.uint8)
 
 
+def histogram_of(images: np.ndarray) -> np.ndarray:
+    """How many pixels of images `[..., C]` uint8 have each value in each channel, `[C, 256]` int64."""
+    channels = range(images.shape[-1])
+    return np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in channels])
+
+
 def _constants(pixel_range: PixelRange) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(pixel_range.mean, np.float32), np.asarray(pixel_range.std, np.float32)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mnemonics_tf import checks
+from mnemonics_tf.data.catalogue import classification
+from mnemonics_tf.data.paths import absolute
 from mnemonics_tf.system import tracking
 
 # What TFDS goes without if it is not there: it would prepare the rest for hours, of which a run can make no use.
@@ -19,13 +22,16 @@ def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilde
 
     Args:
       name: as TFDS has it, possibly with a configuration and a version: `cifar100:3.0.2`.
-      data_dir: where TFDS keeps its data; None for the environment's TFDS_DATA_DIR, or TFDS's default.
+      data_dir: where TFDS keeps its data, `~` for the home; None for the environment's TFDS_DATA_DIR, or TFDS's
+        default.
 
     Raises:
-      UsageError: no such data set or folder, no way to get it, or features other than an image and its label.
+      UsageError: no such data set or folder, no way to get it, or features other than an image and its class.
     """
-    if data_dir is not None and not os.path.isdir(data_dir if isinstance(data_dir, str) else ""):
-        raise checks.UsageError(f"tfds.data_dir = {data_dir!r}: there is no such folder.")
+    if data_dir is not None:
+        if not isinstance(data_dir, str) or not os.path.isdir(absolute(data_dir)):
+            raise checks.UsageError(f"tfds.data_dir = {data_dir!r}: there is no such folder.")
+        data_dir = absolute(data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
@@ -34,13 +40,9 @@ def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilde
         ) from None
     except Exception as error:  # TFDS raises all kinds of them for names and versions that are not well formed
         raise checks.UsageError(f"tfds.name = {name!r}: {first_line(error)}.") from error
+    classification(builder)  # before hours of downloading what is of no use
     if not os.path.isdir(builder.data_dir):
         _prepare(builder)
-    features = builder.info.features
-    if not isinstance(features, tfds.features.FeaturesDict) or not {"image", "label"} <= set(features):
-        raise checks.UsageError(
-            f"tfds.name = {builder.name!r}: expected a data set with the features 'image' and 'label'."
-        )
     return builder
 
 
@@ -90,20 +92,6 @@ def data_root(builder: tfds.core.DatasetBuilder) -> str:
     return path
 
 
-def evaluation_split(builder: tfds.core.DatasetBuilder) -> str:
-    """The split to test on: `test`, or else `validation`. Raises UsageError if there is none, or none to train on."""
-    # The labels of ImageNet's test images are secret; everyone tests on the validation images.
-    candidates = ("validation",) if builder.name == "imagenet2012" else ("test", "validation")
-    found = next((split for split in candidates if split in builder.info.splits), None)
-    if found is None or "train" not in builder.info.splits:
-        expected = " or ".join(repr(split) for split in candidates)
-        raise checks.UsageError(
-            f"tfds.name = {builder.name!r}: expected the splits 'train' and {expected}, "
-            f"found {', '.join(builder.info.splits) or 'none'}."
-        )
-    return found
-
-
 def check_draw(num_classes_drawn: int | None, draw_seed: int) -> None:
     """Raises UsageError unless the draw is a whole number of classes, or None, by a seed that NumPy takes."""
     if num_classes_drawn is not None:
@@ -111,7 +99,7 @@ def check_draw(num_classes_drawn: int | None, draw_seed: int) -> None:
     checks.check_legacy_seed(**{"tfds.draw_seed": draw_seed})
 
 
-def kept_classes(builder: tfds.core.DatasetBuilder, count: int | None, seed: int) -> np.ndarray:
+def kept_classes(names: Sequence[str], count: int | None, seed: int) -> np.ndarray:
     """Ids of the classes that a run keeps: all of them, or some drawn by chance, in the order of their names.
 
     The script that made the published ImageNet-Subset drew from the sorted names of class folders and copied those
@@ -119,7 +107,7 @@ def kept_classes(builder: tfds.core.DatasetBuilder, count: int | None, seed: int
     of the draw is forgotten: ids 0 to count - 1 go by name, and `Protocol` shuffles them.
 
     Args:
-      builder: the data set.
+      names: of all classes, by id.
       count: how many to draw; None for all, in the data set's own order.
       seed: of the draw.
 
@@ -129,7 +117,6 @@ def kept_classes(builder: tfds.core.DatasetBuilder, count: int | None, seed: int
     Raises:
       UsageError: the data set has fewer classes.
     """
-    names = builder.info.features["label"].names
     if count is None:
         return np.arange(len(names))
     if count > len(names):

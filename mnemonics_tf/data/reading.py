@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,14 +16,19 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
+from mnemonics_tf.data import complaints, headers
 from mnemonics_tf.data.decoding import pixels, square
-from mnemonics_tf.data.listing import NUM_SHOWN, listed
+from mnemonics_tf.data.layout import NUM_SHOWN, listed
+from mnemonics_tf.data.pixels import histogram_of
 from mnemonics_tf.data.stored import WHOLE_FILE, StoredImages
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.system import tracking
 
-_CHUNK = 512  # images handed to the threads at a time, so that Ctrl-C need not wait for all of them
+_CHUNK = 128  # images handed to the threads at a time: libjpeg's complaints are about one of so many
 _MOST_THREADS = 8  # each holds a decoded image of the size that it has in its file
+_LARGE = 2**25  # pixels; images above it are decoded one at a time
+_MOST_BYTES = 2**30  # of a file: no image of `headers.MOST_PIXELS` takes more
+_ONE_LARGE = threading.Lock()
 
 _Decoded = TypeVar("_Decoded")
 
@@ -55,7 +62,7 @@ def look_through(
         if squares is None and histogram is None:
             return None, None
         made = square(image, images)
-        return None if squares is None else made, None if histogram is None else _histogram(made)
+        return None if squares is None else made, None if histogram is None else histogram_of(made)
 
     rows: list[int] = []
     reasons: dict[int, str] = {}
@@ -73,13 +80,6 @@ def look_through(
     if squares is not None:
         readable = dataclasses.replace(readable, images=squares[: len(rows)])
     return readable, reasons
-
-
-def _histogram(image: np.ndarray) -> np.ndarray:
-    """How many pixels of an image `[H, W, C]` uint8 have each value, `[C, 256]` int64."""
-    num_channels = image.shape[-1]
-    places = image.reshape(-1, num_channels) + 256 * np.arange(num_channels)
-    return np.bincount(places.ravel(), minlength=256 * num_channels).reshape(num_channels, 256)
 
 
 def empty_images(shape: tuple[int, ...]) -> np.ndarray:
@@ -104,7 +104,8 @@ def decode_each(images: StoredImages, decode: Callable[[bytes], _Decoded], title
 
     Args:
       images: encoded, in files.
-      decode: a function of an image's content, called in several threads. What it returns is no text.
+      decode: a function of an image's content, called in several threads, and now and then twice for an image. What it
+        returns is no text.
       title: of the progress bar.
 
     Yields:
@@ -117,9 +118,45 @@ def decode_each(images: StoredImages, decode: Callable[[bytes], _Decoded], title
     ):
         for start in range(0, len(images), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(images)))
-            for result in pool.map(functools.partial(_decoded, images, decode), rows):
+            for result in _decoded_together(pool, functools.partial(_decoded, images, decode), rows):
                 yield result
                 bar.update(1)
+
+
+def decode_contents(contents: Sequence[bytes], decode: Callable[[bytes], _Decoded]) -> list[_Decoded | str]:
+    """What `decode` makes of each of some encoded images in memory, or the reason why one cannot be decoded."""
+    with ThreadPoolExecutor(min(_MOST_THREADS, max(2, os.cpu_count() or 2))) as pool:
+        results: list[_Decoded | str] = []
+        for start in range(0, len(contents), _CHUNK):
+            results += _decoded_together(pool, functools.partial(_decoded_content, decode), contents[start:][:_CHUNK])
+        return results
+
+
+_Item = TypeVar("_Item")
+
+
+def _decoded_together(
+    pool: ThreadPoolExecutor, decode: Callable[[_Item], _Decoded | str], items: Sequence[_Item]
+) -> list[_Decoded | str]:
+    """Decodes a few images in threads; those on which libjpeg has something to say again, one after the other."""
+    with complaints.heard() as lines:
+        results = list(pool.map(decode, items))
+    if not lines:
+        return results
+    said: list[str] = []
+    for place, item in enumerate(items):
+        with complaints.heard() as own:
+            again = decode(item)
+        damage = complaints.damage(own)
+        if damage:
+            results[place] = f"a damaged JPEG file ({damage})"
+        elif isinstance(again, str) and own and "Improper call" not in own[-1]:
+            results[place] = f"{again} ({own[-1].strip().rstrip('.')})"
+        else:
+            continue
+        said += own
+    complaints.pass_on([line for line in lines if line not in said])
+    return results
 
 
 def _decoded(images: StoredImages, decode: Callable[[bytes], _Decoded], row: int) -> _Decoded | str:
@@ -129,14 +166,40 @@ def _decoded(images: StoredImages, decode: Callable[[bytes], _Decoded], row: int
         # Reading a pipe would wait for ever.
         return "not a file (a broken link, or a pipe)" if os.path.lexists(file) else "there is no such file any more"
     try:
+        if isinstance(file, str) and images.length[row] == WHOLE_FILE and os.path.getsize(file) > _MOST_BYTES:
+            return f"a file of {os.path.getsize(file) / 1e9:,.1f} GB, more than any image that is decoded"
         content = images.content(row)
-        if not content:
-            return "the file is empty"
-        with tf.device("/CPU:0"):  # a GPU would be sent every image and send it back
-            return decode(content)
+    except MemoryError:
+        return _NO_MEMORY
     except OSError as error:
         return error.strerror or str(error)
+    return _decoded_content(decode, content)
+
+
+_NO_MEMORY = "there is not enough memory to decode it"
+
+
+def _decoded_content(decode: Callable[[bytes], _Decoded], content: bytes) -> _Decoded | str:
+    """What `decode` makes of an encoded image, or why it cannot be decoded."""
+    if not content:
+        return "the file is empty"
+    height, width = headers.extent(content) or (0, 0)
+    try:
+        with (
+            _ONE_LARGE if height * width > _LARGE else contextlib.nullcontext(),
+            tf.device("/CPU:0"),  # a GPU would be sent every image and send it back
+        ):
+            return decode(content)
+    except headers.UnreadableImageError as error:
+        return str(error)
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        return _NO_MEMORY
     except tf.errors.OpError as error:
+        kind = headers.format_of(content[: headers.HEAD])
+        if kind in ("JPEG", "GIF"):
+            return f"a truncated or damaged {kind} file"
+        if kind == "WebP" and headers.extent(content):
+            return "a WebP file that is transparent, truncated or damaged"
         # Without TensorFlow's remarks on where in its code it happened.
         return re.sub(r"^\{\{.*?\}\} ?(\w+::)?| ?\[Op:.*$", "", error.message.partition("\n")[0]).rstrip(".")
 

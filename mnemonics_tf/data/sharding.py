@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from mnemonics_tf import checks
+from mnemonics_tf.data.catalogue import check_labels, classification
 from mnemonics_tf.data.class_files import FOOTER, HEADER, ClassFile, SplitFolder
 from mnemonics_tf.data.prepared import first_line, unreadable
 from mnemonics_tf.system import files, locks, tracking
@@ -70,10 +71,10 @@ def build(builder: tfds.core.DatasetBuilder, folders: Sequence[SplitFolder], cla
 
 
 def _check_encoded(builder: tfds.core.DatasetBuilder) -> None:
-    image = builder.info.features["image"]
-    if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8 or image.shape[-1] != 3:
+    image = classification(builder).image
+    if image.np_dtype != np.uint8 or image.shape[-1] not in (3, None):
         raise checks.UsageError(
-            f"tfds.name = {builder.name!r}: its feature 'image' is {image}. Expected images of three channels of 8 "
+            f"tfds.name = {builder.name!r}: its images are {image}. Expected images of three channels of 8 "
             "bits that are stored as JPEG or PNG, to leave them in files. Set tfds.in_memory = True if there is room."
         )
 
@@ -84,7 +85,7 @@ def _missing(folder: SplitFolder, needed: set[int]) -> list[int]:
 
 def _announce(builder: tfds.core.DatasetBuilder, missing: Mapping[SplitFolder, Sequence[int]], path: str) -> None:
     """Says what is about to be built. Raises UsageError if the disk has no room for it."""
-    num_classes = builder.info.features["label"].num_classes
+    num_classes = classification(builder).num_classes
     left, largest = 0, 0
     for folder, classes in missing.items():
         info = builder.info.splits[folder.split]
@@ -155,21 +156,17 @@ def _images_of(
     split = folder.split
     # One file is read as it is: nothing is shuffled, and nothing read from several files in turn.
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    decoders = {"image": tfds.decode.SkipDecoding()}
+    features = classification(builder)
     examples = builder.as_dataset(
-        split=f"{split}[{shard}shard]", decoders=decoders, shuffle_files=False, read_config=config
+        split=f"{split}[{shard}shard]", decoders=features.partial, shuffle_files=False, read_config=config
     )
-    batches = examples.map(lambda example: (example["image"], example["label"])).batch(_READ_AT_ONCE)
+    batches = examples.map(lambda example: (example[features.image_key], example[features.label_key]))
+    batches = batches.batch(_READ_AT_ONCE)
     found: dict[int, list[bytes]] = {class_id: [] for class_id in class_ids}
-    num_classes = builder.info.features["label"].num_classes
     count = 0
     try:
         for images, labels in batches.as_numpy_iterator():
-            if not 0 <= labels.min() <= labels.max() < num_classes:
-                raise checks.UsageError(
-                    f"Data set {builder.name!r}: its split {split!r} has images without a class (label "
-                    f"{labels.min() if labels.min() < 0 else labels.max()}). Expected labels of 0 to {num_classes - 1}."
-                )
+            check_labels(builder, split, labels, features.num_classes)
             for image, label in zip(images, labels.tolist(), strict=True):
                 if label in found:
                     found[label].append(image)
@@ -239,7 +236,7 @@ def _check_total(builder: tfds.core.DatasetBuilder, folder: SplitFolder, complet
     """Raises UsageError if all classes are there and together have not all images."""
     total = sum(each.num_records for each in complete.values())
     expected = builder.info.splits[folder.split].num_examples
-    if len(complete) == builder.info.features["label"].num_classes and total != expected:
+    if len(complete) == classification(builder).num_classes and total != expected:
         raise checks.UsageError(
             f"{folder.path} has {total:,} images of all classes, and {builder.name!r} says that it has {expected:,}. "
             "Delete that folder to build it anew."

@@ -35,11 +35,12 @@ def main(argv: list[str]) -> int:
             what = f"Unexpected argument {argv[2]!r}: expected" if len(argv) > 2 else "No NAME was given. Give"
             raise checks.UsageError(f"{what} one data set, such as python -m mnemonics_tf.data.shards imagenet2012.")
         with screen.quiet():
-            from mnemonics_tf.data import class_files, prepared, sharding
+            from mnemonics_tf.data import catalogue, class_files, prepared, sharding
         prepared.check_draw(_NUM_CLASSES_DRAWN.value, _DRAW_SEED.value)
         builder = prepared.prepared_builder(argv[1], _DATA_DIR.value)
-        kept = prepared.kept_classes(builder, _NUM_CLASSES_DRAWN.value, _DRAW_SEED.value)
-        splits = ("train", prepared.evaluation_split(builder))
+        features = catalogue.classification(builder)
+        kept = prepared.kept_classes(features.label.names, _NUM_CLASSES_DRAWN.value, _DRAW_SEED.value)
+        splits = [split for split in catalogue.splits(builder, features) if split]
         folders = class_files.split_folders(builder, splits, _SHARDS_DIR.value)
         sharding.build(builder, folders, kept)
         for folder in folders:

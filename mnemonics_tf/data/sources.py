@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mnemonics_tf import checks
-from mnemonics_tf.data import class_files, prepared, sharding
-from mnemonics_tf.data.class_order import index_of_id
-from mnemonics_tf.data.decoding import centre_square
-from mnemonics_tf.data.holding_out import hold_out
+from mnemonics_tf.data import catalogue, class_files, framing, prepared, sharding, tfds_arrays
+from mnemonics_tf.data.holding_out import hold_out, hold_out_share
 from mnemonics_tf.data.types import Dataset, LabelledImages, PixelRange
-from mnemonics_tf.system import tracking
 
 # Per-channel statistics of the training images, as the published results use them, by the name of TFDS.
 _PUBLISHED_PIXELS = {
@@ -63,15 +58,23 @@ def tfds_source(
     draw_seed: int = 1993,
     in_memory: bool | None = None,
     shards_dir: str | None = None,
+    test_share: float = framing.TEST_SHARE,
+    split_seed: int = framing.SPLIT_SEED,
 ) -> Dataset:
     """Any image-classification set of TensorFlow Datasets, or some of its classes: in memory, or in files.
+
+    Images are the feature `image`, or the only one that is an image; classes the feature `label`, or the only one that
+    is a class. Of 16 bits the upper 8 are kept; an unknown number of channels becomes RGB. A run tests on the split
+    `test`, or on `validation` where there is none or its labels are secret, or else on a share of `train` that it holds
+    out.
 
     What stays in files is sorted by class first, once, into a copy on disk (see `data.class_files`), so that a phase
     reads the images of its own classes and no others.
 
     Args:
       name: its TFDS name, such as `cifar100`.
-      data_dir: where TFDS keeps its data; None for the environment's TFDS_DATA_DIR, or TFDS's default.
+      data_dir: where TFDS keeps its data; None for the environment's TFDS_DATA_DIR, or TFDS's default. A run may go on
+        with another folder if the data there are the same.
       image_size: side of the square to which images are resized and cropped; needed where sizes differ, and for images
         in files.
       resized_side: pixels to which the shorter side is brought before the centre square is cut out, at least
@@ -84,38 +87,46 @@ def tfds_source(
       draw_seed: seed of the draw; 1993 in the literature.
       in_memory: whether all images are decoded at once and held in memory; None for yes if they take at most 2 GB.
       shards_dir: the folder of images that are sorted by class; None for `class_shards` among the data of TFDS.
+      test_share: share of every class that is held out for testing where the data set has no test images with labels;
+        at least one image.
+      split_seed: seed of that split.
 
     Raises:
-      UsageError: no such data set, no data and no way to download it, a set without images and labels, fewer classes
+      UsageError: no such data set, no data and no way to download it, a set without images and classes, fewer classes
         than are to be drawn, or images that are to stay in files and cannot.
     """
     if not isinstance(name, str):
         raise checks.UsageError(f"tfds.name = {name!r}: expected the name of a data set, such as 'cifar100'.")
-    _check_sizes(image_size, resized_side)
+    framing.check_sides("tfds", image_size, resized_side)
+    framing.check_split("tfds", test_share, split_seed)
     checks.check_bool(**{"tfds.horizontal_flip": horizontal_flip, "tfds.resized_crop": resized_crop})
     if in_memory is not None:
         checks.check_bool(**{"tfds.in_memory": in_memory})
-    padding = _padding(crop_padding, resized_crop)
+    padding = framing.padding("tfds", crop_padding, resized_crop)
     prepared.check_draw(num_classes_drawn, draw_seed)
     builder = prepared.prepared_builder(name, data_dir)
-    if image_size is None and None in builder.info.features["image"].shape:
+    features = catalogue.classification(builder)
+    if image_size is None and None in features.image.shape[:2]:
         raise checks.UsageError(
             f"tfds.name = {builder.name!r}: its images differ in size. Set tfds.image_size to the side they shall have."
         )
-    splits = ("train", prepared.evaluation_split(builder))
-    kept = prepared.kept_classes(builder, num_classes_drawn, draw_seed)
-    folders = class_files.split_folders(builder, splits, shards_dir)
-    if _num_bytes(builder, splits, len(kept), image_size) <= _MOST_MEMORY if in_memory is None else in_memory:
-        train, test = (_load_split(builder, split, image_size, resized_side, kept) for split in splits)
+    kept = prepared.kept_classes(features.label.names, num_classes_drawn, draw_seed)
+    splits = [split for split in catalogue.splits(builder, features) if split]
+    skipped: dict[str, str] = {}
+    if _num_bytes(builder, features, splits, len(kept), image_size) <= _MOST_MEMORY if in_memory is None else in_memory:
+        loader = tfds_arrays.Loader(builder, features, kept, image_size, resized_side)
+        parts = [loader.load(split, skipped) for split in splits]
     elif image_size is None:
         raise checks.UsageError(
             "tfds.image_size = None: expected the side that images shall have which stay in files. Set it, or set "
             "tfds.in_memory = True if there is room for all of them."
         )
     else:
+        folders = class_files.split_folders(builder, splits, shards_dir)
         sharding.build(builder, folders, kept)
-        train, test = (folder.open(kept, image_size, resized_side) for folder in folders)
-    names = builder.info.features["label"].names
+        parts = [folder.open(kept, image_size, resized_side) for folder in folders]
+    train, test = parts if len(parts) == 2 else hold_out_share(parts[0], test_share, split_seed)
+    names = features.label.names
     return Dataset(
         name=builder.name if num_classes_drawn is None else _SUBSET_NAMES.get(builder.name, f"{builder.name}_subset"),
         train=train,
@@ -125,85 +136,18 @@ def tfds_source(
         crop_padding=padding,
         pixel_range=_PUBLISHED_PIXELS.get(builder.name),
         resized_crop=resized_crop,
+        skipped=skipped,
     )
 
 
-def _check_sizes(image_size: int | None, resized_side: int | None) -> None:
-    if image_size is not None:
-        checks.check_positive_integer(**{"tfds.image_size": image_size})
-    if resized_side is not None:
-        checks.check_positive_integer(**{"tfds.resized_side": resized_side})
-        if image_size is None or resized_side < image_size:
-            raise checks.UsageError(
-                f"tfds.resized_side = {resized_side} with tfds.image_size = {image_size}: expected at least the size "
-                "of the square that is cut out. Set both."
-            )
-
-
-def _padding(crop_padding: int | None, resized_crop: bool) -> int:
-    if crop_padding is None:
-        return 0 if resized_crop else 4
-    checks.check_non_negative_integer(**{"tfds.crop_padding": crop_padding})
-    if crop_padding and resized_crop:
-        raise checks.UsageError(
-            f"tfds.crop_padding = {crop_padding} with tfds.resized_crop = True: random windows take the place of "
-            "padding and cropping. Leave crop_padding out."
-        )
-    return crop_padding
-
-
 def _num_bytes(
-    builder: tfds.core.DatasetBuilder, splits: Sequence[str], num_classes: int, image_size: int | None
+    builder: tfds.core.DatasetBuilder,
+    features: catalogue.Classification,
+    splits: Sequence[str],
+    num_classes: int,
+    image_size: int | None,
 ) -> float:
     """What the images of some classes take in memory; exact where classes have equally many."""
-    features = builder.info.features
-    shape = features["image"].shape
-    size = math.prod(shape) if image_size is None else image_size**2 * shape[-1]
+    height, width = features.image.shape[:2] if image_size is None else (image_size, image_size)
     num_images = sum(builder.info.splits[split].num_examples for split in splits)
-    return num_images * num_classes / features["label"].num_classes * size
-
-
-def _load_split(
-    builder: tfds.core.DatasetBuilder, split: str, image_size: int | None, resized_side: int | None, kept: np.ndarray
-) -> LabelledImages:
-    """Images of the classes `kept`; a label is a class's place among them."""
-    features = builder.info.features
-    num_classes = features["label"].num_classes
-    new_ids = tf.constant(index_of_id(kept, num_classes))
-
-    def is_kept(example: dict[str, tf.Tensor]) -> tf.Tensor:
-        return tf.gather(new_ids, example["label"]) >= 0
-
-    def prepare(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        image = features["image"].decode_example(example["image"])
-        image = image if image_size is None else centre_square(image, image_size, resized_side)
-        return image, tf.gather(new_ids, example["label"])
-
-    # Images stay encoded until it is known that their class is kept: decoding is what takes the time.
-    examples = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}).filter(is_kept)
-    batches = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(500).prefetch(1)
-    # Exact where classes have equally many images.
-    count = round(builder.info.splits[split].num_examples * len(kept) / num_classes)
-    images, labels = [], []
-    with tracking.progress(f"reading {builder.name} {split}", count, "images") as bar:
-        try:
-            for batch_images, batch_labels in batches.as_numpy_iterator():
-                images.append(batch_images)
-                labels.append(batch_labels)
-                bar.update(len(batch_labels))
-        except tf.errors.OpError as error:
-            raise prepared.unreadable(builder, split, prepared.first_line(error)) from error
-    if not images:
-        raise checks.UsageError(f"Data set {builder.name!r}: no {split} image of the {len(kept)} classes asked for.")
-    return LabelledImages(_joined(images), np.concatenate(labels))
-
-
-def _joined(batches: list[np.ndarray]) -> np.ndarray:
-    """The batches one after the other. Empties the list as it goes, so that memory never holds all of them twice."""
-    joined = np.empty((sum(map(len, batches)), *batches[0].shape[1:]), batches[0].dtype)
-    end = len(joined)
-    while batches:
-        batch = batches.pop()
-        joined[end - len(batch) : end] = batch
-        end -= len(batch)
-    return joined
+    return num_images * num_classes / features.num_classes * height * width * features.num_channels

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.class_order import Protocol, index_of_id
+from mnemonics_tf.data.identity import class_marks
+from mnemonics_tf.data.layout import listed
+from mnemonics_tf.data.pixels import histogram_of
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Arrival, ClassGroups, Dataset, LabelledImages, Phase, PixelRange
@@ -34,6 +39,7 @@ class ClassStream:
 
     def __init__(self, dataset: Dataset, protocol: Protocol):
         num_classes = len(dataset.class_names)
+        _check_arrays(dataset)
         self.dataset = dataset
         self.class_order = protocol.class_order(dataset.class_names)
         self.phase_sizes = protocol.phase_sizes(num_classes)
@@ -47,7 +53,7 @@ class ClassStream:
             "train": LabelledImages(dataset.train.images, indices[dataset.train.labels]),
             "test": LabelledImages(dataset.test.images, indices[dataset.test.labels]),
         }
-        self.skipped: dict[str, str] = {}
+        self.skipped: dict[str, str] = dict(dataset.skipped)
         self._arrived: dict[tuple[str, int], LabelledImages] = {}
         self._pixel_range = dataset.pixel_range
 
@@ -59,13 +65,13 @@ class ClassStream:
     @property
     def streamed(self) -> bool:
         """Whether images stay in files, whatever phase they are needed in."""
-        return isinstance(self._splits["train"].images, StoredImages) and not self.dataset.in_memory
+        return isinstance(self._splits["train"].images, StoredImages) and not self.dataset.decode_once
 
     @property
-    def smallest_class(self) -> int:
-        """Number of training images of the class that has fewest, as far as is known without opening any."""
+    def class_sizes(self) -> np.ndarray:
+        """Number of training images of each class index, as far as is known without opening any, `[num_classes]`."""
         labels = self._splits["train"].labels
-        return int(np.bincount(labels[labels >= 0]).min())
+        return np.bincount(labels[labels >= 0], minlength=len(self.class_order))
 
     @property
     def class_names(self) -> list[str]:
@@ -83,6 +89,39 @@ class ClassStream:
     def pixel_range(self, known: PixelRange) -> None:
         """What an earlier process has found, so that phase 0 need not be read again."""
         self._pixel_range = known
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these images from others, wherever they lie; of each class index, in lists.
+
+        `train` and `test`: the number of images and a checksum (see `data.identity`), as texts.
+        """
+        count = len(self.class_order)
+        return {split: class_marks(part, count) for split, part in self._splits.items()}
+
+    def check_same_images(self, noted: Mapping[str, Any], num_phases: int) -> None:
+        """Makes sure that the classes of complete phases still have the images that they had.
+
+        Args:
+          noted: what `identity` returned when the run began; empty for runs of versions that did not note it.
+          num_phases: how many phases are complete. Images of classes yet to come may be mended or replaced.
+
+        Raises:
+          UsageError: some class has other images, by name, number or size.
+        """
+        for split, marks in self.identity().items():
+            before = noted.get(split, marks) if isinstance(noted, Mapping) else None
+            if not isinstance(before, list) or len(before) != len(marks):
+                before = [None] * len(marks)  # damaged
+            # The statistics of pixels are those of the training images of phase 0, finished or not.
+            known = sum(self.phase_sizes[: max(num_phases, split == "train")])
+            names = self.class_names[:known]
+            changed = [name for name, mark, now in zip(names, before, marks, strict=False) if mark != now]
+            if changed:
+                raise checks.UsageError(
+                    f"Data set {self.dataset.name!r}: the {'training' if split == 'train' else split} images of "
+                    f"{listed(changed)} are not those with which the run began (their names, number or sizes differ). "
+                    "Put them back as they were, or start another run in another --output_dir."
+                )
 
     def phase(self, index: int, with_old_data: bool = False) -> Phase:
         """What arrives in phase `index`; with the training images of old classes if they are asked for.
@@ -139,16 +178,16 @@ class ClassStream:
     def _look_through(self, split: str, phase: int, histogram: np.ndarray | None = None) -> LabelledImages:
         """What can be read of a part; colours are counted in `histogram`, `[C, 256]`, if it is given."""
         end = sum(self.phase_sizes[: phase + 1])
-        listed = self._splits[split].of_classes(range(end - self.phase_sizes[phase], end))
-        if not isinstance(listed.images, StoredImages):
+        arrived = self._splits[split].of_classes(range(end - self.phase_sizes[phase], end))
+        if not isinstance(arrived.images, StoredImages):
             if histogram is not None:
-                histogram += _histogram(listed.images)
-            return listed
+                histogram += histogram_of(arrived.images)
+            return arrived
         title = f"phase {phase}/{self.num_phases - 1} checking {split}"
-        readable, reasons = look_through(listed, title, self.dataset.in_memory, histogram)
-        report_unreadable(listed, reasons, "training" if split == "train" else split)
-        check_enough(listed, reasons, self.class_names, "training" if split == "train" else split)
-        self.skipped |= {listed.images.place(row): reason for row, reason in reasons.items()}
+        readable, reasons = look_through(arrived, title, self.dataset.decode_once, histogram)
+        report_unreadable(arrived, reasons, "training" if split == "train" else split)
+        check_enough(arrived, reasons, self.class_names, "training" if split == "train" else split)
+        self.skipped |= {arrived.images.place(row): reason for row, reason in reasons.items()}
         return readable
 
     def _initial_statistics(self) -> PixelRange:
@@ -157,14 +196,31 @@ class ClassStream:
         return statistics_of(histogram)
 
 
+def _check_arrays(dataset: Dataset) -> None:
+    """Raises UsageError for images in memory that are no uint8, or for labels that are no class."""
+    for split, part in (("training", dataset.train), ("test", dataset.test)):
+        images, labels, num_classes = part.images, part.labels, len(dataset.class_names)
+        if images.dtype != np.uint8 or len(images.shape) != 4:
+            raise checks.UsageError(
+                f"Data set {dataset.name!r}: its {split} images are {images.dtype} of shape {tuple(images.shape)}. "
+                "Expected uint8 on the scale 0..255, [n, H, W, C]: convert them first."
+            )
+        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+            raise checks.UsageError(
+                f"Data set {dataset.name!r}: its {split} labels are {labels.dtype} of shape {labels.shape}. Expected a "
+                f"class id for each of {len(images)} images."
+            )
+        if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            raise checks.UsageError(
+                f"Data set {dataset.name!r}: a {split} image has the label {wrong}, which is no class: expected 0 to "
+                f"{num_classes - 1}. Leave images without a class (secret or missing labels) out."
+            )
+
+
 def pixel_statistics(images: np.ndarray) -> PixelRange:
     """Mean and standard deviation of each channel of uint8 images `[n, H, W, C]`, on the scale 0..1."""
-    return statistics_of(_histogram(images))
-
-
-def _histogram(images: np.ndarray) -> np.ndarray:
-    """How often each channel has each value, `[C, 256]`."""
-    return np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[-1])])
+    return statistics_of(histogram_of(images))
 
 
 def statistics_of(histogram: np.ndarray) -> PixelRange:

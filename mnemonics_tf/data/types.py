@@ -10,6 +10,7 @@ network's output that stands for it. Everything in memory uses indices, everythi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class PixelRange:
 
     Attributes:
       mean: one value per channel, on the scale 0..1.
-      std: likewise, positive.
+      std: one positive value per channel, on the same scale.
     """
 
     mean: tuple[float, ...]
@@ -123,7 +124,9 @@ class Dataset:
       crop_padding: pixels of padding before the random crop of training images; 0 for none.
       pixel_range: the published statistics, or None to take them from the classes of phase 0.
       resized_crop: train on random windows of images, resized, in the place of padding and cropping.
-      in_memory: images in files are decoded once, when their classes arrive, and kept as arrays.
+      decode_once: whether images in files are decoded once, when their classes arrive, and kept as arrays from then
+        on; otherwise they are read from their files in every epoch. Without effect on images that are arrays already.
+      skipped: images that the source has left out itself: where each is, and the reason.
     """
 
     name: str
@@ -134,7 +137,8 @@ class Dataset:
     crop_padding: int
     pixel_range: PixelRange | None = None
     resized_crop: bool = False
-    in_memory: bool = False
+    decode_once: bool = False
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -153,7 +157,7 @@ class ClassGroups:
     """How many classes each phase so far has brought; class indices are dealt out in this order.
 
     Attributes:
-      sizes: of phase 0, 1, ... and last of the present phase.
+      sizes: number of new classes of each phase, from phase 0 to the present one.
     """
 
     sizes: tuple[int, ...]
@@ -198,12 +202,12 @@ class Phase:
 
     @property
     def num_old_classes(self) -> int:
-        """K."""
+        """K, the classes of all earlier phases."""
         return self.groups.num_old_classes
 
     @property
     def num_new_classes(self) -> int:
-        """M."""
+        """M, the classes that this phase brings."""
         return self.groups.num_new_classes
 
     @property

@@ -24,11 +24,11 @@ class PhasePlan:
 
     Attributes:
       phase_sizes: number of new classes in each phase.
-      smallest_class: training images of the class that has fewest.
+      class_sizes: training images of each class, by index.
     """
 
     phase_sizes: Sequence[int]
-    smallest_class: int
+    class_sizes: Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,20 +148,21 @@ class Settings:
           UsageError: some phase could not be trained as configured.
         """
         memory, level, sizes = self.memory, self.exemplar_level, plan.phase_sizes
-        memory.check_fits(list(sizes), plan.smallest_class, level.num_parts)
+        memory.check_fits(sizes, plan.class_sizes, level.num_parts)
         # What the last phase leaves is trained on by no further one.
         fewest = memory.count(sum(sizes[:-1]) or sizes[0]) * memory.images_per_slot
         self.method.check(fewest, self.head_name)
         level.check_devices(num_replicas)
         known = 0
         for phase, new in enumerate(sizes):
-            self._check_phase(phase, known, new, plan.smallest_class, num_replicas)
+            images = sum(plan.class_sizes[known : known + new])
+            images_per_epoch(images, self.model_level.batch_size, num_replicas)
+            self._check_exemplars(phase, known, new, num_replicas)
             known += new
 
-    def _check_phase(self, phase: int, known: int, new: int, smallest_class: int, num_replicas: int) -> None:
-        """Raises UsageError for a batch of a phase that is too small to be shared by the devices."""
+    def _check_exemplars(self, phase: int, known: int, new: int, num_replicas: int) -> None:
+        """Raises UsageError for a batch of exemplars of a phase that is too small to be shared by the devices."""
         level, memory = self.exemplar_level, self.memory
-        images_per_epoch(new * smallest_class, self.model_level.batch_size, num_replicas)
         if not memory.keeps:
             return
         if known and memory.adjust:

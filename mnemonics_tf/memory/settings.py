@@ -96,12 +96,15 @@ class Memory:
         """Exemplars of each class once `num_classes` are known."""
         return self.per_class if self.total is None else self.total // num_classes
 
-    def check_fits(self, phase_sizes: list[int], smallest_class: int, num_parts: int) -> None:
+    def check_fits(self, phase_sizes: Sequence[int], class_sizes: Sequence[int], num_parts: int) -> None:
         """Checks the budget against the data before anything is trained.
+
+        A class is asked for as many images as it has exemplars in the phase where it arrives, which with a total budget
+        are fewer in later phases.
 
         Args:
           phase_sizes: number of new classes in each phase.
-          smallest_class: training images of the class that has fewest.
+          class_sizes: number of training images of each class index, `[num_classes]`.
           num_parts: parts into which adjusting splits each class.
 
         Raises:
@@ -110,13 +113,16 @@ class Memory:
         if not self.keeps:
             return
         binding = self._binding
-        most, least = self.count(phase_sizes[0]), self.count(sum(phase_sizes))
-        images = most * self.low_resolution**2
-        if images > smallest_class:
-            raise checks.UsageError(
-                f"{binding} asks for {images} images of a class in phase 0, but the smallest class has "
-                f"{smallest_class} training images. Lower it{' or low_resolution' if self.low_resolution > 1 else ''}."
-            )
+        least, known = self.count(sum(phase_sizes)), 0
+        for phase, size in enumerate(phase_sizes):
+            known += size
+            images = self.count(known) * self.images_per_slot
+            smallest = min(class_sizes[known - size : known])
+            if images > smallest:
+                raise checks.UsageError(
+                    f"{binding} asks for {images} images of a class in phase {phase}, but the smallest class there has "
+                    f"{smallest} training images. Lower it{' or low_resolution' if self.low_resolution > 1 else ''}."
+                )
         if least < 1:
             raise checks.UsageError(
                 f"{binding} leaves no exemplar for some of {sum(phase_sizes)} classes. Raise it to "

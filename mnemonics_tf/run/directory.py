@@ -34,7 +34,9 @@ _CONFIG = "config.gin"
 _LOCK = ".lock"
 _SCRATCH = "scratch-"
 _CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of earlier versions have none
-_FREE = "Devices."  # bindings of what a run is computed on, which may be another machine when it is resumed
+# Bindings of what a run is computed on, and of where its data lie: both may be others when it is resumed. Whether the
+# data are the same is told by data.json.
+_FREE = ("Devices.", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
 
 
 class RunDirectory:
@@ -328,4 +330,11 @@ def _checked_configuration(config: str) -> str:
 
 
 def _bound_lines(config: str) -> list[str]:
-    return [line for line in config.splitlines() if not line.startswith(_FREE)]
+    """The lines of a configuration that must not change while a run is under way."""
+    lines, is_free = [], False
+    for line in config.splitlines():
+        if line[:1] not in ("", " "):  # what is long goes on in lines that are indented
+            is_free = line.startswith(_FREE)
+        if not is_free:
+            lines.append(line)
+    return lines

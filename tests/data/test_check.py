@@ -65,19 +65,20 @@ def _rows(lines: list[str]) -> dict[str, str]:
 def test_report_of_a_folder_that_a_run_can_use(call, tmp_path):
     train = _classes(hen=4, kea=1, owl=2, tit=2)
     path = _store(tmp_path / "birds", {**_below("train", train), **_below("val", _classes(hen=1, kea=3, owl=1, tit=1))})
-    code, lines, errors = call(path)
+    code, lines, errors = call(path, "--per_class=1")
     assert (code, errors) == (0, "")
     assert lines == [
         f"{path}: 4 classes",
         "train     9 images; of a class 1 ('kea') to 4 ('hen'), median 2",
         "val       6 images; of a class 1 ('hen') to 3 ('kea'), median 1",
+        "formats   15 PNG (100%)",
         "sizes     64 pixels wide, 64 high; 0 with a side below 64, to be enlarged",
         "colours   0 in shades of grey; 0 PNG with transparency, which is dropped",
         # 15 x 64 x 64 x 3 = 184,320 bytes.
         "memory    184 kB for the images at 64 x 64, held in memory by default",
         "phases    N = 1, 2 (Protocol.num_phases) with half of the classes first",
         "skipped   0 of 15 files",
-        "A run can use it, with phases as above: N = 5, the default, does not fit.",
+        "A run needs other settings: phases as above (Protocol.num_phases = 5 does not fit).",
     ]
 
 
@@ -112,7 +113,7 @@ def test_memory_is_that_of_the_default(image_size, expected, tmp_path):
     path = _store(tmp_path, {**_classes(hen=4), "hen/0.png": b""})
     found = check.find(str(path), 64)
     assert found.in_memory
-    in_memory = source.folder(str(path), image_size).in_memory
+    in_memory = source.folder(str(path), image_size).decode_once
     totals = dataclasses.replace(found.totals, image_size=image_size)
     splits = {"train": np.array([4])}
     lines = check.report(dataclasses.replace(found, totals=totals, splits=splits, in_memory=in_memory))
@@ -161,7 +162,7 @@ def _with_broken(root: Path) -> Path:
 
 
 def test_every_skipped_file_has_a_line_with_its_reason(call, tmp_path):
-    code, lines, errors = call(_with_broken(tmp_path))
+    code, lines, errors = call(_with_broken(tmp_path), "--num_phases=1", "--per_class=1")
     assert (code, errors) == (0, "")
     start = lines.index("skipped   7 of 11 files:") + 1
     assert lines[start] == "  train/hen/2.png: the file is empty"
@@ -169,17 +170,17 @@ def test_every_skipped_file_has_a_line_with_its_reason(call, tmp_path):
     assert lines[start + 2].startswith("  train/hen/4.jpg: Unknown image file format")
     assert lines[start + 3] == r"  train/hen/5\n6.png: the file is empty"
     assert lines[start + 4 : -1] == [f"  test/kea/{number}.png: the file is empty" for number in (7, 8, 9)]
-    assert lines[-1].startswith("A run can use it without the 7 skipped files, with phases")
+    assert lines[-1] == "A run can use it without the 7 pictures that are left out."
 
 
 def test_strict_allows_no_skipped_file(call, tmp_path):
     path = _with_broken(tmp_path)
     code, lines, errors = call("--strict", path)
     assert (code, errors) == (1, "")
-    assert lines[-1] == "A run could use it without the 7 skipped files, which --strict does not allow."
+    assert lines[-1] == "A run could use it without the 7 pictures that are left out, which --strict does not allow."
     for name in list(_BROKEN)[1:]:
         (path / name).unlink()
-    assert call("--strict", path)[1][-1].startswith("A run could use it without the skipped file, which")
+    assert call("--strict", path)[1][-1].startswith("A run could use it without the picture that is left out, which")
     (path / "train/hen/2.png").unlink()
     assert call("--strict", path)[0] == 0
 
@@ -188,13 +189,13 @@ def test_strict_allows_no_skipped_file(call, tmp_path):
     ("num_classes", "phases", "end"),
     [
         (10, "N = 1, 5 (Protocol", "A run can use it."),
-        (7, "an odd number of classes has no half: set Protocol.sizes, such as (4, 3)", "does not fit."),
-        (1, "one class is a single phase: Protocol.num_phases = 0", "does not fit."),
+        (7, "an odd number of classes has no half: set Protocol.sizes, such as (4, 3)", "does not fit)."),
+        (1, "one class is a single phase: Protocol.num_phases = 0", "does not fit)."),
     ],
 )
 def test_phases_fit_the_number_of_classes(num_classes, phases, end, call, tmp_path):
     path = _store(tmp_path, _classes(**{f"c{number}": 2 for number in range(num_classes)}))
-    code, lines, _ = call(path)
+    code, lines, _ = call(path, "--per_class=1")
     assert code == 0
     assert _rows(lines)["phases"].startswith(phases)
     assert lines[-1].endswith(end)
@@ -308,4 +309,4 @@ def test_names_that_the_terminal_cannot_show_are_spelled_out(tmp_path):
     assert (finished.returncode, finished.stderr) == (0, "")
     lines = finished.stdout.splitlines()
     assert lines[-2] == r"  train/hen/\u017c.png: the file is empty"
-    assert lines[-1].startswith("A run can use it without the skipped file")
+    assert lines[-1].startswith("A run needs other settings and goes without the picture that is left out: ")

@@ -146,11 +146,37 @@ def test_classes_may_be_named_by_id():
     assert protocol.phase_sizes(6) == [2, 1, 2]
 
 
-def test_names_that_are_numbers_are_names():
-    # '1' is a name and 1 an id, of whatever class.
-    names = ("9", "1", "0")
-    np.testing.assert_array_equal(Protocol(classes=(("0",), ("9",))).class_order(names), [2, 0])
-    np.testing.assert_array_equal(Protocol(classes=((0,), (1,))).class_order(names), [0, 1])
+@pytest.mark.parametrize(
+    ("names", "lists", "expected"),
+    [
+        (("9", "1", "0"), (("0",), ("9",)), [2, 0]),
+        # A whole number is a name, too, where all names are numbers; leading zeros make no other number.
+        (("9", "1", "0"), ((0,), (1,)), [2, 1]),
+        (("1", "10", "11", "2", "3"), ((1, 2, 3), (10, 11)), [0, 3, 4, 1, 2]),
+        (("001", "002", "010"), ((10, 1), ("002",)), [2, 0, 1]),
+        # Elsewhere it is an id, which a class may even have for its name.
+        (("ant", "1", "cat"), ((2, 1),), [2, 1]),
+        # An accent stored as a character of its own.
+        (("caf\u00e9", "tea"), (("cafe\u0301",),), [0]),
+        (("cafe\u0301", "tea"), (("caf\u00e9",),), [0]),
+    ],
+)
+def test_names_are_found_however_they_are_written(names, lists, expected):
+    np.testing.assert_array_equal(Protocol(classes=lists).class_order(names), expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "number", "message"),
+    [
+        (("1", "2", "3"), 0, r"\[0\] has 0: no class has that number for its name\. There are '1', '2', '3'"),
+        (("1", "01", "3"), 1, r"\[0\] has 1: that may be any of the classes '1' and '01'\. Put the name in quotes"),
+        # The id 1 is the class '2', and the name '1' has the id 0.
+        (("1", "2", "cat"), 1, r"may be the class '1' or the class id 1, which is '2'\. Put the name of the class in"),
+    ],
+)
+def test_numbers_that_may_mean_two_classes_are_refused(names, number, message):
+    with pytest.raises(UsageError, match=message):
+        Protocol(classes=((number,),)).class_order(names)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_window_of_pixels_is_resized_to_the_images_own_size_and_keeps_its_dtype(
 
 
 def _decoded_window(content: bytes, number: int, size: int = 6) -> np.ndarray:
-    return decoding.decode_window(tf.constant(content), _seed(number), (size, size, 3)).numpy()
+    return decoding.decode_window(tf.constant(content), None, _seed(number), (size, size, 3)).numpy()
 
 
 @pytest.mark.parametrize("channels", [3, 1])
@@ -196,7 +196,11 @@ def _decoded(images: StoredImages, windows: bool) -> np.ndarray:
             return decoding.decode_rows(images, rows, window, decoding.cut_out, seeds)
         shape, side = images.image_shape, images.resized_side
         return decoding.decode_rows(
-            images, rows, lambda content, _: decoding.decode_centre(content, shape, side), lambda bare, _: bare, seeds
+            images,
+            rows,
+            lambda content, turn, _: decoding.decode_centre(content, turn, shape, side),
+            lambda bare, _: bare,
+            seeds,
         )
 
     (batch,) = tf.data.Dataset.range(len(images)).batch(len(images)).map(decode)

@@ -183,11 +183,11 @@ def test_images_are_held_up_to_two_gigabytes(tmp_path):
     assert [is_held_in_memory(count, 64) for count in (162_760, 162_761)] == [True, False]
     path = store(tmp_path, _TWO_CLASSES)
     # Of 4 images 1.99 and 2.01 GB; a training image alone would fit.
-    assert [folder(path, size).in_memory for size in (SIZE, 12_880, 12_950)] == [True, True, False]
-    assert folder(path, SIZE, in_memory=False).in_memory is False
-    assert folder(path, SIZE, resized_crop=True).in_memory is False  # windows are cut out of the files' images
-    assert folder(path, SIZE, resized_crop=True, in_memory=True).in_memory is True
-    assert folder(path, 12_950, in_memory=True).in_memory is True
+    assert [folder(path, size).decode_once for size in (SIZE, 12_880, 12_950)] == [True, True, False]
+    assert folder(path, SIZE, in_memory=False).decode_once is False
+    assert folder(path, SIZE, resized_crop=True).decode_once is False  # windows are cut out of the files' images
+    assert folder(path, SIZE, resized_crop=True, in_memory=True).decode_once is True
+    assert folder(path, 12_950, in_memory=True).decode_once is True
 
 
 def test_random_windows_take_the_place_of_padding(tmp_path):
@@ -308,7 +308,7 @@ def test_shipped_configuration_asks_for_the_path_and_reads_it(tmp_path):
     finally:
         gin.clear_config()
     assert (data.name, data.image_shape) == ("birds", (64, 64, 3))
-    assert (data.crop_padding, data.resized_crop, data.in_memory) == (4, False, True)
+    assert (data.crop_padding, data.resized_crop, data.decode_once) == (4, False, True)
     readable, _ = look_through(data.train, "reading", keep=True)
     np.testing.assert_array_equal(readable.array[1], painted(20, 64, 64))
 

@@ -43,12 +43,6 @@ def test_data_set_that_cannot_be_downloaded_says_how_to_get_it(tmp_path):
     assert "TFDS_DATA_DIR" in text
 
 
-def test_data_set_without_test_images_is_refused_with_the_splits_it_has(tmp_path):
-    store_pixels(tmp_path, "train_birds", {"train": [{"image": painted(2, 2, 1), "label": 0}]}, features((2, 2, 3)))
-    with pytest.raises(UsageError, match="expected the splits 'train' and 'test' or 'validation', found train"):
-        sources.tfds_source("train_birds", data_dir=str(tmp_path))
-
-
 def test_data_set_without_labels_is_refused(tmp_path):
     examples = [{"image": painted(2, 2, 1)}]
     features = {"image": tfds.features.Image(shape=(2, 2, 3))}
@@ -203,7 +197,7 @@ def test_imagenet_is_prepared_from_its_archives_and_sorted_by_class(tmp_path, mo
     (manual / "ILSVRC2012_img_val.tar").write_bytes(_tar(validation))
     data = sources.tfds_source("imagenet2012", str(tmp_path), 8, in_memory=False, resized_crop=True, resized_side=9)
     assert (data.name, data.image_shape, len(data.class_names)) == ("imagenet2012", (8, 8, 3), 1000)
-    assert (data.resized_crop, data.crop_padding, data.in_memory) == (True, 0, False)
+    assert (data.resized_crop, data.crop_padding, data.decode_once) == (True, 0, False)
     assert data.train.labels.tolist() == [0, 0, 1, 1, 999, 999]
     contents = [data.train.images.content(row) for row in range(6)]
     assert contents == [jpeg for jpeg in jpegs.values() for _ in range(2)]

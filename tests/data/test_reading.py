@@ -93,7 +93,7 @@ def _broken(root: Path) -> LabelledImages:
         "2.jpg": jpeg[: len(jpeg) // 2],
         "3.jpg": b"no picture at all",
         "4.webp": ANIMATED_WEBP,
-        "5.bmp": bmp(1, [b"\0"], 1, b"\0" * 8),
+        "5.bmp": bmp(1, [], 1, b"\0" * 8),
         "6.png": whole[:-20],
         "7.png": whole,
         "8.png": whole,
@@ -110,10 +110,10 @@ def _broken(root: Path) -> LabelledImages:
 
 _REASONS = {
     1: "the file is empty",
-    2: "Uncompress failed",
+    2: "a truncated or damaged JPEG file",
     3: "Unknown image file format",
     4: "WebP Animation",
-    5: "Number of channels",
+    5: "a BMP file without pixels",
     6: "Invalid PNG data",
     7: "not a file (a broken link, or a pipe)",
     8: "not a file (a broken link, or a pipe)",
@@ -247,7 +247,7 @@ def test_what_is_left_out_is_reported_once_with_the_first_reasons(tmp_path, caps
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "9 of 11 training images cannot be read and are left out:"
     assert lines[1] == f"  {tmp_path}/1.png: the file is empty"
-    assert lines[2].startswith(f"  {tmp_path}/2.jpg: Uncompress failed")
+    assert lines[2].startswith(f"  {tmp_path}/2.jpg: a truncated or damaged JPEG file")
     assert len(lines) == 7
     assert lines[6] == "  and 4 more"
     whole = data.take(np.array([0, 9]))

@@ -86,8 +86,9 @@ def test_test_data_are_those_of_the_classes_seen_so_far_sorted_by_class(num_clas
     np.testing.assert_array_equal(_class_ids(test), np.repeat(stream.class_order[:num_classes], 2))
 
 
-def test_smallest_class_is_counted_in_the_training_images():
-    assert ClassStream(_dataset(train=[4, 5, 3, 7, 8, 9]), _PROTOCOL).smallest_class == 3
+def test_classes_are_counted_in_the_training_images_by_their_index():
+    stream = ClassStream(_dataset(train=[4, 5, 3, 7, 8, 9]), _PROTOCOL)
+    np.testing.assert_array_equal(stream.class_sizes, np.array([4, 5, 3, 7, 8, 9])[stream.class_order])
 
 
 @pytest.mark.parametrize(("split", "word"), [("train", "training"), ("test", "test")])
@@ -168,8 +169,9 @@ def test_classes_in_no_list_are_left_out_of_training_and_test_images():
         np.testing.assert_array_equal(stream.class_order[train.labels], _class_ids(train))
 
 
-def test_classes_in_no_list_do_not_count_as_the_smallest():
-    assert _with_left_out().smallest_class == 4  # the ant's; the cat has 2
+def test_classes_in_no_list_are_not_counted():
+    # Fox and ant, elk, bee; the cat is left out.
+    np.testing.assert_array_equal(_with_left_out().class_sizes, [9, 4, 8, 5])
 
 
 def test_classes_in_no_list_have_no_part_in_the_pixel_statistics():
@@ -236,7 +238,7 @@ def _files_of(data: LabelledImages, class_id: int) -> list[Path]:
 def test_images_in_files_arrive_as_those_in_memory(held, datasets):
     arrays, stored = datasets
     expected = ClassStream(arrays, _PROTOCOL)
-    stream = ClassStream(dataclasses.replace(stored, in_memory=held), _PROTOCOL)
+    stream = ClassStream(dataclasses.replace(stored, decode_once=held), _PROTOCOL)
     assert (stream.streamed, expected.streamed) == (not held, False)
     assert stream.pixel_range == expected.pixel_range
     for index in range(4):
@@ -263,7 +265,7 @@ def test_files_of_other_phases_may_be_missing_or_broken(datasets, capsys):
     assert len(stream.phase(0).train) == 12
     assert len(stream.test_data(3)) == 6
     assert np.isfinite(stream.pixel_range.mean).all()
-    assert (stream.smallest_class, stream.skipped, capsys.readouterr().err) == (4, {}, "")
+    assert (stream.class_sizes.min(), stream.skipped, capsys.readouterr().err) == (4, {}, "")
     # What was looked through is not looked through again.
     for path in (path for class_id in stream.class_order[:3] for path in _files_of(stored.train, class_id)):
         path.unlink()

@@ -144,7 +144,7 @@ _SIZES = [50, 10, 10, 10, 10, 10]
 @pytest.mark.parametrize("settings", [{"per_class": 500}, {"total": 2000}, {"total": 25_000}, {"total": 200}], ids=str)
 def test_budgets_that_fit_pass(settings):
     # 25,000 are 500 a class in phase 0; 200 are 2 a class at the end, one for each part.
-    Memory(**settings).check_fits(_SIZES, smallest_class=500, num_parts=2)
+    Memory(**settings).check_fits(_SIZES, class_sizes=[500] * 100, num_parts=2)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_budgets_that_fit_pass(settings):
 )
 def test_budgets_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
-        Memory(**settings).check_fits(_SIZES, smallest_class=500, num_parts=2)
+        Memory(**settings).check_fits(_SIZES, class_sizes=[500] * 100, num_parts=2)
 
 
 def test_one_exemplar_is_enough_where_nothing_is_adjusted():
-    Memory(per_class=1, adjust=False).check_fits(_SIZES, smallest_class=500, num_parts=2)
-    Memory(per_class=1).check_fits([100], smallest_class=500, num_parts=2)
+    Memory(per_class=1, adjust=False).check_fits(_SIZES, class_sizes=[500] * 100, num_parts=2)
+    Memory(per_class=1).check_fits([100], class_sizes=[500] * 100, num_parts=2)
 
 
 @pytest.mark.parametrize("strategy", ["mnemonics", "random"])
@@ -283,7 +283,7 @@ def test_budget_of_zero_keeps_nothing(strategy):
     assert budget.mode == "none"
     assert [budget.count(num_classes) for num_classes in (1, 50, 100)] == [0, 0, 0]
     # Neither too many for a class of one image, nor too few to split.
-    budget.check_fits(_SIZES, smallest_class=1, num_parts=2)
+    budget.check_fits(_SIZES, class_sizes=[1] * 100, num_parts=2)
 
 
 @pytest.mark.parametrize("settings", [{}, {"per_class": 1}, {"total": 5}, {"total": 5, "per_class": 0}], ids=str)
