@@ -14,8 +14,8 @@ import gin
 
 from mnemonics_tf import methods
 from mnemonics_tf.data.class_order import Protocol
-from mnemonics_tf.data.folder import folder
-from mnemonics_tf.data.sources import digits, tfds_source
+from mnemonics_tf.data.folder import Folder
+from mnemonics_tf.data.sources import TFDS, Digits
 from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
@@ -37,9 +37,9 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "Probe": Probe,
     "Protocol": Protocol,
     "ResNet": ResNet,
-    "digits": digits,
-    "folder": folder,
-    "tfds": tfds_source,
+    "digits": Digits,
+    "folder": Folder,
+    "tfds": TFDS,
     **methods.available(),
 }
 
@@ -88,7 +88,9 @@ def resolved() -> Configuration:
         seed=experiment.seed,
         deterministic=experiment.deterministic,
     )
-    return Configuration(settings, build("Protocol"), build("Devices"), experiment.load_dataset, text)
+    return Configuration(
+        settings, build("Protocol"), build("Devices"), experiment.build_source(), experiment.load_dataset, text
+    )
 
 
 def text() -> str:

@@ -3,15 +3,21 @@
 The same output folder and configuration go on where an earlier process stopped.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
 from mnemonics_tf import checks
 from mnemonics_tf.system import files, screen, stopping
+
+if TYPE_CHECKING:
+    from mnemonics_tf import experiment
 
 # TensorFlow takes seconds to import, and --help needs none of it: it is imported once the flags are known.
 
@@ -27,9 +33,6 @@ def main(argv: list[str]) -> int:
     """Parses, runs and prints the result. Returns the exit code."""
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.FATAL)
-    with screen.quiet():
-        from mnemonics_tf import config, experiment
-        from mnemonics_tf.report import summary
     name = "-".join(os.path.splitext(os.path.basename(path))[0] for path in _GIN_FILES.value)
     output_dir = _OUTPUT_DIR.value or os.path.join("runs", name)
     try:
@@ -39,8 +42,7 @@ def main(argv: list[str]) -> int:
             raise checks.UsageError("No --gin_file was given. Try --gin_file=configs/lucir_digits.gin.")
         for flag, path in (("--output_dir", output_dir), ("--initial_phases_dir", _INITIAL_PHASES_DIR.value or "")):
             files.check_path(flag, path)
-        config.parse(_GIN_FILES.value, _GIN_PARAMS.value)
-        run = experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
+        run = _configured_run(output_dir)
         results = run.run()
     except Exception as error:
         code, text = _explained(error, output_dir)
@@ -50,6 +52,8 @@ def main(argv: list[str]) -> int:
         return code
     if not run.is_chief:
         return 0
+    from mnemonics_tf.report import summary
+
     directory = run.directory
     skipped = directory.read_skipped()
     print(
@@ -60,6 +64,17 @@ def main(argv: list[str]) -> int:
         f"TensorBoard  tensorboard --logdir {shlex.quote(directory.tensorboard_dir)}"
     )
     return 0
+
+
+def _configured_run(output_dir: str) -> experiment.Run:
+    """The run that the flags ask for. Contradictions between settings are told before TensorFlow is imported."""
+    with screen.quiet():  # a configuration may import modules of the user's own
+        from mnemonics_tf import config
+    config.parse(_GIN_FILES.value, _GIN_PARAMS.value)
+    config.resolved().check()
+    with screen.quiet():
+        from mnemonics_tf import experiment
+    return experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
 
 
 def _explained(error: Exception, output_dir: str) -> tuple[int | None, str]:

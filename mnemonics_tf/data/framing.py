@@ -1,4 +1,4 @@
-"""Checks of the settings that the data sources share: sides of images, padding, splits."""
+"""Checks of the settings of data sources: sides of images, padding, splits, draws of classes."""
 
 from __future__ import annotations
 
@@ -60,3 +60,10 @@ def check_split(source: str, test_share: float, split_seed: int) -> None:
     checks.check_positive(**{f"{source}.test_share": test_share})
     checks.check_fraction(**{f"{source}.test_share": test_share})
     checks.check_non_negative_integer(**{f"{source}.split_seed": split_seed})
+
+
+def check_draw(num_classes_drawn: int | None, draw_seed: int) -> None:
+    """Raises UsageError unless the draw is a whole number of classes, or None, by a seed that NumPy takes."""
+    if num_classes_drawn is not None:
+        checks.check_positive_integer(**{"tfds.num_classes_drawn": num_classes_drawn})
+    checks.check_legacy_seed(**{"tfds.draw_seed": draw_seed})

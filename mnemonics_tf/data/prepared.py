@@ -92,13 +92,6 @@ def data_root(builder: tfds.core.DatasetBuilder) -> str:
     return path
 
 
-def check_draw(num_classes_drawn: int | None, draw_seed: int) -> None:
-    """Raises UsageError unless the draw is a whole number of classes, or None, by a seed that NumPy takes."""
-    if num_classes_drawn is not None:
-        checks.check_positive_integer(**{"tfds.num_classes_drawn": num_classes_drawn})
-    checks.check_legacy_seed(**{"tfds.draw_seed": draw_seed})
-
-
 def kept_classes(names: Sequence[str], count: int | None, seed: int) -> np.ndarray:
     """Ids of the classes that a run keeps: all of them, or some drawn by chance, in the order of their names.
 

@@ -35,8 +35,8 @@ def main(argv: list[str]) -> int:
             what = f"Unexpected argument {argv[2]!r}: expected" if len(argv) > 2 else "No NAME was given. Give"
             raise checks.UsageError(f"{what} one data set, such as python -m mnemonics_tf.data.shards imagenet2012.")
         with screen.quiet():
-            from mnemonics_tf.data import catalogue, class_files, prepared, sharding
-        prepared.check_draw(_NUM_CLASSES_DRAWN.value, _DRAW_SEED.value)
+            from mnemonics_tf.data import catalogue, class_files, framing, prepared, sharding
+        framing.check_draw(_NUM_CLASSES_DRAWN.value, _DRAW_SEED.value)
         builder = prepared.prepared_builder(argv[1], _DATA_DIR.value)
         features = catalogue.classification(builder)
         kept = prepared.kept_classes(features.label.names, _NUM_CLASSES_DRAWN.value, _DRAW_SEED.value)

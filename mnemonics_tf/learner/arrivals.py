@@ -14,7 +14,7 @@ import tensorflow as tf
 from mnemonics_tf import checks
 from mnemonics_tf.data import folder as folders
 from mnemonics_tf.data.decoding import in_memory
-from mnemonics_tf.data.holding_out import hold_out
+from mnemonics_tf.data.holding_out import hold_out_share
 from mnemonics_tf.data.listing import NUM_SHOWN, listed, root_of, scan
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
@@ -251,11 +251,7 @@ def held_out(images: NamedImages, share: float, seed: int) -> tuple[NamedImages,
     """Holds a share of every class's images out: one at least of a class with several, and none of a class with one."""
     if not share:
         return images, None
-
-    def count(size: int) -> int:
-        return min(max(round(size * share), 1), size - 1)
-
-    rest, out = hold_out(LabelledImages(images.images, images.labels), count, np.random.default_rng(seed))
+    rest, out = hold_out_share(LabelledImages(images.images, images.labels), share, seed)
     if not len(out):
         return images, None
     return (

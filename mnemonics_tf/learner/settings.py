@@ -13,7 +13,7 @@ from mnemonics_tf.memory.optimising.chunks import smallest_chunk
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
-from mnemonics_tf.models.heads import HEADS
+from mnemonics_tf.models.choices import HEADS
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
@@ -131,11 +131,24 @@ class Settings:
         Raises:
           UsageError: the network or the memory cannot take such images.
         """
-        self.network.check_image_shape(traits.image_shape)
-        self.memory.check_image_shape(traits.image_shape)
-        self.exemplar_level.check_mirrored(traits.horizontal_flip)
+        self.check_source(traits.horizontal_flip, traits.image_shape)
         if streamed:
             self.memory.check_stored()
+
+    def check_source(self, horizontal_flip: bool, image_shape: tuple[int, int, int] | None) -> None:
+        """Checks the settings against what is known of images before any is there.
+
+        Args:
+          horizontal_flip: whether a mirrored image still shows its class.
+          image_shape: `(H, W, C)`; None if nobody knows yet.
+
+        Raises:
+          UsageError: the network or the memory cannot take such images.
+        """
+        self.exemplar_level.check_mirrored(horizontal_flip)
+        if image_shape is not None:
+            self.network.check_image_shape(image_shape)
+            self.memory.check_image_shape(image_shape)
 
     def check_plan(self, plan: PhasePlan, num_replicas: int) -> None:
         """Checks the settings against phases that are planned, before the first is trained.

@@ -6,7 +6,6 @@ import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy import optimize, special
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.holding_out import hold_out
@@ -96,6 +95,8 @@ def fit_correction(logits: np.ndarray, labels: np.ndarray, num_old_classes: int,
       num_old_classes: K.
       penalty: on what differs from no correction, positive.
     """
+    from scipy import optimize, special  # half a second of import that other methods need not pay
+
     logits = logits.astype(np.float64)
     rows = np.arange(len(labels))
     is_true = np.zeros_like(logits)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.data.sources import Source
 from mnemonics_tf.data.types import Dataset
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.methods.base import Method
@@ -21,7 +22,8 @@ class ExperimentSettings:
     """The choices of a run that no other setting makes. Their name in configurations is `Experiment`.
 
     Attributes:
-      dataset: loads the data: `@digits`, `@tfds` or `@folder`.
+      dataset: where the data come from: `@digits`, `@tfds` or `@folder`, or a function of one's own that returns a
+        `Dataset`.
       method: the base method, such as `@lucir`.
       head: `cosine`, `linear` or `proxies`; None for the method's own.
       classifier: what is reported and served: `cnn` (the head) or `nme` (the nearest mean of exemplars); None for what
@@ -31,7 +33,7 @@ class ExperimentSettings:
     """
 
     # None is refused below, with a better message than gin's own.
-    dataset: Callable[[], Dataset] = None  # type: ignore[assignment]
+    dataset: Callable[[], Source | Dataset] = None  # type: ignore[assignment]
     method: Callable[[], Method] = None  # type: ignore[assignment]
     head: str | None = None
     classifier: str | None = None
@@ -47,9 +49,19 @@ class ExperimentSettings:
                     "parentheses."
                 )
 
+    def build_source(self) -> Source | None:
+        """The source of the data, its settings checked; None if only loading the data can tell anything of them.
+
+        Raises:
+          UsageError: a setting of the source cannot be what it is.
+        """
+        # A class is settings; a function may take hours to return.
+        return self.dataset() if isinstance(self.dataset, type) and hasattr(self.dataset, "load") else None
+
     def load_dataset(self) -> Dataset:
         """The data. Raises UsageError if the reference is to something else."""
-        return _checked("dataset", self.dataset(), Dataset)
+        made = self.dataset()
+        return _checked("dataset", made.load() if hasattr(made, "load") else made, Dataset)
 
     def build_method(self) -> Method:
         """The base method. Raises UsageError if the reference is to something else."""
@@ -77,6 +89,7 @@ class Configuration:
       settings: of the learner.
       protocol: which classes arrive in which phase.
       devices: what it is computed on.
+      source: of the data; None if only loading them can tell anything of them.
       load_dataset: reads the data.
       text: every setting with its value, as it is kept in the run's folder. Complete once the data are loaded.
     """
@@ -84,6 +97,7 @@ class Configuration:
     settings: Settings
     protocol: Protocol
     devices: Devices
+    source: Source | None
     load_dataset: Callable[[], Dataset]
     text: Callable[[], str]
 
@@ -94,3 +108,5 @@ class Configuration:
           UsageError: two settings contradict each other.
         """
         self.settings.check(self.protocol.has_later_phases)
+        if self.source is not None:
+            self.settings.check_source(self.source.horizontal_flip, self.source.known_shape)
