@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 
 from mnemonics_tf import checks
 from mnemonics_tf.data import catalogue, class_files, framing, prepared, sharding, tfds_arrays
 from mnemonics_tf.data.holding_out import hold_out_share
-from mnemonics_tf.data.sources import TFDS
 from mnemonics_tf.data.types import Dataset, PixelRange
 
 # Per-channel statistics of the training images, as the published results use them, by the name of TFDS.
@@ -21,8 +21,11 @@ _SUBSET_NAMES = {"imagenet2012": "imagenet_subset"}  # as the field calls it
 _MOST_MEMORY = 2e9  # bytes of images that are held there without being asked
 
 
-def load(source: TFDS) -> Dataset:
-    """The data of a source; see `sources.TFDS`.
+def load(source: Any) -> Dataset:
+    """The data of a source.
+
+    Args:
+      source: a `sources.TFDS`, which imports this module when it is asked for its data, and so cannot be imported here.
 
     Raises:
       UsageError: no such data set, no data and no way to download it, a set without images and classes, fewer classes
