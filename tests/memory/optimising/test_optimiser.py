@@ -299,7 +299,7 @@ def test_exemplars_in_a_file_are_those_in_memory_rounded_and_in_the_same_order(m
     assert (tmp_path / "pixels").stat().st_size == 2 * 12 * 36
 
 
-class Interruption(Exception):
+class InterruptionError(Exception):
     """Somebody pressed Ctrl-C."""
 
 
@@ -316,7 +316,7 @@ class Kept:
         self.states[stage] = {name: np.copy(value) for name, value in state.items()}
         self._saved += 1
         if self._saved == self._at:
-            raise Interruption
+            raise InterruptionError
 
 
 # Everything that is learned or drawn, and batches that do not divide the data.
@@ -347,7 +347,7 @@ def test_interrupted_optimisation_goes_on_to_the_same_bits(model):
     ):
         expected = work(whole)
         interrupted = Kept(at=saved)
-        with pytest.raises(Interruption):
+        with pytest.raises(InterruptionError):
             work(ExemplarOptimiser(model, PIXELS, EVERYTHING, Tracker(), snapshots=interrupted))
         assert set(interrupted.states) == stages
         notes = Notes()
@@ -367,5 +367,5 @@ def test_state_is_plain_arrays_and_is_refused_by_other_exemplars():
     assert {type(value) for value in state.values()} == {np.ndarray}
     variables(4).restore(state)
     for other in (variables(5), variables(4, SETTINGS)):
-        with pytest.raises(ValueError, match="other exemplars or settings.* Start this optimisation anew"):
+        with pytest.raises(ValueError, match=r"other exemplars or settings.* Start this optimisation anew"):
             other.restore(state)
