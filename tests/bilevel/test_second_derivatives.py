@@ -130,7 +130,7 @@ def test_operation_that_is_taken_for_a_constant_is_refused_by_every_engine(engin
     "hidden",
     [
         lambda values: tf.map_fn(tf.sin, values),
-        lambda values: tf.scatter_nd(tf.range(len(values))[:, None], tf.sin(values), tf.shape(values)),
+        lambda values: tf.scatter_nd(tf.range(values.shape[0])[:, None], tf.sin(values), tf.shape(values)),
     ],
     ids=["map_fn", "scatter_nd"],
 )
