@@ -31,7 +31,7 @@ def gradients_in_pieces(size: int | None) -> Callable[..., tuple[tf.Tensor, Para
 
 
 def second_order_in_pieces(second_order: Callable[..., SecondOrder], size: int | None) -> Callable[..., SecondOrder]:
-    """`second_order`, likewise."""
+    """`second_order`, of at most `size` images at a time; of all at once for None."""
 
     def derivatives(
         loss: Loss, params: Sequence[tf.Tensor], p: Sequence[tf.Tensor], images: tf.Tensor, labels: tf.Tensor

@@ -34,7 +34,7 @@ class Walk:
       outer_loss: of the validation.
       sgd: the temporary training's optimiser.
       second_order: how one step is differentiated.
-      window: W; None for all steps.
+      window: W, the last steps that are differentiated; None for all steps.
       checkpoint_every: keep the state of every k-th step only and train the steps between once more on the way back;
         T states become T / k + k. None keeps all.
       images_at_once: a replica's part of a batch is worked on in pieces of at most so many images; None for all.

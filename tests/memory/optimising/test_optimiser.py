@@ -152,7 +152,8 @@ def test_class_with_too_few_exemplars_cannot_be_split():
         {"engine": "head", "inner_learning_rate": 1.0},
         {"engine": "prototype"},
         {"engine": "truncated", "window": 2},
-        {"batch_norm": "batch"},
+        # All data and all exemplars in each step: losses of different draws differ by more than is learned here.
+        {"batch_norm": "batch", "batch_size": 180, "inner_batch_size": 12},
         {"augmentation": ("flip", "crop", "colour")},
     ],
     ids=str,
@@ -198,7 +199,7 @@ def test_adjusting_goes_on_from_soft_labels_and_makes_room_for_new_classes():
 
 @pytest.mark.parametrize("learned_rates", ["shared", "per_step"])
 def test_inner_rates_are_learned_and_stay_positive(model, learned_rates):
-    _, scalars = learned_with(model, learned_rates=learned_rates, rates_learning_rate=2.0)
+    _, scalars = learned_with(model, learned_rates=learned_rates, rates_learning_rate=10.0)
     rates = [scalars["learn_exemplars", epoch]["inner_rate"] for epoch in range(1, 5)]
     assert abs(rates[-1] / 0.1 - 1) > 0.01
     assert min(rates) > 0
