@@ -23,7 +23,7 @@ from sweeping.progress import Entry, State
 
 from mnemonics_tf import checks
 from mnemonics_tf.system import files
-from mnemonics_tf.system.screen import USAGE_ERROR, parse_flags
+from mnemonics_tf.system.screen import USAGE_ERROR, parse_flags, shown
 
 _GRID = flags.DEFINE_string("grid", None, "The grid's gin file, such as configs/sweeps/digits.gin.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all runs. Default: runs/<name of the grid's file>.")
@@ -112,9 +112,9 @@ def _report_unfinished(entries: Sequence[Entry]) -> int:
     failed = [entry for entry in entries if entry.state == State.FAILED]
     busy = [entry for entry in entries if entry.state == State.BUSY]
     for entry in failed:
+        said = shown(entry.message) or "it said nothing"
         print(
-            f"sweep: {entry.run.name} failed with exit code {entry.exit_code}: {entry.message or 'it said nothing'}\n"
-            f"       {entry.log}",
+            f"sweep: {entry.run.name} failed with exit code {entry.exit_code}: {said}\n       {entry.log}",
             file=sys.stderr,
         )
     for entry in busy:
