@@ -14,11 +14,14 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 from conftest import ROOT
+from pictures import encoded, noise
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import check, reading
 from mnemonics_tf.data import folder as source
 from mnemonics_tf.data.class_order import Protocol
+from mnemonics_tf.data.stream import ClassStream
+from mnemonics_tf.memory.budget import ExemplarMemory
 
 
 @pytest.fixture
@@ -310,3 +313,47 @@ def test_names_that_the_terminal_cannot_show_are_spelled_out(tmp_path):
     lines = finished.stdout.splitlines()
     assert lines[-2] == r"  train/hen/\u017c.png: the file is empty"
     assert lines[-1].startswith("A run needs other settings and goes without the picture that is left out: ")
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "size", "num_phases", "per_class"), [(4, 30, 1, 20), (4, 24, 1, 20), (5, 30, 1, 3), (4, 6, 2, 5)]
+)
+def test_verdict_is_that_of_a_run(num_classes, size, num_phases, per_class, call, tmp_path):
+    path = _store(tmp_path, _classes(**{f"c{number}": size for number in range(num_classes)}))
+    lines = call(path, f"--num_phases={num_phases}", f"--per_class={per_class}")[1]
+    try:
+        protocol = Protocol(num_phases=num_phases)
+        stream = ClassStream(source.folder(str(path), 64), protocol)
+        budget = ExemplarMemory(strategy="random", adjust=False, per_class=per_class)
+        budget.check_fits(stream.phase_sizes, stream.class_sizes.tolist(), num_parts=2)
+        takes = True
+    except UsageError:
+        takes = False
+    # Of 30 images 24 are trained on, of 24 19, and of 6 5.
+    assert takes == ((num_classes, size) in ((4, 30), (4, 6)))
+    assert lines[-1].startswith("A run can use it") == takes
+    if (num_classes, size) == (4, 24):
+        assert "ExemplarMemory.per_class of at most 19 (not 20: 'c0' has 19 training images)" in lines[-1]
+
+
+def test_pictures_that_are_passed_over_are_named_and_not_strict(call, tmp_path):
+    files = {**_classes(hen=2, kea=2), "hen/a.tif": b"II*\0", "kea/b.HEIC": b"x", "kea/notes.txt": b"x"}
+    path = _store(tmp_path, files)
+    code, lines, _ = call(path, "--strict", "--num_phases=1", "--per_class=1")
+    assert code == 1
+    assert "others    1 files that are no pictures: 1 .txt" in lines
+    (note,) = [line for line in lines if line.startswith("note")]
+    assert note.startswith(
+        "note      2 of 6 pictures are in formats that are not read, and passed over: 1 .tif, 1 .heic"
+    )
+    assert lines[-1] == "A run could use it without the 2 pictures that are left out, which --strict does not allow."
+    assert call(path, "--num_phases=1", "--per_class=1")[0] == 0
+
+
+def test_images_that_are_turned_and_their_formats_are_counted(call, tmp_path):
+    files = {f"hen/{number}.jpg": encoded(noise(70, 90), "JPEG", number) for number in (1, 3, 6)}
+    rows = _rows(call(_store(tmp_path, {**files, "hen/4.png": _png()}))[1])
+    assert rows["formats"] == "3 JPEG (75%), 1 PNG (25%)"
+    assert rows["turned"] == "2 stored sideways or mirrored (EXIF), which are turned upright"
+    # The sixth is stored on its side: 90 x 70 becomes 70 x 90.
+    assert rows["sizes"].startswith("64 to 90 pixels wide, 64 to 90 high")
