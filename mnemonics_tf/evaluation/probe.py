@@ -19,7 +19,7 @@ from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.system import seeds
-from mnemonics_tf.training.balanced_finetune import cross_entropy_of, finetune_balanced
+from mnemonics_tf.training.finetuning import cross_entropy_of
 from mnemonics_tf.training.loop import Trainer
 
 
@@ -58,7 +58,7 @@ def probe_exemplars(
         copy.set_weights(model.get_weights())
         stage = f"probe_finetuned{repeat + 1}"
         batch_seed = seeds.stage_seed(seed, stage)
-        finetune_balanced(copy, cross_entropy_of(copy), exemplars, settings.finetuning, plain, batch_seed, stage)
+        plain.fit(copy, cross_entropy_of(copy), exemplars, settings.finetuning, stage, batch_seed)
         return _score(predictor, held_out, stage)
 
     copy.set_weights(model.get_weights())

@@ -27,8 +27,7 @@ from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory import store
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
-from mnemonics_tf.training.balanced_finetune import finetune_balanced as finetune
-from mnemonics_tf.training.balanced_finetune import method_losses_of
+from mnemonics_tf.training.finetuning import method_losses_of
 from mnemonics_tf.training.model_level import train_model as train
 
 Step = Callable[[LearnerState, Arrival, Context], LearnerState]
@@ -146,12 +145,12 @@ def finetune_balanced(state: LearnerState, arrival: Arrival, context: Context) -
             before = context.factory.copy(model)
     if finetuning.trained == "head":
         model.train_head()
-    finetune(
+    context.trainer.fit(
         model,
         method_losses_of(method, model, teacher, before, groups),
         _kept(state).decoded(),
         finetuning,
-        context.trainer,
+        "finetune_balanced",
         _seed(state, "finetune_balanced"),
     )
     model.train_all()

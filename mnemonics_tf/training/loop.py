@@ -69,11 +69,10 @@ class Trainer:
         Raises:
           DivergedError: a loss is NaN or infinite.
         """
-        num_replicas = self.strategy.num_replicas_in_sync
         batches = runtime.distribute(
             self.strategy,
-            lambda share: pipeline.training_batches(
-                data, settings.batch_size, settings.epochs, seed, self.augmentation, share
+            lambda own: pipeline.training_batches(
+                data, settings.batch_size, settings.epochs, seed, self.augmentation, own
             ),
         )
         with self.strategy.scope():
@@ -90,10 +89,9 @@ class Trainer:
             shares = self.strategy.run(replica_step, args=batch)
             return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
 
-        used = images_per_epoch(len(data), settings.batch_size, num_replicas)
-        steps_per_epoch = num_batches(used, settings.batch_size)
-        iterator = iter(batches)
+        steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size)
         with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
+            iterator = iter(batches)
             for epoch in range(settings.epochs):
                 learning_rate = settings.learning_rate_at(epoch)
                 optimizer.learning_rate.assign(learning_rate)
@@ -104,10 +102,13 @@ class Trainer:
                 # Read once an epoch: reading every step would make a GPU wait for the host.
                 means = {name: float(tf.reduce_mean([losses[name] for losses in history])) for name in history[0]}
                 checks.check_finite_losses(stage, means, f"epoch {epoch + 1} of {settings.epochs}")
-                loss = sum(means.values())
-                bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=f"{loss:.3f}", refresh=False)
+                loss = f"{sum(means.values()):.3f}"
+                bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=loss, refresh=False)
                 self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch + 1)
         runtime.average_over_replicas(self.strategy, model.non_trainable_variables)
+
+    def _steps_per_epoch(self, num_images: int, batch_size: int) -> int:
+        return num_batches(images_per_epoch(num_images, batch_size, self.strategy.num_replicas_in_sync), batch_size)
 
 
 def _replica_step(

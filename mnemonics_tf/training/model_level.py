@@ -6,13 +6,13 @@ import dataclasses
 
 import tensorflow as tf
 
-from mnemonics_tf.data.types import LabelledImages, Phase
+from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.imprinting import imprint
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.system import seeds
-from mnemonics_tf.training.loop import Trainer
+from mnemonics_tf.training.loop import BatchLosses, Trainer
 from mnemonics_tf.training.settings import ModelLevel
 
 
@@ -59,17 +59,7 @@ def train_model(
         imprint(model.head, previous.features(phase.train, "imprint_weights"), phase.train.labels)
     transferring = previous is not None and settings.scale_form is not None
     model.train_phase(transferring, old_head=method.trains_old_head)
-
-    def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Called inside the traced step: the teacher is traced with it, once.
-        teacher_outputs = None if teacher is None else teacher(images, training=False)
-        if teacher_outputs is not None and not is_grown:
-            # It knows the classes of the last group too, and methods expect it to know the K old ones.
-            old = slice(phase.num_old_classes)
-            logits, scores = teacher_outputs.logits[:, old], teacher_outputs.scores[:, old]
-            teacher_outputs = teacher_outputs._replace(logits=logits, scores=scores)
-        return method.losses(model(images, training=True), teacher_outputs, labels, phase.groups)
-
+    batch_losses = _losses_of(method, model, teacher, phase.groups)
     data, held_out = method.training_data(phase, exemplars, seeds.generator(seed, "training_data"))
     trainer.fit(model, batch_losses, data, settings, "train_model", seed, method.gradient_noise)
     model.fold()
@@ -81,3 +71,18 @@ def train_model(
     if previous is not None:
         method.complete(model, predictor, held_out, phase.groups)
     return model, predictor
+
+
+def _losses_of(method: Method, model: Classifier, teacher: Classifier | None, groups: ClassGroups) -> BatchLosses:
+    """What the network is trained by."""
+
+    def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Called inside the traced step: the teacher is traced with it, once.
+        outputs = None if teacher is None else teacher(images, training=False)
+        if outputs is not None and outputs.logits.shape[1] > groups.num_old_classes:
+            # Where only more images of known classes come it knows the last group too, and methods expect K classes.
+            old = slice(groups.num_old_classes)
+            outputs = outputs._replace(logits=outputs.logits[:, old], scores=outputs.scores[:, old])
+        return method.losses(model(images, training=True), outputs, labels, groups)
+
+    return batch_losses

@@ -14,6 +14,7 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 from conftest import ROOT
+from mnemonics_tf.memory.budget import ExemplarMemory
 from pictures import encoded, noise
 
 from mnemonics_tf.checks import UsageError
@@ -21,7 +22,6 @@ from mnemonics_tf.data import check, reading
 from mnemonics_tf.data import folder as source
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.stream import ClassStream
-from mnemonics_tf.memory.budget import ExemplarMemory
 
 
 @pytest.fixture

@@ -20,10 +20,9 @@ from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system import devices
 from mnemonics_tf.system.tracking import Tracker
-from mnemonics_tf.training.balanced_finetune import (
+from mnemonics_tf.training.finetuning import (
     BalancedFinetune,
     cross_entropy_of,
-    finetune_balanced,
     method_losses_of,
 )
 from mnemonics_tf.training.loop import Trainer
@@ -78,7 +77,7 @@ def _finetune(model: Classifier, strategy, **settings) -> None:
     trainer = Trainer(strategy, PixelRange((0.5,), (0.25,)), Augmentation(), Tracker())
     batch_losses = method_losses_of(Replay(), model, None, None, _GROUPS)
     stage = BalancedFinetune(epochs=2, batch_size=6, learning_rate=0.5, **settings)
-    finetune_balanced(model, batch_losses, _exemplars(), stage, trainer, seed=0)
+    trainer.fit(model, batch_losses, _exemplars(), stage, "finetune_balanced", seed=0)
 
 
 def test_training_the_head_leaves_the_backbone_as_it_is_bit_for_bit(model, strategy):

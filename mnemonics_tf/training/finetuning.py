@@ -1,15 +1,14 @@
-"""Balanced fine-tuning: the same number of exemplars of every class, new and old (line 18 of Algorithm 1)."""
+"""What a network is fine-tuned by on exemplars: the losses of the method (line 18 of Algorithm 1), or cross-entropy."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 from mnemonics_tf import losses, runtime
-from mnemonics_tf.data.types import ClassGroups, LabelledImages
+from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier
-from mnemonics_tf.training.loop import BatchLosses, Trainer
-from mnemonics_tf.training.settings import SGDSettings
+from mnemonics_tf.training.loop import BatchLosses
 
 
 def cross_entropy_of(model: Classifier, training: bool = False) -> BatchLosses:
@@ -40,26 +39,3 @@ def method_losses_of(
         return method.finetuning_losses(model(images, training=False), old, present, labels, groups)
 
     return batch_losses
-
-
-def finetune_balanced(
-    model: Classifier,
-    batch_losses: BatchLosses,
-    exemplars: LabelledImages,
-    settings: SGDSettings,
-    trainer: Trainer,
-    seed: int,
-    stage: str = "finetune_balanced",
-) -> None:
-    """Fine-tunes Θ_i in place on E_i and the adjusted E_{0:i-1}, or on some of them to probe them.
-
-    Args:
-      model: Θ_i, all of whose weights are trained, or those of the head.
-      batch_losses: of `model`; batch norm keeps its statistics in them.
-      exemplars: of all classes seen so far.
-      settings: length and rates.
-      trainer: trains it.
-      seed: of this stage.
-      stage: name in progress bars and TensorBoard.
-    """
-    trainer.fit(model, batch_losses, exemplars, settings, stage, seed)
