@@ -71,8 +71,8 @@ class Trainer:
         """
         batches = runtime.distribute(
             self.strategy,
-            lambda own: pipeline.training_batches(
-                data, settings.batch_size, settings.epochs, seed, self.augmentation, own
+            lambda share: pipeline.training_batches(
+                data, settings.batch_size, settings.epochs, seed, self.augmentation, share
             ),
         )
         with self.strategy.scope():
@@ -102,8 +102,7 @@ class Trainer:
                 # Read once an epoch: reading every step would make a GPU wait for the host.
                 means = {name: float(tf.reduce_mean([losses[name] for losses in history])) for name in history[0]}
                 checks.check_finite_losses(stage, means, f"epoch {epoch + 1} of {settings.epochs}")
-                loss = f"{sum(means.values()):.3f}"
-                bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=loss, refresh=False)
+                bar.set_postfix(epoch=epoch + 1, loss=f"{sum(means.values()):.3f}", refresh=False)
                 self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch + 1)
         runtime.average_over_replicas(self.strategy, model.non_trainable_variables)
 
