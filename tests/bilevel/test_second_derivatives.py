@@ -149,6 +149,17 @@ def test_half_precision_is_no_wrong_derivative():
     assert np.isfinite(_meta_gradient("adjoint_forward", *_dense_loss(halved)).exemplars).all()
 
 
+@pytest.mark.parametrize("engine", ["adjoint", "adjoint_forward"])
+def test_network_that_is_sure_of_its_exemplars_is_not_refused(engine):
+    # Probabilities within rounding of 0 and 1: the curvature of cross-entropy is rounding, too.
+    loss, params = _dense_loss(tf.sin)
+    labels = tf.argmax(tf.sin(tf.tanh(tf.reshape(_images(0), [-1, 72]) @ params[0])) @ params[1], axis=1)
+    for scale in (30.0, 100.0, 300.0):
+        sure = [params[0], scale * params[1]]
+        compute = MetaGradientEngine(loss, loss, InnerSGD(0.1), engine)
+        compute(sure, tf.constant(_images(0)), labels, _PLAN, tf.constant(_images(1)), _LABELS)
+
+
 def test_model_is_looked_at_once():
     calls = []
     loss, params = _dense_loss(tf.sin)
