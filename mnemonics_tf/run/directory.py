@@ -28,7 +28,7 @@ from typing import Any
 from mnemonics_tf import checks, results
 from mnemonics_tf.results import PhaseResult, Results
 from mnemonics_tf.run import phase_marks
-from mnemonics_tf.system import files, locks, stopping
+from mnemonics_tf.system import complete, files, locks, stopping
 
 _CONFIG = "config.gin"
 _LOCK = ".lock"
@@ -186,7 +186,7 @@ class RunDirectory:
         Every worker has one here: the system's own folder for temporary files may be memory.
         """
         folder = os.path.join(self.path, f"{_SCRATCH}{worker}")
-        _remove(folder)  # what a killed process has left behind
+        complete.remove(folder)  # what a killed process has left behind
         os.mkdir(folder)
         stopping.remove_when_stopped(folder)
         try:
@@ -219,19 +219,19 @@ class RunDirectory:
         """
         folder = os.path.join(self.path, "phases")
         names = os.listdir(folder) if os.path.isdir(folder) else []
-        complete = {int(name) for name in names if name.isdigit() and self._has_mark(int(name))}
+        found = {int(name) for name in names if name.isdigit() and self._has_mark(int(name))}
         count = 0
-        while count in complete:
+        while count in found:
             count += 1
-        if any(phase > count for phase in complete):
+        if any(phase > count for phase in found):
             raise checks.UsageError(
-                f"{self.phase_dir(count)} has no {phase_marks.MARK}, and later phases have one: it was lost. Put it "
+                f"{self.phase_dir(count)} has no {complete.MARK}, and later phases have one: it was lost. Put it "
                 "back, or delete the folders of all later phases to train them again from there."
             )
         return count
 
     def _has_mark(self, phase: int) -> bool:
-        return os.path.lexists(os.path.join(self.phase_dir(phase), phase_marks.MARK))
+        return os.path.lexists(os.path.join(self.phase_dir(phase), complete.MARK))
 
     def verify_phase(self, phase: int) -> None:
         """Compares a complete phase's files with its mark, and the mark with this run.
@@ -246,23 +246,11 @@ class RunDirectory:
     @contextlib.contextmanager
     def writing_phase(self, phase: int) -> Iterator[str]:
         """Hands out a folder to fill; once that is done without an error, it becomes the phase's folder."""
-        final = self.phase_dir(phase)
-        partial = f"{final}.partial"
-        _remove(partial)
-        os.makedirs(partial)
-        try:
-            yield partial
-            first = None if phase == 0 else self.phase_dir(0)
-            phase_marks.write(partial, phase, self._configuration, first)
-            for folder, _, names in os.walk(partial, topdown=False):
-                for path in (*(os.path.join(folder, name) for name in names), folder):
-                    files.flush(path)
-            _remove(final)
-            os.replace(partial, final)
-        except Exception:
-            _remove(partial)  # a full disk has room again
-            raise
-        files.flush(os.path.dirname(final))
+        first = None if phase == 0 else self.phase_dir(0)
+        with complete.writing(
+            self.phase_dir(phase), lambda folder: phase_marks.write(folder, phase, self._configuration, first)
+        ) as folder:
+            yield folder
 
     def write_results(self, found: Results) -> None:
         """Replaces `results.json` in one step."""
@@ -309,15 +297,6 @@ def _remove_made(folders: list[str], run: str) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
-
-
-def _remove(path: str) -> None:
-    """Removes a folder, or whatever else is there; a link is not followed."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
 
 
 def _checksum_of(data: dict[str, Any]) -> str:

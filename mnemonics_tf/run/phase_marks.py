@@ -8,16 +8,13 @@ Earlier versions wrote the checksums alone; phases with such a mark are resumed 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import secrets
 from typing import Any
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import files
-
-MARK = "COMPLETE"
+from mnemonics_tf.system import complete, files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +44,9 @@ def write(folder: str, phase: int, configuration: str, first: str | None) -> Non
       first: the folder of phase 0, which names the run; None for phase 0 itself.
     """
     run = secrets.token_hex(16) if first is None else _read(first).run
-    checksums = {name: _checksum(os.path.join(folder, name)) for name in _files(folder)}
+    checksums = {name: complete.checksum(os.path.join(folder, name)) for name in complete.names_in(folder)}
     mark = {"phase": phase, "run": run, "configuration": configuration, "files": checksums}
-    files.write_text(os.path.join(folder, MARK), json.dumps(mark, indent=1))
+    files.write_text(os.path.join(folder, complete.MARK), json.dumps(mark, indent=1))
 
 
 def verify(folder: str, phase: int, configuration: str) -> None:
@@ -66,9 +63,9 @@ def verify(folder: str, phase: int, configuration: str) -> None:
     mark = _read(folder)
     for name, checksum in mark.files.items():
         path = os.path.join(folder, name)
-        if not _is_inside(name) or _checksum_or_none(path) != checksum:
+        if not _is_inside(name) or complete.checksum_or_none(path) != checksum:
             raise _damaged(path, folder)
-    for name in _files(folder):
+    for name in complete.names_in(folder):
         # Systems leave files such as .DS_Store.
         if name not in mark.files and not os.path.basename(name).startswith("."):
             raise checks.UsageError(
@@ -91,7 +88,7 @@ def check_same_run(first: str, folder: str) -> None:
 
 
 def _read(folder: str) -> _Mark:
-    path = os.path.join(folder, MARK)
+    path = os.path.join(folder, complete.MARK)
     try:
         content: Any = files.read_json(path)
         if isinstance(content, dict) and isinstance(content.get("files"), dict):
@@ -106,28 +103,8 @@ def _read(folder: str) -> _Mark:
     return mark
 
 
-def _files(folder: str) -> list[str]:
-    """Paths in the folder of all that is no folder, but for the mark itself."""
-    found = (
-        os.path.relpath(os.path.join(parent, name), folder) for parent, _, names in os.walk(folder) for name in names
-    )
-    return sorted(name for name in found if name != MARK)
-
-
 def _is_inside(name: str) -> bool:
     return not os.path.isabs(name) and os.pardir not in name.split(os.sep)
-
-
-def _checksum(path: str) -> str:
-    with files.open_plain(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _checksum_or_none(path: str) -> str | None:
-    try:
-        return _checksum(path)
-    except (OSError, files.UnreadableError):
-        return None
 
 
 def _damaged(path: str, folder: str) -> checks.UsageError:

@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: filled beside their place, then moved, with a checksum of each file."""
+"""Folders that are whole or not there: filled beside their place, marked with a checksum of each file, then moved."""
 
 from __future__ import annotations
 
@@ -7,30 +7,41 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mnemonics_tf.system import files
 
-MARK = "COMPLETE"  # holds the checksums; written last
+MARK = "COMPLETE"  # written last
+
+
+def write_mark(folder: str) -> None:
+    """Marks a folder as complete: a checksum of each file that is in it now."""
+    checksums = {name: checksum(os.path.join(folder, name)) for name in names_in(folder)}
+    files.write_text(os.path.join(folder, MARK), json.dumps(checksums, indent=1))
 
 
 @contextlib.contextmanager
-def writing(final: str) -> Iterator[str]:
+def writing(final: str, mark: Callable[[str], None] = write_mark) -> Iterator[str]:
     """Hands out a folder to fill; once that is done without an error and all is on disk, it becomes `final`.
 
     Args:
       final: the folder's path; what is there is replaced.
+      mark: marks the filled folder as complete.
     """
     partial = f"{final}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    remove(partial)
     os.makedirs(partial)
-    yield partial
-    checksums = {os.path.relpath(path, partial): checksum(path) for path in _files(partial)}
-    files.write_text(os.path.join(partial, MARK), json.dumps(checksums, indent=1, sort_keys=True))
-    for path in _files(partial):
-        files.flush(path)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
+    try:
+        yield partial
+        mark(partial)
+        for folder, _, names in os.walk(partial, topdown=False):
+            for path in (*(os.path.join(folder, name) for name in names), folder):
+                files.flush(path)
+        remove(final)
+        os.replace(partial, final)
+    except Exception:
+        remove(partial)  # a full disk has room again
+        raise
     files.flush(os.path.dirname(final))
 
 
@@ -41,24 +52,44 @@ def broken_file(folder: str) -> str | None:
     """
     mark = os.path.join(folder, MARK)
     try:
-        with open(mark, encoding="utf-8") as file:
-            expected = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        expected = files.read_json(mark)
+    except files.UnreadableError:
         return mark
     if not expected or not isinstance(expected, dict):
         return mark
     for name, noted in expected.items():
         path = os.path.join(folder, name)
-        if not os.path.isfile(path) or checksum(path) != noted:
+        if checksum_or_none(path) != noted:
             return path
     return None
 
 
+def names_in(folder: str) -> list[str]:
+    """Paths in a folder, relative to it, of all that is no folder itself, but for the mark."""
+    found = (
+        os.path.relpath(os.path.join(parent, name), folder) for parent, _, names in os.walk(folder) for name in names
+    )
+    return sorted(name for name in found if name != MARK)
+
+
 def checksum(path: str) -> str:
-    """SHA-256 of a file's content."""
-    with open(path, "rb") as file:
+    """SHA-256 of a plain file's content. Raises OSError or UnreadableError if there is none."""
+    with files.open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _files(folder: str) -> list[str]:
-    return sorted(os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+def checksum_or_none(path: str) -> str | None:
+    """SHA-256 of a plain file's content; None if there is none."""
+    try:
+        return checksum(path)
+    except (OSError, files.UnreadableError):
+        return None
+
+
+def remove(path: str) -> None:
+    """Removes a folder, or whatever else is there; a link is not followed."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)

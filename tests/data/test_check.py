@@ -14,7 +14,6 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 from conftest import ROOT
-from mnemonics_tf.memory.budget import ExemplarMemory
 from pictures import encoded, noise
 
 from mnemonics_tf.checks import UsageError
@@ -22,6 +21,7 @@ from mnemonics_tf.data import check, reading
 from mnemonics_tf.data import folder as source
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.stream import ClassStream
+from mnemonics_tf.memory.settings import Memory
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_verdict_is_that_of_a_run(num_classes, size, num_phases, per_class, call
     try:
         protocol = Protocol(num_phases=num_phases)
         stream = ClassStream(source.folder(str(path), 64), protocol)
-        budget = ExemplarMemory(strategy="random", adjust=False, per_class=per_class)
+        budget = Memory(strategy="random", adjust=False, per_class=per_class)
         budget.check_fits(stream.phase_sizes, stream.class_sizes.tolist(), num_parts=2)
         takes = True
     except UsageError:

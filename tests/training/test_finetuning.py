@@ -20,12 +20,9 @@ from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system import devices
 from mnemonics_tf.system.tracking import Tracker
-from mnemonics_tf.training.finetuning import (
-    BalancedFinetune,
-    cross_entropy_of,
-    method_losses_of,
-)
+from mnemonics_tf.training.finetuning import cross_entropy_of, method_losses_of
 from mnemonics_tf.training.loop import Trainer
+from mnemonics_tf.training.settings import BalancedFinetune
 
 _FACTORY = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1), "per_neuron")
 _GROUPS = ClassGroups((2, 1))
