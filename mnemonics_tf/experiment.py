@@ -85,6 +85,8 @@ class Run:
             self._phases = [self.directory.read_metrics(phase) for phase in range(complete)]
             if complete < self.num_phases:
                 self._learn_phases(complete, shared)
+            elif self.is_chief:
+                self.directory.remove_snapshots()
             self._write()
             # A worker that left before the first has written everything would be missed if that one had to start again.
             runtime.barrier(self._strategy)
@@ -100,6 +102,7 @@ class Run:
             codec_for(self._settings.memory),
             shared,
             self._stream.streamed,
+            self.is_chief,
             self._note_phase,
         )
         learner = IncrementalLearner.from_settings(
@@ -113,7 +116,8 @@ class Run:
         if first:
             self._restore(learner, first - 1)
         for index in range(first, self.num_phases):
-            tracker.start_phase(index, self.num_phases)
+            continued = len(journal.snapshots(index)) > 0
+            tracker.start_phase(index, self.num_phases, continued)
             with tracker.stage("check_images"):
                 arrival = self._arriving(index)
             learner.advance(arrival)

@@ -11,7 +11,7 @@ from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, Phase
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory.codecs import Codec
-from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
+from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser, Snapshots
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.memory.store import codec_for
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
@@ -24,6 +24,9 @@ class Journal(Protocol):
 
     def waiting_room(self, context: Context) -> AbstractContextManager[PixelFile | None]:
         """Where exemplars wait on disk until the phase is over; None where memory holds them."""
+
+    def snapshots(self, phase: int) -> Snapshots | None:
+        """Where steps of a phase put down what they have come to, and go on from after an interruption; or None."""
 
     def initial_network(
         self, context: Context, phase: Phase, train: Callable[[], Classifier]
@@ -47,6 +50,7 @@ class Context:
       trainer: trains networks on the learner's devices.
       journal: where results are put down.
       file: where exemplars wait on disk until the phase is over; None holds them in memory.
+      snapshots: of the phase under way; None keeps none, so that an interrupted phase starts anew.
     """
 
     settings: Settings
@@ -54,6 +58,7 @@ class Context:
     trainer: Trainer
     journal: Journal
     file: PixelFile | None = None
+    snapshots: Snapshots | None = None
     _optimiser: ExemplarOptimiser | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -86,6 +91,7 @@ class Context:
                 self.codec,
                 self.trainer.strategy,
                 self.file,
+                self.snapshots,
             )
         return self._optimiser
 

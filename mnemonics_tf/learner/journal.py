@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import LearnerState
+from mnemonics_tf.memory.optimising.optimiser import Snapshots
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import Classifier
 
@@ -18,6 +19,9 @@ class NoJournal:
 
     def waiting_room(self, context: Context) -> AbstractContextManager[PixelFile | None]:
         return contextlib.nullcontext()
+
+    def snapshots(self, phase: int) -> Snapshots | None:
+        return None
 
     def initial_network(
         self, context: Context, phase: Phase, train: Callable[[], Classifier]

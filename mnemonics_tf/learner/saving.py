@@ -162,10 +162,9 @@ def reading(folder: str) -> Iterator[Saved]:
         raise checks.UsageError(f"{folder}: there is {found}. Expected a folder that IncrementalLearner.save has made.")
     with _alone(folder):
         try:
-            with open(path, encoding="utf-8") as file:
-                card = json.load(file)
-        except (OSError, ValueError, RecursionError) as error:
-            raise _damaged(path, str(error).partition("\n")[0]) from error
+            card = files.read_json(path)
+        except files.UnreadableError as error:
+            raise _damaged(path, str(error)) from error
         yield _saved(folder, path, card)
 
 
@@ -182,10 +181,17 @@ def _card(content: Content, state: str) -> dict[str, Any]:
         "pixel_range": dataclasses.asdict(content.state.pixel_range),
         "method": {"name": settings.method.name, **method},
         **{name: dataclasses.asdict(getattr(settings, name)) for name in _PARTS},
+        "exemplar_level": _plain(settings.exemplar_level),
         **{name: getattr(settings, name) for name in _PLAIN},
         "validation_share": content.validation_share,
         "history": [None if each is None else dataclasses.asdict(each) for each in content.history],
     }
+
+
+def _plain(level: ExemplarLevel) -> dict[str, Any]:
+    """The settings of the exemplar level with its engine by name."""
+    engine = level.engine_object
+    return {**dataclasses.asdict(level), "engine": engine.name, **dataclasses.asdict(engine)}
 
 
 def _saved(folder: str, path: str, card: Any) -> Saved:

@@ -34,7 +34,31 @@ Step = Callable[[LearnerState, Arrival, Context], LearnerState]
 
 
 def train_model(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
-    """Θ_i from Θ_{i-1}, on D_i and E_{0:i-1}."""
+    """Θ_i from Θ_{i-1}, on D_i and E_{0:i-1}; that of an interrupted attempt, if it was trained to its end."""
+    if context.snapshots is None:
+        return _newly_trained(state, arrival, context)
+    saved = context.snapshots.load(train_model.__name__)
+    if saved is None:
+        state = _newly_trained(state, arrival, context)
+        context.snapshots.save(train_model.__name__, _as_arrays(state))
+        return state
+    with context.trainer.strategy.scope():
+        model = context.factory.build(*map(int, saved["classes"]))
+    model.set_weights([saved[f"weight{index}"] for index in range(len(saved) - 2)])
+    model.train_all()
+    return state.with_work(network=context.network(model), reused=bool(saved["reused"]))
+
+
+def _as_arrays(state: LearnerState) -> dict[str, np.ndarray]:
+    """The network of the phase under way, as it is kept in a snapshot."""
+    model = state.new_network.model
+    weights = {f"weight{index}": weight for index, weight in enumerate(model.get_weights())}
+    classes = np.array([model.head.num_old_classes, model.head.num_new_classes])
+    return {**weights, "classes": classes, "reused": np.array(state.under_way.reused)}
+
+
+def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """The state with the network of the phase, trained now."""
     settings, phase = context.settings, state.phase_of(arrival)
     previous = state.network
     rehearsed = state.exemplars.decoded() if previous and settings.memory.keeps else None
@@ -197,7 +221,7 @@ def run_phase(state: LearnerState, arrival: Arrival, context: Context) -> Learne
       DivergedError: a loss became NaN.
     """
     with context.journal.waiting_room(context) as file, explaining_lost_files():
-        context.file = file
+        context.file, context.snapshots = file, context.journal.snapshots(state.phase)
         state = state.begun()
         for step in STEPS:
             with context.tracker.stage(step.__name__):

@@ -6,6 +6,7 @@
       results.json      all phases so far
       skipped.json      images that could not be read, with the reason; only if there are any
       phases/000/       checkpoint/model.weights.h5  exemplars.npz  metrics.json  saved_model/  COMPLETE
+      phases/003.snapshots/     what a phase under way has come to; only until it is complete
       tensorboard/
       .lock             keeps a second process out
       scratch-*         exemplars of a streamed data set while a phase runs
@@ -28,11 +29,13 @@ from typing import Any
 from mnemonics_tf import checks, results
 from mnemonics_tf.results import PhaseResult, Results
 from mnemonics_tf.run import phase_marks
+from mnemonics_tf.run.snapshots import PhaseSnapshots
 from mnemonics_tf.system import complete, files, locks, stopping
 
 _CONFIG = "config.gin"
 _LOCK = ".lock"
 _SCRATCH = "scratch-"
+_SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
 _CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of earlier versions have none
 # Bindings of what a run is computed on, and of where its data lie: both may be others when it is resumed. Whether the
 # data are the same is told by data.json.
@@ -194,6 +197,17 @@ class RunDirectory:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             stopping.keep_when_stopped(folder)
+
+    def snapshots(self, phase: int, writes: bool) -> PhaseSnapshots:
+        """What a phase under way has come to; `writes` says whether this process is the one that writes."""
+        return PhaseSnapshots(f"{self.phase_dir(phase)}{_SNAPSHOTS}", writes)
+
+    def remove_snapshots(self) -> None:
+        """Removes those of all phases: they are complete, or begin anew."""
+        folder = os.path.join(self.path, "phases")
+        for name in os.listdir(folder):
+            if name.endswith(_SNAPSHOTS):
+                complete.remove(os.path.join(folder, name))
 
     def _lock(self) -> None:
         """Holds the folder while this object lives; the system lets go of it even if the process is killed."""

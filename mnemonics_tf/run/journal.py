@@ -21,6 +21,7 @@ from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phase
 from mnemonics_tf.run.phase_files import read_exemplars, result_of, write_phase
 from mnemonics_tf.run.pictures import confusion_image, exemplar_grid
+from mnemonics_tf.run.snapshots import PhaseSnapshots
 from mnemonics_tf.system.tracking import Tracker
 
 
@@ -33,6 +34,7 @@ class RunJournal:
       codec: how exemplars are stored.
       initial_phases: trained networks of phase 0 that runs share, or None.
       streamed: whether exemplars stay in files.
+      writes: whether this process writes the run's files; of several workers the first one does.
       on_phase: is told what each phase reached, once it is on disk.
     """
 
@@ -43,10 +45,12 @@ class RunJournal:
         codec: Codec,
         initial_phases: InitialPhases | None,
         streamed: bool,
+        writes: bool,
         on_phase: Callable[[PhaseResult], None],
     ):
         self._directory, self._tracker, self._codec = directory, tracker, codec
-        self._initial_phases, self._streamed, self._on_phase = initial_phases, streamed, on_phase
+        self._initial_phases, self._streamed = initial_phases, streamed
+        self._writes, self._on_phase = writes, on_phase
 
     @contextlib.contextmanager
     def waiting_room(self, context: Context) -> Iterator[PixelFile | None]:
@@ -54,6 +58,10 @@ class RunJournal:
         with self._directory.scratch(runtime.worker_index(context.trainer.strategy)) as folder:
             path = os.path.join(folder, "exemplars.pixels")
             yield PixelFile(path, context.traits.image_shape) if self._streamed else None
+
+    def snapshots(self, phase: int) -> PhaseSnapshots:
+        """Those of an interrupted attempt at the phase, if there was one, and a place for new ones."""
+        return self._directory.snapshots(phase, self._writes)
 
     def initial_network(
         self, context: Context, phase: Phase, train: Callable[[], Classifier]
@@ -86,10 +94,11 @@ class RunJournal:
     def phase_finished(self, state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
         """Writes the phase. Exemplars of a streamed data set are those in its file from here on."""
         strategy = context.trainer.strategy
-        if runtime.is_chief(strategy):
+        if self._writes:
             with self._directory.writing_phase(state.phase) as folder:
                 result = write_phase(folder, state, arrival, context)
             self._show(result, state)
+            self._directory.remove_snapshots()
         else:
             result = result_of(state, arrival, dict(context.tracker.seconds))
         self._on_phase(result)

@@ -7,6 +7,7 @@ import glob
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,16 +24,17 @@ _SUFFIX = ".phase"  # and the phase's number: how names of TensorBoard's files e
 def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
     """A progress bar on standard error with rate and time left, from the second second on.
 
-    A context manager with `update` and `set_postfix`.
+    A context manager with `update` and `set_postfix`. In a notebook it is a bar of the notebook.
 
     Args:
       description: what is being done.
       total: number of units.
       unit: their name.
     """
+    in_notebook = "ipykernel" in sys.modules
     # A log file gets a line now and then rather than thousands.
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    return tqdm.tqdm(
+    interval = 0.2 if in_notebook or sys.stderr.isatty() else 30.0
+    return (_notebook_bar() if in_notebook else tqdm.tqdm)(
         desc=description,
         total=total,
         unit=f" {unit}",
@@ -41,6 +43,14 @@ def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
         maxinterval=interval,
         dynamic_ncols=True,
     )
+
+
+def _notebook_bar() -> type[tqdm.tqdm]:
+    """The bar of notebooks, or of terminals where what draws it in notebooks (ipywidgets) is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tqdm.TqdmWarning)  # says that ipywidgets is missing
+        from tqdm import auto
+    return auto.tqdm
 
 
 class Tracker:
@@ -63,12 +73,13 @@ class Tracker:
         self._num_phases: int | None = 1
         self.seconds: dict[str, float] = {}
 
-    def start_phase(self, phase: int, num_phases: int | None) -> None:
+    def start_phase(self, phase: int, num_phases: int | None, continued: bool = False) -> None:
         """Names the phase that stages, bars and tags belong to from here on.
 
         Args:
           phase: its index.
           num_phases: how many there will be; None where nobody knows.
+          continued: whether steps of an interrupted attempt are over and not repeated, so that their curves stay.
         """
         self._phase, self._num_phases = phase, num_phases
         self.seconds = {}
@@ -78,7 +89,7 @@ class Tracker:
             self._writer.close()
             for path in glob.glob(os.path.join(glob.escape(self._log_dir), f"*{_SUFFIX}*")):
                 number = path.rpartition(_SUFFIX)[2]
-                if number.isdigit() and int(number) >= phase:
+                if number.isdigit() and int(number) >= phase + continued:
                     os.remove(path)
             self._writer = tf.summary.create_file_writer(self._log_dir, filename_suffix=f"{_SUFFIX}{phase:03d}")
 
