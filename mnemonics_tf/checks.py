@@ -9,45 +9,61 @@ from typing import Any
 
 
 class UsageError(ValueError):
-    """The user asked for something that cannot be done. The command line shows its text alone and exits with 2."""
+    """The user asked for something that cannot be done.
+
+    The command line shows its text alone, without a traceback, and exits with 2.
+    """
 
 
 class BusyError(UsageError):
-    """Another process is working there. The command line shows its text alone and exits with 3."""
+    """Another process is working in the folder of the run.
+
+    The command line shows its text alone, without a traceback, and exits with 3.
+    """
 
 
 class DivergedError(RuntimeError):
-    """A loss became NaN or infinite. What earlier phases saved is untouched. The command line shows its text alone and
-    exits with 2."""
+    """A loss became NaN or infinite. What earlier phases saved is untouched.
+
+    It is no UsageError, as nothing was asked for wrongly. The command line shows its text alone, and exits with 2.
+    """
 
 
 class LostWorkerError(RuntimeError):
-    """Another worker of the run has ended. The command line shows its text alone and exits with 1."""
+    """Another worker of the run has ended or cannot be reached any more.
+
+    The command line shows its text alone, and exits with 1. The same command, started on all workers, goes on.
+    """
 
 
 def check_positive(**values: float) -> None:
-    """Raises UsageError unless every value is a number above zero."""
+    """Raises UsageError unless every value is a finite number above zero.
+
+    As in all checks here, a value's keyword is the name that the message gives it. Names with dots are passed so:
+
+        check_positive(**{"ModelLevel.learning_rate": 0.1})
+    """
     for name, value in values.items():
         if not _is_number(value) or value <= 0:
             raise UsageError(f"{name} = {value!r}: expected a number above 0.")
 
 
 def check_positive_integer(**values: int) -> None:
-    """Raises UsageError unless every value is a whole number of at least 1."""
+    """Raises UsageError unless every value is a whole number from 1 up to, but not including, 2^63."""
     for name, value in values.items():
         if not _is_integer(value) or value < 1:
             raise UsageError(f"{name} = {value!r}: expected a whole number of at least 1.")
 
 
 def check_non_negative_integer(**values: int) -> None:
-    """Raises UsageError unless every value is a whole number of at least 0 (seeds are)."""
+    """Raises UsageError unless every value is a whole number from 0 up to, but not including, 2^63, as seeds are."""
     for name, value in values.items():
         if not _is_integer(value) or value < 0:
             raise UsageError(f"{name} = {value!r}: expected a whole number of at least 0.")
 
 
 def check_legacy_seed(**values: int) -> None:
-    """Raises UsageError unless every value is a seed that NumPy's legacy generator takes: 0 <= value < 2^32."""
+    """Raises UsageError unless every value is a seed of NumPy's legacy generator: a whole number, 0 <= value < 2^32."""
     check_non_negative_integer(**values)
     for name, value in values.items():
         if value >= 2**32:
@@ -55,7 +71,7 @@ def check_legacy_seed(**values: int) -> None:
 
 
 def check_non_negative(**values: float) -> None:
-    """Raises UsageError unless every value is a number of at least zero."""
+    """Raises UsageError unless every value is a finite number of at least zero."""
     for name, value in values.items():
         if not _is_number(value) or value < 0:
             raise UsageError(f"{name} = {value!r}: expected a number of at least 0.")
@@ -91,7 +107,13 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 
 def check_finite_losses(stage: str, losses: dict[str, float], when: str) -> None:
-    """Raises DivergedError if a loss is NaN or infinite."""
+    """Raises DivergedError if a loss is NaN or infinite.
+
+    Args:
+      stage: name of the stage that trains, for the message.
+      losses: losses by name.
+      when: the point in the stage, such as `epoch 3 of 160`, for the message.
+    """
     broken = [name for name, value in losses.items() if not math.isfinite(value)]
     if broken:
         raise DivergedError(
@@ -101,7 +123,7 @@ def check_finite_losses(stage: str, losses: dict[str, float], when: str) -> None
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A sentence ` Did you mean ...?` with the choice most like `word`, or nothing if none is like it."""
+    """The sentence ` Did you mean ...?`, space in front, with the choice most like `word`; empty if none is like it."""
     matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f" Did you mean {matches[0]!r}?" if matches else ""
 

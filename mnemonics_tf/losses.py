@@ -1,4 +1,4 @@
-"""Loss terms as pure functions, a value per example: the caller decides how to average."""
+"""Loss terms as pure functions that return a value per example, `[B]`: the caller decides how to average."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ _SMALLEST_SQUARE = 1e-12
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Softmax cross-entropy, L_c of Eq. 2.
+    """Softmax cross-entropy, L_c of Eq. 2: -sum_k y_k log softmax(logits)_k over all K + M classes.
+
+    It can be differentiated twice, by logits and by soft labels.
 
     Args:
-      logits: `[B, K + M]`.
-      labels: class indices, `[B]`, or probabilities, `[B, K + M]` floating.
+      logits: what the softmax is taken of, `[B, K + M]`.
+      labels: class indices, `[B]` of integers, or soft labels, probabilities y `[B, K + M]` of floats.
 
     Returns:
-      `[B]`, in nats.
+      `[B]`, in nats, at least 0.
     """
     if labels.dtype.is_floating:
         # TensorFlow's fused operation takes labels for constants in its second derivative.
@@ -27,8 +29,8 @@ def less_forget(features: tf.Tensor, teacher_features: tf.Tensor) -> tf.Tensor:
     """LUCIR's less-forget constraint: 1 - cos(f, f*), which turns embeddings back to the teacher's directions.
 
     Args:
-      features: `[B, d]`.
-      teacher_features: `[B, d]`, of the network before this phase.
+      features: embeddings f of any length, `[B, d]`.
+      teacher_features: embeddings f* by the network before this phase, `[B, d]`.
 
     Returns:
       `[B]`, in 0..2.
@@ -42,17 +44,18 @@ def margin_ranking(
 ) -> tf.Tensor:
     """LUCIR's inter-class separation: a rehearsed image's own class shall beat the new classes by a margin.
 
-    The mean over the `num_negatives` highest new-class scores of max(0, margin - s_true + s_new).
+    The value is the mean of max(0, margin - s_true + s_new) over the `num_negatives` new classes with the highest
+    scores s_new.
 
     Args:
-      scores: cosines before eta, `[B, K + M]`.
-      labels: class indices, `[B]`; meaningful where the label is an old class.
-      num_old_classes: K.
-      margin: m.
+      scores: cosines with the class weights, before they are multiplied by eta, `[B, K + M]`.
+      labels: class indices, `[B]`, of new and rehearsed images alike.
+      num_old_classes: K; classes from index K on are new, and there must be at least one.
+      margin: m, in cosines.
       num_negatives: how many new classes to compare with; all of them if there are fewer.
 
     Returns:
-      `[B]`; values at images of new classes mean nothing and must be masked.
+      `[B]`, at least 0. Values at images of new classes mean nothing and must be masked.
     """
     true_scores = tf.gather(scores, labels, axis=1, batch_dims=1)
     new_scores = scores[:, num_old_classes:]
@@ -63,27 +66,31 @@ def margin_ranking(
 def distillation(logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
     """Knowledge distillation, L_d of Eq. 1: cross-entropy with the teacher's softened probabilities.
 
+    With p^ = softmax(teacher_logits / tau) and p = softmax(logits / tau) it is -sum_k p^_k log p_k.
+
     Args:
-      logits: `[B, k]`, of the classes that the teacher knows.
-      teacher_logits: `[B, k]`.
-      temperature: tau, by which both logits are divided.
+      logits: logits of the classes that are distilled, k of those that the teacher knows, `[B, k]`.
+      teacher_logits: the teacher's logits of the same classes, `[B, k]`.
+      temperature: tau, above 0; above 1 it gives small probabilities more weight.
 
     Returns:
-      `[B]`, in nats.
+      `[B]`, in nats; the smallest possible value is the entropy of p^.
     """
     targets = tf.nn.softmax(teacher_logits / temperature)
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits / temperature)
 
 
 def binary_cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """A yes-or-no question for every class (iCaRL's loss), added up over the classes.
+    """Binary cross-entropy added up over the classes, iCaRL's loss: a yes-or-no question for every class.
+
+    With p = sigmoid(logits) and targets q it is -sum_k (q_k log p_k + (1 - q_k) log(1 - p_k)).
 
     Args:
-      logits: of a sigmoid, `[B, k]`.
-      targets: probabilities, `[B, k]`.
+      logits: what the sigmoid is taken of, `[B, k]`.
+      targets: probability of yes for each class, `[B, k]`, in 0..1.
 
     Returns:
-      `[B]`, in nats.
+      `[B]`, in nats, at least 0.
     """
     return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits), axis=1)
 
@@ -98,13 +105,13 @@ def nca(scores: tf.Tensor, labels: tf.Tensor, eta: tf.Tensor | float, margin: fl
     cancels.)
 
     Args:
-      scores: similarities with the classes, `[B, K + M]`, of at least two classes.
+      scores: similarities s with the classes, `[B, K + M]`, in -1..1, of at least two classes.
       labels: class indices, `[B]`.
-      eta: scale, a scalar.
-      margin: delta.
+      eta: the scale of similarities, a scalar, learned or constant.
+      margin: delta, in units of the similarities.
 
     Returns:
-      `[B]`, in nats.
+      `[B]`, in nats, at least 0.
     """
     is_true = tf.one_hot(labels, scores.shape[1], on_value=True, off_value=False, dtype=tf.bool)
     true_scores = tf.gather(scores, labels, axis=1, batch_dims=1)
@@ -114,16 +121,18 @@ def nca(scores: tf.Tensor, labels: tf.Tensor, eta: tf.Tensor | float, margin: fl
 
 
 def pooled_outputs(maps: tf.Tensor, teacher_maps: tf.Tensor) -> tf.Tensor:
-    """PODNet's spatial distillation of one stage: the distance of the pooled squares of two feature maps.
+    """PODNet's spatial distillation (POD-spatial) of one stage: the distance of two pooled feature maps.
 
-    Squares are added up over the height and over the width; both profiles together are scaled to length 1.
+    A map is squared and pooled: added up over its height, `[w * c]`, and over its width, `[h * c]`. Both profiles
+    together are scaled to length 1, `[(h + w) * c]`.
 
     Args:
-      maps: `[B, h, w, c]`.
-      teacher_maps: `[B, h, w, c]`.
+      maps: feature maps of the network in training, `[B, h, w, c]`.
+      teacher_maps: feature maps of the network before this phase at the same stage, `[B, h, w, c]`.
 
     Returns:
-      `[B]`, Euclidean distances in 0..2.
+      `[B]`, Euclidean distances of the pooled maps: from 1e-6, for equal ones, to the root of 2, as no entry is
+      negative.
     """
     difference = _profiles(maps) - _profiles(teacher_maps)
     # The root has no derivative at 0, where a network stands that has not moved.
@@ -131,7 +140,7 @@ def pooled_outputs(maps: tf.Tensor, teacher_maps: tf.Tensor) -> tf.Tensor:
 
 
 def _profiles(maps: tf.Tensor) -> tf.Tensor:
-    """`[B, (h + w) * c]` of length 1."""
+    """Squares of maps `[B, h, w, c]`, pooled over the height and over the width: `[B, (h + w) * c]` of length 1."""
     _, height, width, channels = maps.shape
     squares = maps**2
     over_height = tf.reshape(tf.reduce_sum(squares, axis=1), [-1, width * channels])

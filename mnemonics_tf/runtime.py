@@ -1,4 +1,7 @@
-"""Replicas and workers: how they share batches and add up what they found. Strategies are made in `system.devices`."""
+"""Replicas and workers: how they share batches and add up what they found. Strategies are made in `system.devices`.
+
+A *replica* is a device with its copy of the network; a *worker* is a process that feeds one replica or several.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from mnemonics_tf.system.lazy import keras, tf
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
-    """Which worker this process is, 0 where it works alone."""
+    """The index of this process among the workers, from 0; 0 where it works alone."""
     return strategy.cluster_resolver.task_id if _has_workers(strategy) else 0
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
-    """Processes that train together."""
+    """The number of processes that train together; 1 where this one works alone."""
     return strategy.cluster_resolver.cluster_spec().num_tasks("worker") if _has_workers(strategy) else 1
 
 
@@ -28,7 +31,7 @@ def _has_workers(strategy: tf.distribute.Strategy) -> bool:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes to disk."""
+    """Whether this process is worker 0, the one that writes to disk."""
     return worker_index(strategy) == 0
 
 
@@ -39,7 +42,16 @@ _SIGNS = ("/task:", "Collective ops is aborted")
 
 @contextlib.contextmanager
 def explaining_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turns what TensorFlow says when another worker has gone into a `LostWorkerError`."""
+    """A context that turns TensorFlow's errors into a `LostWorkerError` where another worker has gone.
+
+    Errors that do not speak of another worker, and all errors of a process that works alone, pass unchanged.
+
+    Args:
+      strategy: whose workers train together.
+
+    Raises:
+      LostWorkerError: another worker has ended or cannot be reached any more.
+    """
     try:
         yield
     except tuple(getattr(tf.errors, name) for name in _LOST_WORKER) as error:
@@ -54,23 +66,33 @@ def explaining_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def barrier(strategy: tf.distribute.Strategy) -> None:
-    """Returns once all workers have come here."""
+    """Waits until all workers have called this; returns at once where one works alone."""
     sum_over_workers(strategy, [np.zeros(1, np.float32)])
 
 
 def is_common(strategy: tf.distribute.Strategy, number: int) -> bool:
-    """Whether this worker's `number`, of at most 32 bits, is the mean of all workers': so everywhere, if all agree."""
+    """Whether this worker's number equals the mean of all workers' numbers.
+
+    If all have the same number, every worker gets True; if not, at least one gets False. All workers must call it.
+
+    Args:
+      strategy: whose workers are asked.
+      number: a whole number from 0 up to, but not including, 2^32, such as a checksum.
+    """
     halves = np.array([number & 0xFFFF, number >> 16], np.float32)  # float32 holds their sums exactly
     (total,) = sum_over_workers(strategy, [halves])
     return bool(np.array_equal(total, halves * num_workers(strategy)))
 
 
 def sum_over_workers(strategy: tf.distribute.Strategy, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Each array added up over all workers; as it is where one works alone.
+    """Adds each array up over all workers, element by element. All workers must call it.
 
     Args:
-      strategy: whose workers.
-      arrays: float32, of the same shape on every worker.
+      strategy: the one whose workers add up.
+      arrays: float32, of the same shapes on every worker.
+
+    Returns:
+      The sums, the same on every worker; `arrays` themselves where one works alone.
     """
     if num_workers(strategy) == 1:
         return arrays
@@ -97,12 +119,12 @@ def _on_own_replicas(strategy: tf.distribute.Strategy, values: list[np.ndarray])
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """The replicas that one process feeds.
+    """The replicas that one process feeds. The defaults are those of a process that feeds the only one.
 
     Attributes:
-      num_replicas: of all processes.
-      first: the first of its own.
-      count: number of its own, which follow one another.
+      num_replicas: number of replicas of all processes together.
+      first: index among them of the first one that this process feeds.
+      count: how many this process feeds: those from `first` to `first + count - 1`.
     """
 
     num_replicas: int = 1
@@ -114,7 +136,7 @@ ONE_REPLICA = Share()
 
 
 def share_of(strategy: tf.distribute.Strategy) -> Share:
-    """The replicas that this process feeds."""
+    """The replicas of `strategy` that this process feeds; every worker has equally many."""
     count = strategy.num_replicas_in_sync // num_workers(strategy)
     return Share(strategy.num_replicas_in_sync, worker_index(strategy) * count, count)
 
@@ -125,28 +147,37 @@ def distribute(
     """Feeds each replica with its own elements, prefetched to its device.
 
     Args:
-      strategy: the replicas.
-      make: returns a dataset whose elements are for this process's replicas in turn.
+      strategy: the one whose replicas are fed.
+      make: takes the share of this process and returns a dataset whose elements are for its replicas in turn.
     """
     return strategy.distribute_datasets_from_function(lambda _: make(share_of(strategy)))
 
 
 def local_values(strategy: tf.distribute.Strategy, value: Any) -> list[Any]:
-    """What each replica of this process has in the place of `value`, a tensor or a tuple of tensors."""
+    """The values that the replicas of this process have, in their order.
+
+    Args:
+      strategy: whose replicas were run.
+      value: what `strategy.run` returned: a value per replica, or a tuple of such.
+
+    Returns:
+      A tensor for each replica of this process; a tuple of tensors for each, if `value` is a tuple.
+    """
     if isinstance(value, tuple):
         return list(zip(*(strategy.experimental_local_results(each) for each in value), strict=True))
     return list(strategy.experimental_local_results(value))
 
 
 def device_kind(strategy: tf.distribute.Strategy) -> str:
-    """`GPU` or `CPU`: what the strategy's replicas run on."""
+    """The kind of device that the strategy's replicas run on: `GPU` or `CPU`."""
     return tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
 
 
 def global_mean(values: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-    """Mean over the examples of all replicas, as this replica's share of it: the shares add up to the mean.
+    """This replica's share of the mean over the examples of all replicas: the shares add up to the mean.
 
-    Keras optimizers add gradients up over replicas, so losses made of such shares train alike on any number of them.
+    It is (sum of this replica's values) / (number of examples of all replicas), a scalar. Keras optimizers add
+    gradients up over replicas, so losses made of such shares train alike on any number of them.
 
     Args:
       values: a value per example, `[B]`.
@@ -161,7 +192,15 @@ def global_mean(values: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
 
 
 def average_over_replicas(strategy: tf.distribute.Strategy, variables: list[keras.Variable]) -> None:
-    """Gives all replicas the mean of their values: each has moved batch norm's statistics by its own batches."""
+    """Gives every replica the mean of what the replicas have, for each variable of floats.
+
+    It is meant for statistics that each replica has moved by its own batches. `FusedBatchNormalization` moves them by
+    the batches of all, so there the mean changes nothing.
+
+    Args:
+      strategy: whose replicas hold the variables.
+      variables: any variables; those that are not floats are left as they are.
+    """
     if strategy.num_replicas_in_sync == 1:
         return
     for variable in variables:
@@ -170,12 +209,16 @@ def average_over_replicas(strategy: tf.distribute.Strategy, variables: list[kera
 
 
 def num_replicas() -> int:
-    """Replicas that train together, seen from inside `strategy.run` or a strategy's scope."""
+    """The number of replicas that train together, seen from inside `strategy.run` or a strategy's scope."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def sum_over_replicas(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Each tensor added up over the replicas that run together; call it on a replica."""
+    """Adds each tensor up over the replicas that run together. All of them must call it, inside `strategy.run`.
+
+    Returns:
+      The sums, the same on every replica; the tensors as they are where one runs alone.
+    """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return list(tensors)
@@ -184,10 +227,14 @@ def sum_over_replicas(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def split(indices: np.ndarray, strategy: tf.distribute.Strategy) -> list[np.ndarray]:
-    """Splits the positions of a batch in consecutive parts of (nearly) equal size, one a replica.
+    """Splits the positions of a batch in consecutive parts, one a replica, whose sizes differ by one at most.
+
+    Args:
+      indices: positions of the batch's examples, `[B]`.
+      strategy: the one whose replicas share the batch.
 
     Raises:
-      UsageError: a replica would get none.
+      UsageError: there are fewer positions than replicas.
     """
     count = strategy.num_replicas_in_sync
     if len(indices) < count:
@@ -199,14 +246,27 @@ def split(indices: np.ndarray, strategy: tf.distribute.Strategy) -> list[np.ndar
 
 
 def concatenated(strategy: tf.distribute.Strategy, rows: Any) -> tf.Tensor:
-    """The rows that the replicas have, of all workers, one replica after the other. Their numbers may differ."""
+    """Joins the rows of all replicas, those of other workers included, one replica after the other.
+
+    Args:
+      strategy: whose replicas have the rows.
+      rows: a tensor per replica, as `strategy.run` returns it; their numbers of rows may differ.
+
+    Returns:
+      One tensor with all rows.
+    """
     if num_workers(strategy) > 1:
         return strategy.gather(rows, axis=0)
     return tf.concat(strategy.experimental_local_results(rows), axis=0)
 
 
 def on_each_replica(strategy: tf.distribute.Strategy, values: list[tf.Tensor]) -> Any:
-    """One value for each replica, as `strategy.run` takes them."""
+    """Makes one argument of `strategy.run` of the values that its replicas shall have.
+
+    Args:
+      strategy: the one whose replicas are given values.
+      values: a tensor for each replica of all workers, in their order.
+    """
     if len(values) == 1:
         return values[0]
     return strategy.experimental_distribute_values_from_function(

@@ -17,13 +17,22 @@ class Protocol:
     """How a data set's classes are dealt out to phases: evenly, in given numbers, or by name.
 
     Attributes:
-      num_phases: N, the number of phases after the initial one.
-      initial_share: share of the classes in phase 0; 0 deals all classes evenly to N + 1 phases (known as B0).
-      sizes: number of new classes of each phase, the initial one first, in the place of the two above; None for those.
-      classes: the names (or the data set's ids) of the new classes of each phase, in the place of all the above and of
-        the shuffled order; classes that are in no list are left out of the run. Where every class has a number for
-        its name, a whole number is that name; elsewhere it is an id. None for no lists.
-      order_seed: seed of the class order, apart from the seed of training; None keeps the data set's own order.
+      num_phases: N, the number of phases after the initial one. 5 by default, the shortest of the paper's settings (5,
+        10 and 25, Section 7.1). 0 puts all classes into phase 0.
+      initial_share: share of the classes in phase 0, in 0..1; 0 deals all classes evenly to N + 1 phases (known as B0).
+        0.5 by default, as in Section 7.1: half of the classes come first.
+      sizes: number of new classes of each phase, the initial one first, such as (50, 30, 20). They must add up to all
+        classes, and take the place of `num_phases` and `initial_share`. None by default: those two decide.
+      classes: the names (or the data set's ids) of the new classes of each phase, such as `(("cat", "dog"), ("cow",))`.
+        The lists take the place of `num_phases`, `initial_share` and the shuffled order, and cannot be set together
+        with `sizes`; classes in no list are left out of the run. Where every class has a number for its name, a whole
+        number is that name; elsewhere it is an id. None by default, no lists: all classes, in the shuffled order.
+      order_seed: seed of the class order, a whole number from 0 up to, but not including, 2^32; the seed of training is
+        another setting, so that one can be varied without the other. None keeps the data set's own order. 1993 by
+        default, the seed of the literature, which the paper follows.
+
+    Raises:
+      UsageError: a value is out of its range, or `sizes` and `classes` are both set.
     """
 
     num_phases: int = 5
@@ -99,8 +108,12 @@ class Protocol:
     def phase_sizes(self, num_classes: int) -> list[int]:
         """Number of new classes in each of the N + 1 phases.
 
+        Args:
+          num_classes: classes of the data set; lists in `classes` are taken as they are, whatever it is.
+
         Raises:
-          UsageError: the classes cannot be dealt out so.
+          UsageError: the classes cannot be dealt out so: `sizes` do not add up to them, `initial_share` of them is no
+            whole number, or the rest cannot be dealt evenly.
         """
         if self.classes is not None:
             return [len(names) for names in self.classes]
@@ -170,7 +183,15 @@ def _number(name: str) -> int | None:
 
 
 def index_of_id(class_order: np.ndarray, num_ids: int) -> np.ndarray:
-    """The class index of each class id, `[num_ids]` int64; -1 for classes that are not in the order."""
+    """The class index of each class id.
+
+    Args:
+      class_order: class ids in the order of their arrival, `[num_classes]`; each is below `num_ids`.
+      num_ids: how many class ids the data set has.
+
+    Returns:
+      `[num_ids]` int64; -1 for classes that are not in the order.
+    """
     indices = np.full(num_ids, -1, np.int64)
     indices[class_order] = np.arange(len(class_order))
     return indices
@@ -180,11 +201,12 @@ def class_order(num_classes: int, seed: int | None) -> np.ndarray:
     """The field's class order: `arange` shuffled by NumPy's legacy generator.
 
     Args:
-      num_classes: how many.
-      seed: 1993 in the literature; None for no shuffling.
+      num_classes: number of classes to order.
+      seed: the seed of the shuffling, 1993 in the literature; None for no shuffling.
 
     Returns:
-      `[num_classes]` int64. For 100 classes and seed 1993 it starts 68, 56, 78, 8, 23.
+      Class ids in the order of their arrival, `[num_classes]` int64. For 100 classes and seed 1993 they start 68, 56,
+      78, 8, 23.
     """
     order = np.arange(num_classes)
     if seed is not None:

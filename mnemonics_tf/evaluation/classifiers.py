@@ -17,7 +17,8 @@ class Predictions:
 
     Attributes:
       labels: true class indices, `[n]`.
-      by_classifier: `cnn` and, where there are exemplars, `nme` to `[n]` class indices.
+      by_classifier: predicted class indices `[n]` under the classifier's name: `cnn` (the head) and, where every class
+        has exemplars, `nme` (the nearest mean).
     """
 
     labels: np.ndarray
@@ -25,15 +26,19 @@ class Predictions:
 
 
 def nme_means(features: np.ndarray, mirrored_features: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
-    """The mean of each class's exemplars, `[num_classes, d]`, each of length 1.
+    """The mean of each class's exemplars in the space of embeddings.
 
-    A class's mean is taken over the normalised features of its exemplars and of their mirror images.
+    A class's mean is taken over the normalised features of its exemplars and of their mirror images, and normalised
+    again.
 
     Args:
       features: embeddings of the exemplars, `[n, d]`.
       mirrored_features: embeddings of their mirror images, `[n, d]`; None where a mirrored image is no image of its
         class.
-      labels: class indices 0 to num_classes - 1, `[n]`.
+      labels: class indices, `[n]`; every index from 0 to the largest must be among them.
+
+    Returns:
+      `[num_classes, d]`, a row of length 1 for each class index.
     """
     units = directions(features)
     if mirrored_features is not None:
@@ -43,11 +48,11 @@ def nme_means(features: np.ndarray, mirrored_features: np.ndarray | None, labels
 
 
 def nme_predict(features: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """The class whose mean is nearest to the normalised feature.
+    """Predicts the class whose mean is nearest to the normalised feature (Euclidean distance).
 
     Args:
-      features: `[n, d]`.
-      means: `[num_classes, d]`, of length 1.
+      features: embeddings of the images, `[n, d]`, of any length above 0.
+      means: mean of each class, `[num_classes, d]`, of length 1.
 
     Returns:
       Class indices, `[n]`.
@@ -59,11 +64,12 @@ def nme_predict(features: np.ndarray, means: np.ndarray) -> np.ndarray:
 def nme_logits(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Logits `[n, num_classes]` whose softmax ranks the classes as `nme_predict` does.
 
-    They are minus the squared distances between normalised features and means, up to a constant.
+    They are minus the squared distances between normalised features f and means m, up to a constant:
+    -|f - m|^2 = 2 f m - 2, of which 2 f m, in -2..2, is returned.
 
     Args:
-      features: `[n, d]`.
-      means: `[num_classes, d]`, of length 1.
+      features: embeddings of the images, `[n, d]`, of any length above 0.
+      means: mean of each class, `[num_classes, d]`, of length 1.
     """
     return 2.0 * directions(features) @ means.T
 
@@ -71,15 +77,16 @@ def nme_logits(features: np.ndarray, means: np.ndarray) -> np.ndarray:
 def means_of(
     predictor: Predictor, exemplars: LabelledImages, num_classes: int, horizontal_flip: bool
 ) -> np.ndarray | None:
-    """The nearest-mean classifier that the memory makes: `[num_classes, d]` of length 1.
-
-    None if some class has no exemplar.
+    """The nearest-mean classifier that the exemplars in memory make.
 
     Args:
-      predictor: of the network.
-      exemplars: decoded, with class indices below `num_classes`.
-      num_classes: that are known.
-      horizontal_flip: whether mirror images count in the means.
+      predictor: runs the network whose embeddings are averaged.
+      exemplars: decoded images, with class indices below `num_classes`.
+      num_classes: how many classes are known.
+      horizontal_flip: whether a mirrored image still shows its class, so that mirror images count in the means.
+
+    Returns:
+      The mean of each class, `[num_classes, d]` of length 1; None if some class has no exemplar.
     """
     if len(np.unique(exemplars.labels)) < num_classes:
         return None
@@ -91,9 +98,10 @@ def predict(predictor: Predictor, test: LabelledImages, means: np.ndarray | None
     """Predictions of both classifiers for test images.
 
     Args:
-      predictor: of the network.
+      predictor: runs the network.
       test: images with class indices.
-      means: the nearest-mean classifier; None without one.
+      means: mean of each class, `[num_classes, d]` of length 1, as `means_of` returns them; None to predict by the head
+        alone.
     """
     features, logits = predictor(test, "evaluate")
     by_classifier = {"cnn": np.argmax(logits, axis=1)}

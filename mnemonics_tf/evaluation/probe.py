@@ -32,22 +32,26 @@ def probe_exemplars(
     settings: Probe,
     seed: int,
 ) -> dict[str, float]:
-    """Both probes.
+    """Runs both probes on a set of exemplars.
 
     Args:
-      model: Θ_i; not changed.
-      exemplars: decoded, with class indices that `model` knows.
+      model: Θ_i. The probes train copies and leave it as it is.
+      exemplars: decoded images, with class indices that `model` knows.
       held_out: real images of the same classes, which nothing was trained on.
-      factory: built `model`.
-      trainer: trains the copies.
-      settings: length and rates.
-      seed: of everything random.
+      factory: the factory that built `model`; it builds the copies.
+      trainer: trains the copies; the fine-tuned probe leaves its augmentation out.
+      settings: repeats, epochs and rates of both probes.
+      seed: fixes batches, augmentation and initial weights; the same seed repeats the result.
 
     Returns:
-      `network_loss` and `network_accuracy` of Θ_i itself on the held-out images; `finetuned_loss`,
-      `finetuned_accuracy`, `scratch_loss` and `scratch_accuracy`: means over the repeats; each with `_interval`, half
-      the width of the 95 % confidence interval (Student's t), if there are at least two. Losses in nats, accuracies in
-      percent.
+      Figures on the held-out images by name, losses in nats (mean cross-entropy) and accuracies in percent.
+      `network_loss` and `network_accuracy` are those of Θ_i itself; `finetuned_loss`, `finetuned_accuracy`,
+      `scratch_loss` and `scratch_accuracy` are means over the repeats. With two repeats or more each mean has another
+      entry, its name with `_interval` appended: half the width of its 95 % confidence interval (Student's t). Without
+      the probe from scratch, its entries are missing.
+
+    Raises:
+      DivergedError: a loss became NaN or infinite.
     """
     with trainer.strategy.scope():
         copy = factory.build(model.head.num_old_classes, model.head.num_new_classes)
@@ -78,7 +82,23 @@ def probe_from_scratch(
     settings: Probe,
     seed: int,
 ) -> dict[str, float]:
-    """The probe that trains new networks for the classes of the exemplars alone. See `probe_exemplars`."""
+    """Runs the probe from scratch: trains new networks, with random weights, for the classes of the exemplars alone.
+
+    Args:
+      exemplars: decoded images of at least two classes.
+      held_out: real images of the same classes, which nothing was trained on.
+      factory: builds the networks.
+      trainer: trains them, with its augmentation.
+      settings: repeats, epochs and rate.
+      seed: fixes initial weights, batches and augmentation.
+
+    Returns:
+      `scratch_loss` (nats) and `scratch_accuracy` (percent) on the held-out images, means over the repeats; with two
+      repeats or more also `scratch_loss_interval` and `scratch_accuracy_interval`, see `probe_exemplars`.
+
+    Raises:
+      DivergedError: a loss became NaN or infinite.
+    """
     classes = np.unique(exemplars.labels)
     exemplars, held_out = _renumbered(exemplars, classes), _renumbered(held_out, classes)
 

@@ -1,4 +1,4 @@
-"""Base methods: what trains a network on new classes beside exemplars of the old ones. One file each."""
+"""Base methods, one file each: the losses by which a network learns new classes beside exemplars of the old ones."""
 
 from __future__ import annotations
 

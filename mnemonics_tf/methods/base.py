@@ -1,4 +1,4 @@
-"""What a base method decides."""
+"""The base class of methods: all that a base method may decide, with defaults."""
 
 from __future__ import annotations
 
@@ -25,22 +25,33 @@ class Method:
     """A base method: only `name` and `losses` must be given, the rest has defaults.
 
     Losses are scalars by name, each this replica's share of the mean over the global batch (`runtime.global_mean`);
-    their sum is minimised.
+    their sum is minimised. The *teacher* is the network before this phase, Θ_{i-1}.
 
     Attributes:
-      name: as configurations and results have it.
-      primary_classifier: what the method predicts by: `cnn` (the head) or `nme` (nearest mean of exemplars).
-      head: the head that it has unless the configuration says otherwise.
-      heads: those that it can work with.
-      needs_exemplars: whether it makes no sense without any.
-      distils: whether its losses look at the teacher.
-      starts_by_cross_entropy: whether phase 0 is trained by cross-entropy alone, so that it can be shared with others.
-      trains_old_head: whether the head's weights of old classes are trained.
-      trains_on_old_data: whether it may see the old training images again (the upper bound).
-      corrects_bias: whether logits go through a gain and an offset, see `Head`.
-      tells_maps: whether its losses look at `Outputs.maps`.
-      finetunes: whether balanced fine-tuning belongs to the method itself.
+      name: what configurations and results call the method. It has no default.
+      primary_classifier: what the method predicts by: `cnn` (the head) or `nme` (nearest mean of exemplars). `cnn` by
+        default: of this package's methods only iCaRL does otherwise.
+      head: the head that the method has unless the configuration says otherwise: `cosine`, `linear` or `proxies`.
+        `cosine` by default, so that methods are compared with one head, LUCIR's, whose protocol the paper follows.
+      heads: the heads that the method can work with. All by default: plain losses of logits suit each.
+      needs_exemplars: whether the method is refused in runs that keep no exemplars. True by default, as most methods
+        presume exemplars.
+      distils: whether its losses look at the teacher, which is then run on every batch. True by default: all
+        methods of this package do but replay and joint training.
+      starts_by_cross_entropy: whether phase 0 is trained by plain cross-entropy, so that one trained phase 0 can be
+        shared with other such methods. False by default, as sharing is wrong for a method that does anything else.
+      trains_old_head: whether the head's weights of old classes are trained in later phases. True by default: LUCIR and
+        PODNet alone hold them fixed.
+      trains_on_old_data: whether it may see the training images of old classes again, which only the upper bound does.
+        False by default.
+      corrects_bias: whether logits go through a gain and an offset for each class, see `Head`. False by default: BiC
+        alone needs them.
+      tells_maps: whether its losses look at `Outputs.maps`, the outputs of the backbone's stages. False by default:
+        PODNet's alone do.
+      finetunes: whether balanced fine-tuning belongs to the method itself, so that `BalancedFinetune.enabled = None`
+        has it. False by default: of this package's methods EEIL and PODNet alone have it.
       distils_in_finetuning: whether `finetuning_losses` look at the teacher and at the network before fine-tuning.
+        False by default, as those given here do not.
     """
 
     name: ClassVar[str]
@@ -58,14 +69,17 @@ class Method:
     distils_in_finetuning: ClassVar[bool] = False
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
-        """The terms of a batch at the model level.
+        """The loss terms of a batch at the model level.
 
         Args:
-          outputs: of the network in training.
-          teacher: of the network before this phase, whose logits and scores are `[B, K]`; None in phase 0 and in runs
-            without distillation.
+          outputs: what the network in training says of the batch; logits and scores are `[B, K + M]`.
+          teacher: what the network before this phase says of it; logits and scores are `[B, K]`. None in phase 0, in
+            runs without distillation, and for methods that do not distil.
           labels: class indices, `[B]`.
-          groups: classes of the phases so far.
+          groups: how many classes each phase so far has brought, which gives K and M.
+
+        Returns:
+          Scalars by name, each this replica's share of a global mean; their sum is minimised.
         """
         raise NotImplementedError
 
@@ -77,58 +91,69 @@ class Method:
         labels: tf.Tensor,
         groups: ClassGroups,
     ) -> Losses:
-        """The terms of a batch in balanced fine-tuning. Here: cross-entropy, as in the temporary model.
+        """The loss terms of a batch in balanced fine-tuning. By default cross-entropy, as in the temporary model.
 
         Args:
-          outputs: of the network in training, by frozen batch norm.
-          teacher: of the network before this phase; None unless `distils_in_finetuning`.
-          before: of this network before it is fine-tuned; likewise.
+          outputs: what the network in training says of the batch, with frozen batch norm.
+          teacher: what the network before this phase says of it; None in phase 0, in runs without distillation, and
+            unless `distils_in_finetuning`.
+          before: what this network said of it before it was fine-tuned; None where `distils_in_finetuning` is False, in
+            phase 0, and in runs without distillation.
           labels: class indices, `[B]`, or soft labels, `[B, K + M]`.
-          groups: classes of the phases so far.
+          groups: how many classes each phase so far has brought.
+
+        Returns:
+          Scalars by name, as of `losses`.
         """
         return {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.logits, labels))}
 
     @property
     def initial_training(self) -> str:
-        """What phase 0 is trained by: methods that say the same can share one trained phase 0."""
+        """A text that says how phase 0 is trained: methods with the same text can share one trained phase 0.
+
+        By default `cross_entropy`, or all of the method's settings where phase 0 is trained in another way.
+        """
         return "cross_entropy" if self.starts_by_cross_entropy else repr(self)
 
     @property
     def imprints(self) -> bool:
-        """Whether the head's weights of new classes start from their features."""
+        """Whether the head's weights of new classes start from their embeddings, see `imprint`. False by default."""
         return False
 
     @property
     def gradient_noise(self) -> GradientNoise | None:
-        """Noise that is added to the gradients of the model level, if any."""
+        """The noise that is added to gradients at the model level; None, the default, for no noise."""
         return None
 
     def training_data(
         self, phase: Phase, exemplars: LabelledImages | None, generator: np.random.Generator
     ) -> tuple[LabelledImages, LabelledImages | None]:
-        """What the network is trained on, and what is held out for `complete`. Here: everything, and nothing.
+        """Chooses the images that the network is trained on, and those that are held out for `complete`.
 
         Args:
-          phase: with D_i.
-          exemplars: E_{0:i-1}; None if there are none.
-          generator: for random choices.
+          phase: the classes and images that arrive, D_i.
+          exemplars: E_{0:i-1}, decoded; None if there are none.
+          generator: the source of random choices.
+
+        Returns:
+          The training images, by default D_i and E_{0:i-1}, and the held-out images, by default None.
         """
         return (phase.train if exemplars is None else phase.train.join(exemplars)), None
 
     def complete(
         self, model: Classifier, predictor: Predictor, held_out: LabelledImages | None, groups: ClassGroups
     ) -> None:
-        """Changes the trained network of a later phase, in place. Here: not at all.
+        """Changes the trained network of a later phase in place, before exemplars are learned. By default not at all.
 
         Args:
-          model: Θ_i.
-          predictor: runs it.
-          held_out: what `training_data` kept back.
-          groups: classes of the phases so far.
+          model: Θ_i, trained and folded.
+          predictor: runs `model`.
+          held_out: the images that `training_data` held out; None if it held out none.
+          groups: how many classes each phase so far has brought.
         """
 
     def check_keeps_exemplars(self, keeps: bool) -> None:
-        """Raises UsageError if a run keeps no exemplars and the method needs them."""
+        """Raises UsageError if the method needs exemplars and `keeps` is False, that is, the run keeps none."""
         if self.needs_exemplars and not keeps:
             raise checks.UsageError(
                 f"Method {self.name!r} needs exemplars, and ExemplarMemory.per_class = 0 keeps none. Raise it."
@@ -138,11 +163,12 @@ class Method:
         """Checks the method against a run's settings, once its data are known.
 
         Args:
-          exemplars_per_class: images of a class that are trained on again, when they are fewest; 0 for none at all.
-          head: of the network.
+          exemplars_per_class: images of an old class that are trained on again, in the phase where they are fewest; 0
+            for none at all.
+          head: the head that the network has, `cosine`, `linear` or `proxies`.
 
         Raises:
-          UsageError: it cannot work so.
+          UsageError: the method cannot work with so few exemplars, or with that head.
         """
         self.check_keeps_exemplars(exemplars_per_class > 0)
         self.check_head(head)

@@ -23,16 +23,22 @@ if TYPE_CHECKING:
 class BiC(Method):
     """Two stages: distillation, and then a gain and an offset for the logits of new classes.
 
-    Stage 1 weights distillation by K / (K + M), with the logits of earlier phases corrected as they found it right.
-    Stage 2 fits alpha and beta of this phase's logits, `alpha * z + beta`, on exemplars and as many new images that
-    stage 1 has not seen, with the network frozen. Earlier phases' corrections stay. Balanced fine-tuning, where it is
-    switched on, comes later and goes on from the corrected network.
+    Stage 1 minimises M / (K + M) CE + K / (K + M) KD, in which the logits of old classes are corrected as the phases
+    that brought them found right. Stage 2 fits alpha and beta of this phase's logits, `alpha * z + beta`, on exemplars
+    and as many new images a class that stage 1 has not seen, with the network frozen. Earlier phases' corrections stay.
+    Balanced fine-tuning, where it is switched on, comes later and goes on from the corrected network.
 
     Attributes:
-      temperature: tau of the distillation.
-      held_out_share: share of every old class's exemplars that is held out, at least one.
-      correction_penalty: weight of ((alpha - 1)^2 + beta^2) / 2 in stage 2. The original penalises beta alone and stops
-        early; without that, alpha has no limit where the few held-out images can be told apart without error.
+      temperature: tau of the distillation, above 0. 2 by default, as in Section 7.1 of the mnemonics paper.
+      held_out_share: share of a class's exemplars that is held out for stage 2, above 0 and below 1. It is taken of the
+        class that has fewest, rounded down, but at least one; as many are held out of every class, old or new. 0.1 by
+        default, the original's share.
+      correction_penalty: weight of ((alpha - 1)^2 + beta^2) / 2 in stage 2, above 0. 0.1 by default, the original's
+        weight. That one penalises beta alone and stops early; without stopping, alpha has no limit where the few
+        held-out images can be told apart without error.
+
+    Raises:
+      UsageError: a value is out of its range.
     """
 
     temperature: float = 2.0
@@ -74,7 +80,7 @@ class BiC(Method):
     def complete(
         self, model: Classifier, predictor: Predictor, held_out: LabelledImages | None, groups: ClassGroups
     ) -> None:
-        """Stage 2."""
+        """Stage 2: fits gain and offset of the new classes on the held-out images, and gives them to the head."""
         if held_out is None:
             return
         _, logits = predictor(held_out, "correct_bias")
@@ -87,13 +93,17 @@ class BiC(Method):
 def fit_correction(logits: np.ndarray, labels: np.ndarray, num_old_classes: int, penalty: float) -> tuple[float, float]:
     """Alpha and beta that minimise the mean cross-entropy plus `penalty * ((alpha - 1)^2 + beta^2) / 2`.
 
-    The problem is strictly convex in its two unknowns: a quasi-Newton method finds its one minimum.
+    The logits z of new classes are taken as `alpha * z + beta`, those of old classes as they are. The problem is
+    strictly convex in its two unknowns: a quasi-Newton method finds its one minimum.
 
     Args:
-      logits: of held-out images, `[n, K + M]`, not corrected for the M new classes.
-      labels: class indices, `[n]`.
+      logits: logits of the held-out images, `[n, K + M]`, as the head gives them now.
+      labels: class index of each held-out image, `[n]`.
       num_old_classes: K.
-      penalty: on what differs from no correction, positive.
+      penalty: weight of the distance from no correction (alpha = 1, beta = 0), above 0.
+
+    Returns:
+      Alpha and beta.
     """
     from scipy import optimize, special  # half a second of import that other methods need not pay
 

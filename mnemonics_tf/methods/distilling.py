@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 def classify_and_distil(
     outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, share: float, temperature: float
 ) -> Losses:
-    """`(1 - share) * CE + share * KD` on the classes that the teacher knows; cross-entropy alone without a teacher.
+    """The loss terms of `(1 - share) * CE + share * KD`: Eq. 5 with lambda = 1 - share.
+
+    CE is the cross-entropy over all K + M classes (Eq. 2), KD the distillation of the classes that the teacher knows
+    (Eq. 1). Without a teacher it is CE alone, with weight 1.
 
     Args:
-      outputs: of the network in training.
-      teacher: of the network before this phase, or None.
+      outputs: what the network in training says of the batch.
+      teacher: what the network before this phase says of it; None for no distillation.
       labels: class indices, `[B]`.
       share: weight of distillation, 0..1.
-      temperature: tau.
+      temperature: tau of the distillation, above 0.
+
+    Returns:
+      The weighted terms `cross_entropy` and, with a teacher, `distillation`.
     """
     cross_entropy = runtime.global_mean(losses.cross_entropy(outputs.logits, labels))
     if teacher is None:
@@ -34,5 +40,5 @@ def classify_and_distil(
 
 
 def share_of_old_classes(groups: ClassGroups) -> float:
-    """K / (K + M): the more is known, the more there is to keep (BiC, WA)."""
+    """K / (K + M), by which BiC and WA weight distillation: the more is known, the more there is to keep."""
     return groups.num_old_classes / groups.num_classes

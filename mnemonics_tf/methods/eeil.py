@@ -19,13 +19,22 @@ if TYPE_CHECKING:
 class EEIL(Method):
     """Cross-entropy, and distillation for the classes of each earlier phase by themselves; then balanced fine-tuning.
 
+        CE + sum over earlier phases of KD(logits of that phase's classes)
+
     The fine-tuning distils the classes of this phase, too, from the network as it was before it. A phase of one class
     has nothing to distil: the softmax of one logit is 1.
 
     Attributes:
-      temperature: tau of the distillation.
-      noise_scale: eta of the gradient noise at the model level (0.3 in the paper); 0 for none.
-      noise_decay: gamma of it.
+      temperature: tau of the distillation, above 0. 2 by default, as for the other methods (Section 7.1 of the
+        mnemonics paper).
+      noise_scale: eta of the gradient noise at the model level, at least 0; its variance in step t is
+        eta / (1 + t)^gamma. 0 by default, no noise, so that phase 0 is plain cross-entropy and can be shared with other
+        methods; EEIL's paper has 0.3.
+      noise_decay: gamma of the gradient noise, at least 0; without effect where there is none. 0.55 by default, as in
+        EEIL's paper.
+
+    Raises:
+      UsageError: a value is out of its range.
     """
 
     temperature: float = 2.0

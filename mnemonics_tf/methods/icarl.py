@@ -19,12 +19,19 @@ TARGETS = ("softmax", "sigmoid")
 
 @dataclasses.dataclass(frozen=True)
 class ICaRL(LwF):
-    """Learns as LwF does, with exemplars, and predicts by the nearest mean of exemplars.
+    """Learns as LwF does (Eq. 5), always with exemplars, and predicts by the nearest mean of exemplars.
 
     Attributes:
-      targets: `softmax` for Eq. 5; `sigmoid` for the original's loss, a binary cross-entropy for each class: the
-        teacher's answers are the targets of old classes, the labels those of new ones. The exemplar level and balanced
-        fine-tuning use softmax cross-entropy in both cases.
+      classification_weight: lambda of Eq. 5, 0..1. 0.5 by default, as in Section 7.1 of the mnemonics paper.
+      temperature: tau of the distillation, above 0. 2 by default, as in Section 7.1 of the mnemonics paper.
+      targets: `softmax` for Eq. 5; `sigmoid` for the original's loss, a binary cross-entropy for each class, in which
+        the teacher's answers are the targets of old classes and the labels those of new ones. `softmax` by default, as
+        the mnemonics paper trains all methods. The exemplar level and balanced fine-tuning use softmax cross-entropy in
+        both cases.
+
+    Raises:
+      UsageError: a value is out of its range, or `sigmoid` is set together with another lambda or tau, which that loss
+        does not have.
     """
 
     targets: str = "softmax"

@@ -22,5 +22,5 @@ class Joint(Replay):
     def training_data(
         self, phase: Phase, exemplars: LabelledImages | None, generator: np.random.Generator
     ) -> tuple[LabelledImages, LabelledImages | None]:
-        """All real images; exemplars are among them already."""
+        """The training images of all classes so far, and nothing held out. Exemplars, learned or not, are left out."""
         return (phase.train if phase.old_train is None else phase.old_train.join(phase.train)), None

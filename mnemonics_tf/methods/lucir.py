@@ -27,11 +27,17 @@ class LUCIR(Method):
     less-forget term goes and the ranking stays. With a linear head, scores are the cosines of features and weights.
 
     Attributes:
-      less_forget_weight: 5 for CIFAR-100, 10 for ImageNet; 0 leaves the term out.
-      margin: m of the ranking term, in cosines.
-      margin_weight: weight of the ranking term; 0 leaves it out.
-      num_negatives: new classes that each rehearsed image is compared with.
-      imprint_weights: start the head's new weights from the features of the new classes.
+      less_forget_weight: weight of the less-forget term, before sqrt(K / M), at least 0; 0 leaves the term out. 5 by
+        default, as LUCIR's paper has it for CIFAR-100; it has 10 for ImageNet.
+      margin: m of the ranking term, in cosines, at least 0. 0.5 by default, as in LUCIR's paper.
+      margin_weight: weight of the ranking term, at least 0; 0 leaves it out. 1 by default, as in LUCIR's paper.
+      num_negatives: number of new classes, those with the highest scores, that each rehearsed image is compared with. 2
+        by default, as in LUCIR's paper.
+      imprint_weights: whether the head's weights of new classes start from the embeddings of their images rather than
+        from random numbers. True by default, as in LUCIR's code.
+
+    Raises:
+      UsageError: a value is out of its range.
     """
 
     less_forget_weight: float = 5.0

@@ -23,8 +23,11 @@ class LwF(Method):
     original, which is told the task, takes it over the new ones.
 
     Attributes:
-      classification_weight: lambda, 0..1.
-      temperature: tau of the distillation.
+      classification_weight: lambda, 0..1. 0.5 by default, as in Section 7.1 of the mnemonics paper.
+      temperature: tau of the distillation, above 0. 2 by default, as in Section 7.1 of the mnemonics paper.
+
+    Raises:
+      UsageError: a value is out of its range.
     """
 
     classification_weight: float = 0.5

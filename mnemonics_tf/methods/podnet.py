@@ -21,14 +21,21 @@ class PODNet(Method):
 
         NCA + sqrt((K + M) / M) * (spatial_weight * mean over stages of POD-spatial + flat_weight * POD-flat)
 
-    Proxies of old classes stay fixed, those of new ones start from the centres of their embeddings; afterwards the
-    head alone is fine-tuned on balanced exemplars, here by cross-entropy and at the rates of `BalancedFinetune`. Stages
-    are the backbone's, three or four.
+    POD-spatial is `losses.pooled_outputs` of a stage of the backbone, POD-flat is 1 - cos(f, f*) of the embeddings of
+    network and teacher. In phase 0 there is NCA alone. Proxies of old classes stay fixed, those of new ones start from
+    the centres of their embeddings. Afterwards the network is fine-tuned on balanced exemplars, here by cross-entropy
+    and as `BalancedFinetune` says; the original trains the head alone, for which `configs/methods/podnet.gin` sets
+    `BalancedFinetune.trained = "head"`.
 
     Attributes:
-      spatial_weight: 3 for CIFAR-100, 8 for ImageNet; 0 leaves the term out.
-      flat_weight: 1 for CIFAR-100, 10 for ImageNet; 0 leaves the term out.
-      margin: delta, in cosines.
+      spatial_weight: weight of POD-spatial, at least 0; 0 leaves the term out. 3 by default, as PODNet's paper has it
+        for CIFAR-100; it has 8 for ImageNet.
+      flat_weight: weight of POD-flat, at least 0; 0 leaves the term out. 1 by default, as PODNet's paper has it for
+        CIFAR-100; it has 10 for ImageNet.
+      margin: delta of NCA, in cosines, at least 0. 0.6 by default, as in PODNet's paper.
+
+    Raises:
+      UsageError: a value is out of its range.
     """
 
     spatial_weight: float = 3.0

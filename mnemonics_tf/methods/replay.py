@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Replay(Method):
-    """Cross-entropy and nothing else: what exemplars do by themselves."""
+    """Cross-entropy (Eq. 2) on new images and exemplars, without a teacher: what exemplars do by themselves."""
 
     name: ClassVar[str] = "replay"
     starts_by_cross_entropy: ClassVar[bool] = True

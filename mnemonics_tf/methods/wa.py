@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 class WA(Method):
     """Distillation weighted by K / (K + M), and then weight aligning of a linear head.
 
-    Aligning scales the weights of the new classes so that their mean norm is that of the old classes' weights. A head
-    by cosines knows no norms, and cannot be aligned. Biases stay as they are; weights are not clipped to be
-    positive. Balanced fine-tuning, where it is switched on, comes later and goes on from the aligned head.
+    The loss is M / (K + M) CE + K / (K + M) KD, as in BiC's stage 1. Aligning scales the weights of the new classes so
+    that their mean norm is that of the old classes' weights. A head by cosines knows no norms, and cannot be aligned.
+    Biases stay as they are; weights are not clipped to be positive. Balanced fine-tuning, where it is switched on,
+    comes later and goes on from the aligned head.
 
     Attributes:
-      temperature: tau of the distillation.
+      temperature: tau of the distillation, above 0. 2 by default, as for the other methods (Section 7.1 of the
+        mnemonics paper).
+
+    Raises:
+      UsageError: the value is out of its range.
     """
 
     temperature: float = 2.0
@@ -46,7 +51,7 @@ class WA(Method):
     def complete(
         self, model: Classifier, predictor: Predictor, held_out: LabelledImages | None, groups: ClassGroups
     ) -> None:
-        """Weight aligning."""
+        """Weight aligning: w_new <- w_new * (mean norm of old weights) / (mean norm of new weights), in place."""
         old, new = (keras.ops.convert_to_numpy(weight) for weight in (model.head.old_kernel, model.head.new_kernel))
         gamma = np.linalg.norm(old, axis=0).mean() / np.linalg.norm(new, axis=0).mean()
         model.head.new_kernel.assign(gamma * new)

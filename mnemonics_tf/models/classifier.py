@@ -16,14 +16,16 @@ from mnemonics_tf.models.resnet import ResNet
 
 
 class Outputs(NamedTuple):
-    """What the network says of a batch.
+    """What the network says of a batch of images.
 
     Attributes:
-      features: embeddings, `[B, d]`.
-      scores: cosines with the class weights, `[B, K + M]`, in -1..1.
-      logits: what the softmax is taken of, `[B, K + M]`.
-      eta: what scores are multiplied by to be logits; 1 with a linear head.
-      maps: what each stage of the backbone puts out, `[B, h, w, c]` each, where the classifier was built to tell them.
+      features: embeddings, `[B, d]`, not normalised.
+      scores: similarity with each class, `[B, K + M]`, in -1..1: the cosine with the class's weights, or the weighted
+        mean of the cosines with its proxies (`ProxyHead`).
+      logits: what the softmax is taken of, `[B, K + M]`; corrected, where the head corrects them.
+      eta: a scalar: logits are eta * scores before any correction. 1 with a linear head, whose logits are no multiple
+        of its scores.
+      maps: output of each of the classifier's `map_layers`, `[B, h, w, c]` each; empty if it has none.
     """
 
     features: tf.Tensor
@@ -37,12 +39,15 @@ class Classifier(keras.Model):
     """Backbone and head: normalised images `[B, H, W, C]` to `Outputs`.
 
     Args:
-      backbone: maps images to embeddings `[B, d]`.
-      num_old_classes: K.
-      num_new_classes: M.
-      head: `cosine`, `linear` or `proxies`.
-      corrected: whether the head corrects biased logits.
-      map_layers: layers of the backbone whose outputs are told as `Outputs.maps`.
+      backbone: a built model that maps images to embeddings `[B, d]`.
+      num_old_classes: K, 0 in the initial phase.
+      num_new_classes: M, at least 1.
+      head: `cosine`, `linear` or `proxies`. `cosine` by default, LUCIR's: the norms of class weights, which grow with
+        the number of images, do not count in it.
+      corrected: whether logits go through a gain and an offset for each class (BiC), see `Head`. False by default: no
+        other method needs them.
+      map_layers: names of layers of the backbone whose outputs become `Outputs.maps`. Empty by default: PODNet alone
+        looks at them.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class Classifier(keras.Model):
 
     @property
     def num_classes(self) -> int:
-        """K + M."""
+        """K + M, the number of outputs."""
         return self.head.num_classes
 
     def call(self, images: tf.Tensor, training: bool = False) -> Outputs:
@@ -85,19 +90,22 @@ class Classifier(keras.Model):
 
     @property
     def scale_shift_layers(self) -> list[ScaleShiftLayer]:
-        """The layers that weight transfer scales and shifts."""
+        """The backbone's layers that weight transfer scales and shifts, whether it does so now or not."""
         return [layer for layer in self.backbone.layers if isinstance(layer, ScaleShiftLayer)]
 
     def train_all(self) -> None:
-        """Trains every weight, old head weights included; scale and shift are out of the computation."""
+        """Makes every weight trainable, the head's of old classes included, and takes scale and shift out of use."""
         self.train_phase(transferring=False, old_head=True)
 
     def train_phase(self, transferring: bool, old_head: bool) -> None:
-        """What the model level trains: all weights, or with weight transfer scale, shift, batch norm and head.
+        """Chooses what the model level trains: all weights, or scale, shift, batch norm and head.
 
         Args:
-          transferring: train scale and shift on frozen weights (Eq. 13).
-          old_head: train the head's weights of old classes too.
+          transferring: True trains scale and shift on frozen weights (Eq. 13), False the weights themselves.
+          old_head: whether the head's weights of old classes are trained too.
+
+        Raises:
+          UsageError: `transferring` for a backbone that was built without scale and shift.
         """
         self.backbone.trainable = True  # `train_head` has switched it off
         for layer in self.scale_shift_layers:
@@ -105,12 +113,12 @@ class Classifier(keras.Model):
         self.head.train_old_classes(old_head)
 
     def train_head(self) -> None:
-        """Trains the head's weights alone, those of old classes included."""
+        """Makes the head's weights alone trainable, those of old classes included."""
         self.train_all()
         self.backbone.trainable = False
 
     def initial_weights(self) -> dict[str, keras.Variable]:
-        """The variables that a phase 0 trains, by names that any classifier of the same network and head has.
+        """The variables that training sets in phase 0, by names that any classifier of the same network and head has.
 
         Scale, shift and bias of weight transfer, and the correction of logits, are not among them: until a later phase
         trains them, they change nothing.
@@ -124,7 +132,7 @@ class Classifier(keras.Model):
         return named
 
     def fold(self) -> None:
-        """Folds scale and shift into the weights (Eq. 14). Outputs do not change."""
+        """Folds scale and shift into the weights of all layers that have them (Eq. 14). Outputs do not change."""
         for layer in self.scale_shift_layers:
             layer.fold()
 
@@ -134,13 +142,16 @@ class ClassifierFactory:
     """Builds the classifier of any phase. Call it in the scope of the strategy that will train it.
 
     Attributes:
-      network: the backbone's configuration.
-      image_shape: `(H, W, C)`.
-      scale_form: None, `per_neuron` or `per_kernel`.
-      head: `cosine`, `linear` or `proxies`.
-      corrected: whether the head corrects biased logits.
-      tells_maps: whether `Outputs.maps` are wanted.
-      precision: what the backbone computes in: `float32`, `bfloat16` or `float16`. Weights are float32 all the same.
+      network: which residual network the backbone is.
+      image_shape: shape of its input images, `(H, W, C)`.
+      scale_form: scale and shift of weight transfer: `per_neuron`, `per_kernel`, or None for a network without. None by
+        default.
+      head: `cosine`, `linear` or `proxies`. `cosine` by default, as of `Classifier`.
+      corrected: whether logits go through a gain and an offset for each class, see `Head`. False by default.
+      tells_maps: whether `Outputs.maps` has the output of each stage of the backbone. False by default: one method
+        wants them.
+      precision: the numbers that the backbone computes with: `float32`, `bfloat16` or `float16`. Its weights and the
+        head are float32 all the same. `float32` by default, which every device computes.
     """
 
     network: ResNet
@@ -152,7 +163,15 @@ class ClassifierFactory:
     precision: str = "float32"
 
     def build(self, num_old_classes: int, num_new_classes: int) -> Classifier:
-        """A classifier with random weights."""
+        """A classifier with random weights.
+
+        Args:
+          num_old_classes: K, 0 in the initial phase.
+          num_new_classes: M, at least 1.
+
+        Raises:
+          UsageError: the images are too small for the network's stages.
+        """
         signed = HEADS[self.head].wants_signed_features
         dtype = None if self.precision == "float32" else f"mixed_{self.precision}"
         backbone = self.network.build(self.image_shape, self.scale_form, dtype, signed)
@@ -162,7 +181,11 @@ class ClassifierFactory:
     def grow(self, previous: Classifier, num_new_classes: int) -> Classifier:
         """A copy of `previous` with `num_new_classes` more outputs, whose weights are random; eta is carried on.
 
-        The old network is left as it was, to be the teacher.
+        All classes of `previous` are old ones of the copy. `previous` is left as it was, to be the teacher.
+
+        Args:
+          previous: Θ_{i-1}, built for the same network, images and head.
+          num_new_classes: M, at least 1.
         """
         grown = self.build(previous.num_classes, num_new_classes)
         grown.backbone.set_weights(previous.backbone.get_weights())
@@ -170,13 +193,13 @@ class ClassifierFactory:
         return grown
 
     def same(self, model: Classifier) -> Classifier:
-        """A copy with the same old and new classes, in this factory's precision."""
+        """A copy of `model` with the same weights, old and new classes, in this factory's precision."""
         same = self.build(model.head.num_old_classes, model.head.num_new_classes)
         same.set_weights(model.get_weights())
         return same
 
     def copy(self, model: Classifier) -> Classifier:
-        """A copy whose classes all count as new ones."""
+        """A copy of `model` with the same weights, whose classes all count as new ones."""
         copy = self.build(0, model.num_classes)
         copy.backbone.set_weights(model.backbone.get_weights())
         copy.head.take_from(model.head)

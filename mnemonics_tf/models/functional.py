@@ -15,7 +15,7 @@ from mnemonics_tf.models.layers import FusedBatchNormalization, batch_statistics
 
 
 def parameters(model: keras.Layer) -> list[tf.Tensor]:
-    """Present values of the trainable variables, in the order `functional_call` takes them."""
+    """Present values of the model's trainable variables, in the order in which `functional_call` takes them."""
     return [tf.convert_to_tensor(variable) for variable in model.trainable_variables]
 
 
@@ -29,15 +29,17 @@ def functional_call(
 
     Args:
       model: any Keras model or layer that is built.
-      params: one tensor for each of `model.trainable_variables`, of the same dtype.
-      inputs: what it is called with, such as normalised images `[B, H, W, C]`.
-      batch_norm: `frozen` (moving statistics) or `batch` (those of `inputs`).
+      params: a tensor for each of `model.trainable_variables`, in their order and of their shapes and dtypes.
+      inputs: what the model is called with, such as normalised images `[B, H, W, C]`.
+      batch_norm: the statistics that batch norm uses: `frozen` (its moving ones) or `batch` (those of `inputs`).
+        `frozen` by default: a batch of few exemplars has poor statistics.
 
     Returns:
-      What the model returns.
+      What the model returns when it is called, such as `Outputs` for a `Classifier`.
 
     Raises:
-      UsageError: `batch` for a model that has Keras's own batch norm.
+      UsageError: `batch_norm` is neither of the two, or is `batch` for a model with Keras's own batch norm, whose
+        second derivatives are wrong in training mode.
     """
     checks.check_choice("batch_norm", batch_norm, BATCH_NORMS)
     uses_batch = batch_norm == "batch"

@@ -16,16 +16,19 @@ from mnemonics_tf import checks
 
 
 class Head(keras.layers.Layer):
-    """What heads share: weights by class, how they are carried on, and the correction of biased logits.
+    """The base of all heads: weights by class, how they are carried on, and the correction of biased logits.
 
-    A head returns `(scores, logits)`, each `[B, K + M]`: cosines with the class weights in -1..1, and what the softmax
-    is taken of.
+    A head maps embeddings `[B, d]` to `(scores, logits)`, each `[B, K + M]`: similarities with the classes in -1..1,
+    made of cosines, and what the softmax is taken of.
 
     Args:
       num_old_classes: K, 0 in the initial phase.
       num_new_classes: M, at least 1.
       corrected: whether logits go through a gain and an offset for each class, `gain * logit + offset` (BiC). They
-        start from 1 and 0 and are not trained by gradients of the model level.
+        start from 1 and 0, and no gradient trains them. False by default: only BiC sets them.
+
+    Raises:
+      UsageError: a number of classes is out of its range.
     """
 
     # Weights of the correction, beside those that make scores.
@@ -46,7 +49,7 @@ class Head(keras.layers.Layer):
 
     @property
     def num_classes(self) -> int:
-        """K + M."""
+        """K + M, the number of outputs."""
         return self.num_old_classes + self.num_new_classes
 
     def build(self, input_shape: tuple[int, ...]) -> None:
@@ -82,24 +85,30 @@ class Head(keras.layers.Layer):
             setattr(self, f"{age}_{name}", weight)
 
     def by_class(self, name: str) -> tf.Tensor:
-        """The weights of a kind, old before new: `kernel` is `[d, K + M]`, with several columns a class for proxies."""
+        """The weights of all classes of one kind, those of old classes before those of new ones.
+
+        Args:
+          name: `kernel`, `[d, K + M]`, with several columns a class for proxies; `bias`, `gain` or `offset`, `[K + M]`,
+            where the head has them.
+        """
         parts = [getattr(self, f"{age}_{name}") for age in ("old", "new")]
         tensors = [tf.convert_to_tensor(part) for part in parts if part is not None]
         return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=-1)
 
     @property
     def eta(self) -> tf.Tensor:
-        """What scores are multiplied by to be logits; 1 where logits are no multiple of scores."""
+        """The scalar that scores are multiplied by to be logits; 1 where logits are no multiple of scores."""
         return tf.ones([], self.compute_dtype)
 
     def take_from(self, source: Head) -> None:
-        """Takes the weights of the classes that `source` knows.
+        """Copies the weights of the classes that another head knows into this one.
 
         Args:
-          source: a head of the same kind that knows all these classes, or only the old ones.
+          source: a head of the same kind that knows all classes of this one, or its old ones alone; then the weights of
+            new classes stay as they are.
 
         Raises:
-          ValueError: it knows another number of classes.
+          ValueError: `source` knows another number of classes.
         """
         if source.num_classes not in (self.num_classes, self.num_old_classes):
             raise ValueError(
@@ -116,7 +125,7 @@ class Head(keras.layers.Layer):
                 getattr(self, f"new_{name}").assign(values[..., split:])
 
     def train_old_classes(self, trained: bool) -> None:
-        """Whether the weights of old classes are trained."""
+        """Makes the weights of old classes trainable (True) or holds them fixed (False)."""
         for name in self._trained_by_class:
             weight = getattr(self, f"old_{name}")
             if weight is not None:
@@ -133,7 +142,7 @@ class Head(keras.layers.Layer):
 
 
 class _ScaledHead(Head):
-    """Heads whose logits are scores times a learned eta."""
+    """The base of heads whose logits are scores times a learned eta, which starts from 1."""
 
     _columns_per_class = 1
 
@@ -151,7 +160,10 @@ class _ScaledHead(Head):
 
 
 class CosineHead(_ScaledHead):
-    """Classifier by cosine similarity (LUCIR): logits = eta * cos(f, w_k)."""
+    """Classifier by cosine similarity (LUCIR): logits = eta * cos(f, w_k), with a learned scalar eta.
+
+    Class weights w_k start uniform in ±1/sqrt(d), eta from 1.
+    """
 
     def call(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Features `[B, d]` to `(scores, logits)`."""
@@ -160,7 +172,10 @@ class CosineHead(_ScaledHead):
 
 
 class LinearHead(Head):
-    """Classifier by inner product: logits = f w_k + b_k. Its scores are the cosines of f and w_k."""
+    """Classifier by inner product: logits = f w_k + b_k. Its scores are the cosines of f and w_k.
+
+    Class weights w_k start uniform in ±1/sqrt(d), biases b_k from 0.
+    """
 
     wants_signed_features = False
 
@@ -175,10 +190,10 @@ class LinearHead(Head):
 
 
 class ProxyHead(_ScaledHead):
-    """Local similarity classifier (PODNet): several proxies a class, of which the nearest count most.
+    """Local similarity classifier (PODNet): ten proxies a class, as in its paper, of which the nearest count most.
 
     With the cosines c_kp between the embedding and the proxies of class k, the score of class k is
-    sum_p softmax_p(c_kp) c_kp, and logits = eta * score.
+    sum_p softmax_p(c_kp) c_kp, in -1..1, and logits = eta * score with a learned scalar eta, which starts from 1.
     """
 
     num_proxies = 10
@@ -196,7 +211,15 @@ HEADS: dict[str, type[Head]] = {"cosine": CosineHead, "linear": LinearHead, "pro
 
 
 def cosines(features: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Cosines of `[B, d]` with the columns of `[d, k]`: `[B, k]`."""
+    """Cosines of embeddings with the columns of a kernel.
+
+    Args:
+      features: embeddings, `[B, d]`.
+      kernel: a column for each class or proxy, `[d, k]`.
+
+    Returns:
+      `[B, k]`, in -1..1.
+    """
     return tf.matmul(tf.math.l2_normalize(features, axis=1), tf.math.l2_normalize(kernel, axis=0))
 
 

@@ -15,12 +15,13 @@ def imprint(head: Head, features: np.ndarray, labels: np.ndarray) -> None:
     """Sets the weights of new classes from their images' features.
 
     A class's weight is the direction of its mean normalised feature, at the mean norm of the old classes' weights.
-    Where a class has several proxies, they are the directions of the centres that k-means finds.
+    Where a class has several proxies, they are the directions of the centres that k-means finds; a class with fewer
+    images than proxies has the directions of its images, repeated.
 
     Args:
-      head: a head with old classes.
-      features: embeddings of training images of all new classes, `[n, d]`.
-      labels: their class indices, `[n]`.
+      head: a head with old classes, whose kernel of new classes is set.
+      features: embeddings of training images of all new classes by the network before this phase, `[n, d]`.
+      labels: class index of each image, `[n]`.
 
     Raises:
       ValueError: the head has no old classes, or a new class has no feature.

@@ -25,13 +25,16 @@ from mnemonics_tf.models.choices import SCALE_FORMS
 
 
 class ScaleShiftLayer(keras.layers.Layer):
-    """What the two layers share: the variables, the switch and the folding.
+    """The base of convolution and dense layer: their variables, the switch between trainings, and the folding.
 
     Args:
       units: R, the number of neurons (filters of a convolution).
-      scale_form: None for no scale and shift at all (and no bias, since batch norm or a head follows);
-        `per_neuron` for one scale a neuron, as Eq. 11 has it; `per_kernel` for one scale for each pair of input
-        and output channel.
+      scale_form: `per_neuron` for one scale a neuron, as Eq. 11 has it; `per_kernel` for one scale for each pair of
+        input and output channel. None, the default, for no scale and shift at all, and no bias either, since batch norm
+        or a head follows.
+
+    Raises:
+      UsageError: `scale_form` is no such choice.
     """
 
     def __init__(self, units: int, scale_form: str | None = None, **kwargs):
@@ -54,7 +57,7 @@ class ScaleShiftLayer(keras.layers.Layer):
 
     @property
     def transfer_weights(self) -> list[keras.Variable]:
-        """What weight transfer adds to the weights: bias, scale and shift; nothing without it."""
+        """The variables that the layer has for weight transfer: bias, scale and shift; none without `scale_form`."""
         return [] if self.scale_form is None else [self.bias, self.scale, self.shift]
 
     def set_transferring(self, transferring: bool) -> None:
@@ -74,7 +77,10 @@ class ScaleShiftLayer(keras.layers.Layer):
             self.shift.trainable = transferring
 
     def fold(self) -> None:
-        """Moves scale and shift into weights and bias (Eq. 14): the output stays the same, T starts anew."""
+        """Moves scale and shift into the layer's weights: W <- W * T^W and b <- b + T^b (Eq. 14).
+
+        The output stays the same: T^W is 1 and T^b is 0 afterwards.
+        """
         if self.scale_form is None:
             return
         self.kernel.assign(self.kernel * self.scale)
@@ -96,9 +102,9 @@ class ScaleShiftConv2D(ScaleShiftLayer):
 
     Args:
       filters: number of output channels.
-      kernel_size: side of the square kernel.
-      strides: step in both directions.
-      scale_form: see `ScaleShiftLayer`.
+      kernel_size: side of the square kernel in pixels.
+      strides: step of the kernel in both directions, in pixels. 1 by default, which keeps the resolution.
+      scale_form: `per_neuron`, `per_kernel`, or None, the default, for no scale and shift, see `ScaleShiftLayer`.
     """
 
     def __init__(self, filters: int, kernel_size: int, strides: int = 1, scale_form: str | None = None, **kwargs):
@@ -138,7 +144,7 @@ class ScaleShiftDense(ScaleShiftLayer):
 
     Args:
       units: number of outputs.
-      scale_form: see `ScaleShiftLayer`.
+      scale_form: `per_neuron`, `per_kernel`, or None, the default, for no scale and shift, see `ScaleShiftLayer`.
     """
 
     def build(self, input_shape: tuple[int, ...]) -> None:
@@ -154,13 +160,17 @@ class ScaleShiftDense(ScaleShiftLayer):
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch norm, trained by TensorFlow's fused kernel: a ResNet-32 step takes 0.88 of the time on a CPU.
+    """Keras's batch norm over the last axis, trained by TensorFlow's fused kernel.
 
-    Inference is Keras's own. Several replicas normalise by the moments of all their batches together.
+    The kernel saves 2 to 12 % of a training step on a CPU (`docs/measured_facts.md`). Inference is Keras's own. Several
+    replicas normalise by the moments of all their batches together.
 
     Inside `batch_statistics()`, a call normalises by the batch's own moments, in operations that can be differentiated
     twice, and leaves the moving statistics alone. Keras's batch norm in training mode is wrong there: `tf.nn.moments`
     stops the gradient of the mean inside the variance, which only the first derivative can do without.
+
+    Raises:
+      UsageError: when built without scale or center, or over another axis than the last.
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -216,7 +226,10 @@ _USES_BATCH_STATISTICS = contextvars.ContextVar("uses_batch_statistics", default
 
 @contextlib.contextmanager
 def batch_statistics() -> Iterator[None]:
-    """Inside, `FusedBatchNormalization` uses the moments of its batch, right to second order. Read when traced."""
+    """A context in which `FusedBatchNormalization` uses the moments of its batch, right to second order.
+
+    A function that was traced inside keeps to it wherever it is called.
+    """
     token = _USES_BATCH_STATISTICS.set(True)
     try:
         yield
@@ -229,9 +242,14 @@ class ConvNorm(ScaleShiftConv2D):
 
         gain * (W x + b) + offset = (gain * W) x + (gain * b + offset)
 
-    That leaves one operation on activations where there would be three, forwards and in every derivative.
+    That leaves one operation on activations where there would be three, forwards and in every derivative: a meta-step
+    takes 4.9 s for 6.0 s (`docs/measured_facts.md`).
 
-    Args: those of `ScaleShiftConv2D`.
+    Args:
+      filters: number of output channels.
+      kernel_size: side of the square kernel in pixels.
+      strides: step of the kernel in both directions, in pixels. 1 by default, which keeps the resolution.
+      scale_form: `per_neuron`, `per_kernel`, or None, the default, for no scale and shift, see `ScaleShiftLayer`.
     """
 
     def __init__(self, filters: int, kernel_size: int, strides: int = 1, scale_form: str | None = None, **kwargs):

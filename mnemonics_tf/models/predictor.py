@@ -20,10 +20,12 @@ class Predictor:
     """Runs a classifier in inference mode without augmentation. It is traced once and follows the weights.
 
     Args:
-      model: must not change its trained set of weights (which is part of the trace) while this is in use.
-      pixel_range: the normalisation of its input.
+      model: the network. Which of its weights are trained must not change while this is in use, as that is part of the
+        trace.
+      pixel_range: how pixels 0..255 are normalised to be the network's input.
       tracker: shows progress.
-      strategy: whose replicas share the images; None for the current one.
+      strategy: the one whose replicas share the images. None, the default, for the strategy in whose scope this is
+        made.
     """
 
     def __init__(
@@ -40,7 +42,15 @@ class Predictor:
         self._functions: dict[str, tf.types.experimental.PolymorphicFunction] = {}
 
     def __call__(self, data: LabelledImages, stage: str) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings `[n, d]` and logits `[n, K + M]` of the images, in their order; `stage` names the progress bar."""
+        """Embeddings and logits of images, in their order.
+
+        Args:
+          data: images, n of them; labels are not looked at.
+          stage: what the progress bar is called.
+
+        Returns:
+          Embeddings `[n, d]` and logits `[n, K + M]`, float32.
+        """
         count = len(data)
         features = np.zeros((count, self.model.backbone.output.shape[-1]), np.float32)
         logits = np.zeros((count, self.model.num_classes), np.float32)
@@ -50,7 +60,16 @@ class Predictor:
         return features, logits
 
     def features(self, data: LabelledImages, stage: str, mirrored: bool = False) -> np.ndarray:
-        """Embeddings `[n, d]` of the images, or of their mirror images."""
+        """Embeddings of images, in their order.
+
+        Args:
+          data: images, n of them; labels are not looked at.
+          stage: what the progress bar is called.
+          mirrored: whether the images are mirrored, left to right, before the network sees them. False by default.
+
+        Returns:
+          `[n, d]`, float32.
+        """
         features = np.zeros((len(data), self.model.backbone.output.shape[-1]), np.float32)
         for rows, (batch_features, _) in self._batches(data, stage, mirrored):
             features[rows] = batch_features[: len(rows)]

@@ -14,13 +14,23 @@ STEMS = ("3x3", "7x7")
 class ResNet:
     """Which residual network to build. It maps images `[B, H, W, C]` to embeddings `[B, d]`.
 
+    The defaults are ResNet-32, the paper's network for CIFAR-100 (Section 7.1); its ResNet-18 for ImageNet stands in
+    `configs/datasets/imagenet.gin`.
+
     Attributes:
-      blocks: basic blocks in each stage: (5, 5, 5) is ResNet-32, (3, 3, 3) ResNet-20, (2, 2, 2, 2) ResNet-18.
-      widths: channels of each stage; the first block of every later stage halves the resolution.
-      stem: `3x3` (small images) or `7x7` (stride 2 and a max pool, for ImageNet).
-      embedding_dim: width d of a dense layer after the pooling, or None for none: d is then the last width.
-      last_relu: whether the last block ends in a ReLU; None for what the head wants: cosine heads need embeddings with
-        both signs.
+      blocks: number of basic blocks (two 3 x 3 convolutions each) of every stage: (5, 5, 5) is ResNet-32, (3, 3, 3)
+        ResNet-20, (2, 2, 2, 2) ResNet-18. (5, 5, 5) by default.
+      widths: channels of every stage, as many numbers as `blocks` has; the first block of each later stage halves the
+        resolution. (16, 32, 64) by default.
+      stem: the first layers: `3x3` keeps the resolution, `7x7` quarters it by stride 2 and a max pool. `3x3` by
+        default, for CIFAR's 32 pixels; ImageNet's 224 want `7x7`.
+      embedding_dim: width d of a dense layer after the pooling. None by default: there is no such layer, and d is the
+        last width.
+      last_relu: whether the last block ends in a ReLU. None by default: it does with a linear head, and does not with
+        the other heads, for which embeddings need both signs.
+
+    Raises:
+      UsageError: a value is out of its range, or `blocks` and `widths` differ in length.
     """
 
     blocks: tuple[int, ...] = (5, 5, 5)
@@ -68,10 +78,16 @@ class ResNet:
         """A new network with random weights.
 
         Args:
-          image_shape: `(H, W, C)`.
-          scale_form: None, `per_neuron` or `per_kernel`: the scale and shift of weight transfer (Eq. 11).
-          dtype: or policy, such as `mixed_bfloat16`, as Keras has it; None for Keras's default, float32.
-          signed_features: whether the head wants embeddings with both signs; `last_relu` overrules it.
+          image_shape: shape of the images, `(H, W, C)`.
+          scale_form: the scale and shift of weight transfer (Eq. 11), `per_neuron` or `per_kernel`. None by default,
+            for a network without.
+          dtype: Keras's dtype or dtype policy of all layers, such as `mixed_bfloat16`. None by default, for Keras's
+            own, float32.
+          signed_features: whether the head wants embeddings with both signs, so that the last block has no ReLU; the
+            setting `last_relu` overrules it. True by default, as of cosine heads.
+
+        Returns:
+          A Keras model of images `[B, H, W, C]`, normalised, with output `[B, d]`.
 
         Raises:
           UsageError: the image is too small for the stages.

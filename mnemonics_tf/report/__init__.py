@@ -1,1 +1,1 @@
-"""What people read of a run, made from its files alone."""
+"""Tables and summaries of runs for people to read, made from the files of the runs alone."""

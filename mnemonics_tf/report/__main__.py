@@ -20,7 +20,7 @@ _TABLES = flags.DEFINE_list(
 
 
 def main(argv: list[str]) -> int:
-    """Prints the tables. Returns the exit code."""
+    """Prints the tables of the folders in `argv[1:]`. Returns the exit code, 0 or 2."""
     from mnemonics_tf.checks import UsageError
 
     try:
@@ -34,14 +34,16 @@ def main(argv: list[str]) -> int:
 
 
 def report(folders: list[str], chosen: list[str] | None) -> str:
-    """All tables as text.
+    """All tables as text, with a line on each run that was left out.
 
     Args:
-      folders: of runs, or with runs below.
-      chosen: names of the paper's tables, or `all`; None for those in which a run has a place.
+      folders: folders of runs, or folders with runs anywhere below them.
+      chosen: names of the paper's tables to show (`1`, `2`, `S1`, `S2`), or `all`; None for those in which a run has a
+        place.
 
     Raises:
-      UsageError: there is nothing to show, no such table, or a run that was named cannot be read.
+      UsageError: there is nothing to show, there is no such folder or table, a run that was named cannot be read, or
+        two runs contradict each other.
     """
     from mnemonics_tf import checks
     from mnemonics_tf.report import groups, labels, paper, runs, tables

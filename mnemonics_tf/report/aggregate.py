@@ -1,4 +1,4 @@
-"""Figures over seeds."""
+"""Means and confidence intervals of percentages over the seeds of one experiment."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from mnemonics_tf.report.groups import Group
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A percentage.
+    """A percentage, averaged over seeds.
 
     Attributes:
-      mean: over the seeds.
-      half_interval: half the width of its 95 % confidence interval (Student's t); None with one seed.
+      mean: mean over the seeds, in percent.
+      half_interval: half the width of the mean's 95 % confidence interval (Student's t), in percentage points; None
+        with one seed.
     """
 
     mean: float
@@ -23,15 +24,15 @@ class Figure:
 
 
 def figure(group: Group, measure: str, classifier: str) -> Figure | None:
-    """A figure of a group over its seeds.
+    """Averages a measure over the seeds of a group.
 
     Args:
-      group: runs that differ in their seed.
+      group: runs that differ in nothing but their seed.
       measure: `average_accuracy`, `last_accuracy` or `forgetting`.
       classifier: `cnn` or `nme`.
 
     Returns:
-      None if the group's runs do not have that classifier.
+      The figure; None if some run of the group has none of that classifier.
     """
     if any((measure, classifier) not in run.figures for run in group.runs):
         return None

@@ -1,4 +1,4 @@
-"""What figures were measured with, in few words: the paper's rows do not say it, and ours may have less."""
+"""What figures were measured with, in few words: the paper's rows do not say it, and our runs may be smaller."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from mnemonics_tf.report.groups import Group, setting
 
 
 def conditions(measured: Sequence[tuple[str, Group]]) -> str:
-    """Network, schedule, head and classifier of groups. What most of them have comes first, then who has other things.
+    """Network, epochs, head and classifier of groups, as text.
+
+    Of each, what most groups have comes first; what others have follows in parentheses, with the names of their rows.
 
     Args:
-      measured: groups, each with the name of its row.
+      measured: groups, each with the name of its row, at least one.
     """
     parts = []
     for values in zip(*(_of_group(group) for _, group in measured), strict=True):

@@ -18,8 +18,8 @@ class Group:
     """Runs that differ in nothing but their seed.
 
     Attributes:
-      setup: what they have in common.
-      runs: one a seed, in the order of seeds.
+      setup: what the runs have in common: data, method, settings.
+      runs: one run for each seed, in the order of seeds.
     """
 
     setup: Setup
@@ -30,14 +30,14 @@ def leave_out_repeats(runs: Iterable[FinishedRun]) -> tuple[list[FinishedRun], l
     """Keeps the first of the runs that have the same settings and seed: grids of several tables share some of theirs.
 
     Args:
-      runs: in the order in which they count.
+      runs: finished runs; of two that repeat each other, the one that comes first is kept.
 
     Returns:
-      The runs that are kept, and a line on each of the others.
+      The runs that are kept, and for each of the others a line of text that says which one it repeats.
 
     Raises:
-      UsageError: two of them have other figures and lie in the same folder, so that no sweep's name tells them apart;
-        or their data differ.
+      UsageError: two runs of the same settings and seed have different figures and lie in the same folder, so that no
+        sweep's name tells them apart; or something else in their setups differs, such as their data.
     """
     kept: dict[tuple[frozenset[tuple[str, str]], int], FinishedRun] = {}
     lines = []
@@ -60,10 +60,13 @@ def group_seeds(runs: Iterable[FinishedRun]) -> list[Group]:
     """Puts runs together that differ in nothing but their seed.
 
     Args:
-      runs: none of which repeats another.
+      runs: finished runs, none of which repeats another, as `leave_out_repeats` returns them.
+
+    Returns:
+      The groups, in the order of the folders of their first runs.
 
     Raises:
-      UsageError: two of them have the same settings and something else that differs.
+      UsageError: two runs have the same settings, and something else in their setups differs, such as their data.
     """
     by_settings: dict[frozenset[tuple[str, str]], list[FinishedRun]] = {}
     for run in runs:
@@ -83,7 +86,7 @@ def differing_settings(groups: Sequence[Group]) -> list[str]:
 
 
 def setting(group: Group, name: str) -> str:
-    """The value of a setting as config.gin has it, `(not set)` if it does not."""
+    """The value of a setting, such as `ModelLevel.epochs`, as text of config.gin; `(not set)` if it is not there."""
     return group.setup.settings.get(name, _NOT_SET)
 
 

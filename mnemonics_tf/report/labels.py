@@ -24,11 +24,11 @@ _NUM_PHASES = "Protocol.num_phases"
 
 @dataclasses.dataclass(frozen=True)
 class Variation:
-    """Settings of a group that its row of a table does not tell.
+    """Settings of a group that its row of a table does not tell, and their number.
 
     Attributes:
-      number: from 1 on; the same for groups with the same `settings`.
-      settings: name and value, in alphabetical order.
+      number: what tables call them, `#1` and so on; the same for groups with the same `settings`.
+      settings: pairs of name and value, in alphabetical order of names.
     """
 
     number: int
@@ -36,7 +36,11 @@ class Variation:
 
 
 def exemplars_label(setup: Setup) -> str:
-    """`w/ ours` or `without ours`, and the switches that differ from the nearer of them, if any do."""
+    """The label of a run's switches: `w/ ours`, `without ours` or `no exemplars`, whichever is nearest.
+
+    Switches that differ from it follow, such as `w/ ours, but no adjusting`. The switches are the strategy of the
+    exemplars, adjusting, weight transfer, balanced fine-tuning and distillation.
+    """
     ours = (
         setup.exemplars,
         setup.adjust_exemplars,
@@ -58,13 +62,13 @@ def exemplars_label(setup: Setup) -> str:
 
 
 def budget_label(setup: Setup) -> str:
-    """`20 a class`, `2000 in all`, or a dash."""
+    """The label of a run's budget, such as `20 a class` or `2000 in all`; a dash if it keeps no exemplars."""
     kind, _, number = setup.budget.rpartition("_")
     return {"per_class": f"{number} a class", "total": f"{number} in all"}.get(kind, "-")
 
 
 def variations(groups: Sequence[Group]) -> dict[Group, Variation]:
-    """Numbers for settings in which groups differ although data, method, exemplars and budget are the same.
+    """Numbers the settings in which groups differ although their data, method, exemplars and budget are the same.
 
     Such groups would share a row, and those of the same N even a cell; settings that differ between two N of one row
     count too, for a row is read across. All groups of the same data are numbered by the settings that differ in any of
@@ -96,5 +100,5 @@ def _unsaid(members: Sequence[Group]) -> set[str]:
 
 
 def row_key(setup: Setup) -> tuple[str, ...]:
-    """What the text of a row tells of a group."""
+    """All that the text of a row tells of a group: data set, method, label of the exemplars, label of the budget."""
     return setup.dataset, setup.method, exemplars_label(setup), budget_label(setup)

@@ -16,7 +16,7 @@ _ABLATIONS = ("2", "S1")
 _DATASETS = {"imagenet2012": "imagenet"}
 _NUM_CLASSES = {"cifar100": 100, "imagenet_subset": 100, "imagenet": 1000}
 
-# What its own figures were measured with (Section 7.1).
+# What the paper's own figures were measured with (Section 7.1), by data set.
 CONDITIONS = {
     "cifar100": "ResNet-32, which has blocks (5, 5, 5) and widths (16, 32, 64); epochs 160",
     "imagenet_subset": "ResNet-18, which has blocks (2, 2, 2, 2) and widths (64, 128, 256, 512); epochs 90",
@@ -30,11 +30,11 @@ _DISCARD = "random"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table.
+    """A row of one of the paper's tables: what is measured in it.
 
     Attributes:
-      method: the base method, as in results.json.
-      exemplars: `mnemonics`, `herding` or `random`.
+      method: name of the base method, as in results.json.
+      exemplars: strategy of the exemplars, `mnemonics`, `herding` or `random`.
       adjusted: whether old exemplars are adjusted.
       distillation: whether there is a distillation loss.
     """
@@ -47,11 +47,11 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """A column of one of the paper's tables: what it is measured on.
 
     Attributes:
-      dataset: `cifar100`, `imagenet_subset` or `imagenet`.
-      num_phases: N.
+      dataset: name of the data set, `cifar100`, `imagenet_subset` or `imagenet`.
+      num_phases: N, the number of phases after the initial one.
     """
 
     dataset: str
@@ -64,8 +64,8 @@ class Table:
 
     Attributes:
       name: `1`, `2`, `S1` or `S2`.
-      budget: that of all its runs, as in results.json.
-      figures: percentages by measure (`average_accuracy`, `forgetting`), row and column, in the paper's order.
+      budget: budget of exemplars in all its rows, as in results.json: `per_class_20` or `total_2000`.
+      figures: percentages by measure (`average_accuracy`, `forgetting`), then by row and column, in the paper's order.
     """
 
     name: str
@@ -83,7 +83,10 @@ class Table:
         return list(dict.fromkeys(column for _, column in self.figures["average_accuracy"]))
 
     def cell(self, setup: Setup) -> tuple[Row, Column] | None:
-        """The row and column in which the table has what `setup` measures; None if it has no place there."""
+        """The row and column in which the table has what a run of this setup measures; None if it has no place there.
+
+        Phases, budget, weight transfer and balanced fine-tuning must be the paper's; network and schedule need not.
+        """
         row = Row(setup.method, setup.exemplars, setup.adjust_exemplars, setup.distillation)
         column = Column(_DATASETS.get(setup.dataset, setup.dataset), setup.num_phases)
         if (row, column) not in self.figures["average_accuracy"]:
@@ -102,7 +105,7 @@ class Table:
 
 @functools.cache
 def tables() -> dict[str, Table]:
-    """The paper's tables by name, in its order."""
+    """The paper's tables by name (`1`, `2`, `S1`, `S2`), read from `paper_results.csv` in the order of its lines."""
     read: dict[str, Table] = {}
     text = (importlib.resources.files("mnemonics_tf.report") / "paper_results.csv").read_text(encoding="utf-8")
     for line in csv.DictReader(text.splitlines()):
@@ -120,7 +123,7 @@ def _phase_sizes(column: Column) -> tuple[int, ...]:
 
 
 def _is_plain(setup: Setup) -> bool:
-    """Neither weight transfer nor balanced fine-tuning of ours."""
+    """Whether a run has neither weight transfer nor our balanced fine-tuning: it is `without ours`."""
     return setup.weight_transfer == "none" and not setup.balanced_finetune
 
 

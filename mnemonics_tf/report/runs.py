@@ -1,4 +1,4 @@
-"""Finished runs, read from their folders."""
+"""Finding runs in folders, and reading the finished ones from their files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,23 @@ _SEED = "Experiment.seed"
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What the runs of one experiment have in common: fields of `Results`, which tells what each means.
+    """What the runs of one experiment have in common.
 
     Attributes:
-      settings: name and value of every setting in config.gin but the seed.
+      dataset: name of the data.
+      method: name of the base method.
+      head: `cosine`, `linear` or `proxies`.
+      exemplars: strategy of the exemplars: `mnemonics`, `herding`, `random` or `none`.
+      adjust_exemplars: whether old exemplars are adjusted.
+      budget: how many exemplars are kept, such as `per_class_20` or `total_2000`; `none` for no exemplars.
+      discard: which exemplars go when a total budget shrinks: `random` or `herding`.
+      weight_transfer: `none`, `per_neuron` or `per_kernel`.
+      balanced_finetune: whether there is balanced fine-tuning; None for what the base method does by itself.
+      distillation: whether the method's losses look at the teacher.
+      num_phases: N, the number of phases after the initial one.
+      phase_sizes: number of new classes in each of the N + 1 phases.
+      primary_classifier: the classifier that is reported, `cnn` or `nme`.
+      settings: value of every setting in config.gin by its name, without the seed.
     """
 
     dataset: str
@@ -41,12 +54,12 @@ class Setup:
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """A finished run.
+    """A run that has completed all of its phases.
 
     Attributes:
       folder: the run's folder, as the user would name it.
       seed: the seed of its training.
-      setup: what it shares with runs of other seeds.
+      setup: what the run shares with runs of other seeds.
       figures: percentages by measure and classifier. Measures are `average_accuracy`, `last_accuracy` (after the last
         phase) and `forgetting`; classifiers `cnn` and, where exemplars were kept, `nme`.
     """
@@ -58,7 +71,7 @@ class FinishedRun:
 
     @property
     def name(self) -> str:
-        """The folder, for the screen."""
+        """The folder as text for the screen, on which it can do no harm: control characters are escaped."""
         return screen.shown(self.folder)
 
 
@@ -87,12 +100,12 @@ def find_runs(folders: Iterable[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Runs that were read.
+    """What became of runs that were to be read.
 
     Attributes:
-      finished: those with all of their phases.
-      unfinished: a few words on each that has phases to do: its folder and how far it got.
-      unreadable: a line on each that is damaged, or not a run of this version.
+      finished: runs that have completed all of their phases.
+      unfinished: a text for each run that has phases to do: its folder and how far it got.
+      unreadable: a line of text for each run that is damaged, or of another version: its file and what is wrong.
     """
 
     finished: list[FinishedRun]
@@ -104,8 +117,9 @@ def read_runs(folders: Iterable[str], named: Iterable[str] = ()) -> Found:
     """Reads runs. What cannot be read is left out, unless the user has named that very run.
 
     Args:
-      folders: each holds a run.
-      named: folders that the user has named, of runs or not.
+      folders: folders of runs, as `find_runs` returns them.
+      named: folders that the user has named, of runs or not. Empty by default: then all that cannot be read is left
+        out.
 
     Raises:
       UsageError: a file of a named run is missing, damaged or of another version.
@@ -128,7 +142,7 @@ def read_runs(folders: Iterable[str], named: Iterable[str] = ()) -> Found:
 
 
 def read_settings(text: str) -> dict[str, str]:
-    """Name and value of each binding in a resolved configuration."""
+    """The value of each binding in the text of a resolved configuration (config.gin), by its name."""
     statements: list[str] = []
     for line in text.splitlines():
         if not line.strip() or line.startswith("#"):

@@ -1,4 +1,4 @@
-"""The table that a run ends with."""
+"""The table of phases that is printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ def summary(results: Results) -> str:
     """A table of the phases, average accuracy and forgetting, as text. A star marks the classifier that is reported.
 
     Args:
-      results: of the run; without exemplars there are no figures of `nme`, and a dash stands there.
+      results: the run's results so far, in percent. A classifier without figures, as `nme` without exemplars, has
+        dashes.
     """
     lines = ["phase  classes  CNN (%)  NME (%)  seconds"]
     for phase in results.phases:

@@ -1,4 +1,4 @@
-"""Tables as plain text."""
+"""Tables of results as plain text: one of all runs, and the paper's with our figures beside its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ _TITLES = {
 
 
 def general_table(groups: Sequence[Group], variations: Mapping[Group, Variation]) -> str:
-    """All groups with all of their figures, and notes on how to read them."""
+    """A table with a row for each group and all of its figures, and notes on how to read them.
+
+    Args:
+      groups: the groups to show, at least one.
+      variations: variations of the groups, as `labels.variations` numbers them; those of a group mark its row.
+    """
     rows = [["dataset", "method", "exemplars", "budget", " N", "seeds", *[f"{'CNN':>6}", f"{'NME':>6}"] * 3]]
     by_row = sorted(groups, key=lambda each: (*row_key(each.setup), each.setup.num_phases, _number(each, variations)))
     for group in by_row:
@@ -55,9 +60,10 @@ def paper_table(table: Table, groups: Sequence[Group], variations: Mapping[Group
     Lines below the table say what each variation was measured with.
 
     Args:
-      table: the paper's.
-      groups: with those that have no place in it; each is shown by the classifier that it reports.
-      variations: of the groups; each has a line of its own.
+      table: the table of the paper.
+      groups: groups of runs; those that have no place in the table are passed over. Each is shown by the classifier
+        that it reports.
+      variations: variations of the groups, as `labels.variations` numbers them; each has a line of its own in a row.
     """
     # By row, then by number of the variation.
     measured: dict[Row, dict[int, dict[Column, Group]]] = {}
@@ -100,7 +106,7 @@ def _conditions(table: Table, measured: Mapping[Row, Mapping[int, Mapping[Column
 
 
 def _number(group: Group, variations: Mapping[Group, Variation]) -> int:
-    """That of the group's variation; 0 if it has none."""
+    """The number of the group's variation; 0 if it has none."""
     return variations[group].number if group in variations else 0
 
 
@@ -151,8 +157,8 @@ def _aligned(headings: Sequence[tuple[str, int]], rows: Sequence[Sequence[str]])
     """Lines of equal columns.
 
     Args:
-      headings: each with the number of columns that it stands above.
-      rows: cells.
+      headings: titles from left to right, each with the number of columns that it stands above.
+      rows: the cells of each row, as many as there are columns.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     top, start = [], 0

@@ -1,1 +1,1 @@
-"""Models that can be served without this package."""
+"""Export of trained networks as models that can be served by TensorFlow without this package."""

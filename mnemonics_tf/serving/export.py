@@ -26,19 +26,20 @@ def export_saved_model(
     """Writes a SavedModel with two endpoints.
 
     `serve` (also the default signature) takes `images` uint8 `[B, H, W, C]` and returns for each image `class_ids`
-    int64 `[B]` and `class_names` string `[B]` (the likeliest class), `probabilities` float32 `[B, K]` and
-    `embeddings` float32 `[B, d]`. With means, probabilities are the softmax of minus squared distances: they rank
-    classes and are not calibrated. `classes` takes nothing and returns `class_ids` and `class_names` `[K]`: what the
-    columns of `probabilities` stand for.
+    int64 `[B]` and `class_names` string `[B]` (the likeliest class), `probabilities` float32 `[B, num_classes]` and
+    `embeddings` float32 `[B, d]`. Images are on the scale 0..255; the model normalises them. With means, probabilities
+    are the softmax of minus squared distances: they rank classes and are not calibrated. `classes` takes nothing and
+    returns `class_ids` and `class_names` `[num_classes]`: what the columns of `probabilities` stand for.
 
     Args:
-      folder: where to write.
-      model: the network.
-      factory: its factory.
-      pixel_range: normalisation of its input.
-      class_ids: the data set's id of each output, `[K]`.
-      class_names: likewise.
-      means: of exemplars, `[K, d]` of length 1, to predict by the nearest of them; None to predict by the head.
+      folder: the folder that the SavedModel is written to.
+      model: the network, which is copied and not changed.
+      factory: the factory that can build such a network; it knows the shape of images.
+      pixel_range: how pixels 0..255 are normalised to be the network's input.
+      class_ids: the data set's id of the class of each output, `[num_classes]`.
+      class_names: the name of the class of each output, `[num_classes]`.
+      means: mean of each class's exemplars, `[num_classes, d]` of length 1, to predict by the nearest of them. None,
+        the default, to predict by the head.
     """
     # A copy outside every strategy: mirrored variables would tie the file to this machine's devices.
     copy = factory.copy(model)

@@ -25,12 +25,12 @@ _NOTICE_AFTER = 5.0  # seconds of waiting in silence
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The workers of a run.
+    """The workers of a run: processes, on one machine or several, that train together.
 
     Attributes:
-      addresses: `host:port` of each.
-      index: which of them this process is.
-      source: what said so: `TF_CONFIG` or `Slurm`.
+      addresses: `host:port` of each worker, the chief first; all workers have the same order.
+      index: position of this process in `addresses`.
+      source: what named the workers, `TF_CONFIG` or `Slurm`; errors say it.
     """
 
     addresses: tuple[str, ...]
@@ -39,13 +39,16 @@ class Cluster:
 
 
 def from_tf_config(environment: Mapping[str, str]) -> Cluster | None:
-    """The cluster that the environment variable TF_CONFIG describes, or None without it.
+    """The cluster that the environment variable TF_CONFIG describes; None if it is not set, or names no cluster.
 
     Only the jobs `chief` (or `master`, its older name) and `worker` take part, the chief first; parameter servers and
     evaluators have nothing to do here. A cluster of one is what services set for a job on a single machine.
 
+    Args:
+      environment: environment variables by name.
+
     Raises:
-      UsageError: it cannot be read, or names a task that is not in its cluster.
+      UsageError: TF_CONFIG cannot be read, or names a task that is not in its cluster.
     """
     text = environment.get("TF_CONFIG", "")
     if not text.strip() or not text.strip().strip("{}").strip():
@@ -81,7 +84,12 @@ def is_slurm_step(environment: Mapping[str, str]) -> bool:
 def meet(cluster: Cluster, seconds: float) -> None:
     """Waits until every worker has reached every other one.
 
-    Each listens at the address where TensorFlow's server will listen afterwards.
+    Each listens at the address where TensorFlow's server will listen afterwards. After five seconds a notice says who
+    is being waited for.
+
+    Args:
+      cluster: the workers, this one among them.
+      seconds: how long to wait at most.
 
     Raises:
       UsageError: this worker cannot listen there, or some are not reached in time; the message names them.
@@ -144,7 +152,7 @@ def _listening(cluster: Cluster) -> Iterator[set[int]]:
 
 
 def _greet(cluster: Cluster, index: int) -> bool:
-    """Tells a worker who this is. Whether it has answered."""
+    """Tells worker `index` which worker this is. Returns whether it has answered."""
     host, _, port = cluster.addresses[index].rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0) as connection:
@@ -175,7 +183,7 @@ def own_cluster(slurm_port: int) -> Cluster | None:
     """The cluster that this process belongs to, by TF_CONFIG or else by Slurm; None if it works alone.
 
     Args:
-      slurm_port: at which the first task of each machine listens; further tasks take the ports after it.
+      slurm_port: the port at which the first task of each machine listens; further tasks take the ports after it.
 
     Raises:
       UsageError: TF_CONFIG or Slurm's variables cannot be understood.

@@ -1,4 +1,4 @@
-"""What a run is computed on: settings, and the strategy that comes of them."""
+"""Which devices a run is computed on: settings, and the TensorFlow strategy that is made of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ STRATEGIES = ("one_device", "mirrored", "multi_worker")
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """What a run is computed on.
+    """Which devices a run is computed on.
 
     Attributes:
-      strategy: `one_device`, `mirrored` (all GPUs of this machine, or all logical CPU devices without any) or
-        `multi_worker` (all devices of all workers that TF_CONFIG or Slurm name). None chooses: `multi_worker` where
-        there are several workers, else `mirrored`, which on one device costs nothing.
-      wait_for_workers: seconds until a worker that does not come is an error.
-      slurm_port: where the first task of each machine listens under Slurm.
+      strategy: `one_device` (the first GPU, or the CPU where there is none), `mirrored` (all GPUs of this machine, or
+        all logical CPU devices where there are none) or `multi_worker` (all devices of all workers that TF_CONFIG or
+        Slurm name). None, the default, uses all that there is: `multi_worker` where there are several workers, else
+        `mirrored`, which on one device costs nothing.
+      wait_for_workers: seconds, above 0, after which a worker that has not come is an error. 300 by default: machines
+        of a cluster start minutes apart, and TensorFlow itself would wait for ever.
+      slurm_port: the port at which the first task of each machine listens under Slurm; further tasks take the ports
+        after it. 8888 by default, as in TensorFlow's own resolver.
+
+    Raises:
+      UsageError: a value is out of its range, or no such choice.
     """
 
     strategy: str | None = None
@@ -36,7 +42,9 @@ class Devices:
         checks.check_positive_integer(**{"Devices.slurm_port": self.slurm_port})
 
     def create_strategy(self) -> tf.distribute.Strategy:
-        """The strategy. With several workers it must come before anything else that TensorFlow computes.
+        """Makes the strategy, first meeting the other workers if there are several.
+
+        With several workers this must come before anything else that TensorFlow computes.
 
         Raises:
           UsageError: TF_CONFIG or Slurm's variables cannot be understood, a worker does not come, or several workers

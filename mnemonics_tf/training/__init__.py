@@ -1,1 +1,1 @@
-"""Training of the network: the loop, the model level and the balanced fine-tuning."""
+"""Training of the network of a phase: the loop, the model level and the balanced fine-tuning."""

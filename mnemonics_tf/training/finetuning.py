@@ -1,4 +1,4 @@
-"""What a network is fine-tuned by on exemplars: the losses of the method (line 18 of Algorithm 1), or cross-entropy."""
+"""Losses for training on exemplars alone: those of the method (line 18 of Algorithm 1), or cross-entropy (probes)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from mnemonics_tf.training.loop import BatchLosses
 
 
 def cross_entropy_of(model: Classifier, training: bool = False) -> BatchLosses:
-    """Cross-entropy alone; with frozen batch norm, as in the temporary model, unless it is to be trained too."""
+    """Losses of a batch that are cross-entropy alone (Eq. 2), averaged over the global batch.
+
+    Args:
+      model: the network that is trained.
+      training: whether batch norm uses the statistics of the batch and learns. False by default: it stays frozen, as in
+        the temporary model.
+
+    Returns:
+      A function of images and labels that names one loss, `cross_entropy`.
+    """
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = model(images, training=training).logits
@@ -24,14 +33,17 @@ def cross_entropy_of(model: Classifier, training: bool = False) -> BatchLosses:
 def method_losses_of(
     method: Method, model: Classifier, teacher: Classifier | None, before: Classifier | None, groups: ClassGroups
 ) -> BatchLosses:
-    """What the base method fine-tunes by, with frozen batch norm.
+    """Losses of a batch in balanced fine-tuning: the method's own, of networks with frozen batch norm.
 
     Args:
-      method: its losses.
-      model: Θ_i.
-      teacher: Θ_{i-1}, where the method looks at it.
-      before: Θ_i as it is before fine-tuning, likewise.
-      groups: classes of the phases so far.
+      method: the base method, whose `finetuning_losses` are used.
+      model: Θ_i, which is trained.
+      teacher: Θ_{i-1}; None if the method does not look at it.
+      before: a copy of Θ_i as it was before fine-tuning; None if the method does not look at it.
+      groups: how many classes each phase so far has brought.
+
+    Returns:
+      A function of images and labels that names the losses.
     """
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -21,19 +21,19 @@ from mnemonics_tf.training.loss_scale import LossScale
 from mnemonics_tf.training.settings import SGDSettings
 
 # Maps normalised images `[B, H, W, C]` and labels (`[B]`, or soft ones `[B, K + M]`) to named losses (shares of global
-# means).
+# means), whose sum depends on every variable that is trained: a ValueError names those that it does not depend on.
 BatchLosses = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Trains networks of one run: what stays the same from stage to stage.
+    """Trains the networks of a run. It holds what stays the same from stage to stage.
 
     Attributes:
-      strategy: the devices.
-      pixel_range: normalisation of the images.
-      augmentation: of the images, before normalisation.
-      tracker: told losses and learning rate after each epoch.
+      strategy: the replicas that share each batch, and in whose scope networks are built.
+      pixel_range: how pixels 0..255 are normalised to be the network's input.
+      augmentation: random changes of the training images, before normalisation.
+      tracker: shows progress, and is told mean losses and the learning rate after each epoch.
     """
 
     strategy: tf.distribute.Strategy
@@ -42,7 +42,7 @@ class Trainer:
     tracker: Tracker
 
     def predictor(self, model: Classifier) -> Predictor:
-        """What runs a network of this run, on its devices."""
+        """A predictor that runs `model` on this trainer's devices, with its normalisation and without augmentation."""
         return Predictor(model, self.pixel_range, self.tracker, self.strategy)
 
     def fit(
@@ -58,16 +58,16 @@ class Trainer:
         """Trains the model's trainable variables in place by SGD. The step is traced once.
 
         Args:
-          model: built in the strategy's scope.
-          batch_losses: calls the model; the sum of its losses is minimised.
+          model: the network, built in the strategy's scope.
+          batch_losses: calls the model on normalised images and returns losses by name, whose sum is minimised.
           data: training images with class indices, or soft labels where they have them.
-          settings: length and rates.
-          stage: name in progress bars and TensorBoard.
-          seed: of order, augmentation and noise.
-          noise: added to the gradients.
+          settings: epochs, batch size and rates.
+          stage: what progress bars, TensorBoard and errors call this training.
+          seed: the same seed repeats the order of images, their augmentation and the noise.
+          noise: is added to the gradients; None for no noise.
 
         Raises:
-          DivergedError: a loss is NaN or infinite.
+          DivergedError: the mean of a loss over an epoch is NaN or infinite.
         """
         batches = runtime.distribute(
             self.strategy,

@@ -1,4 +1,4 @@
-"""Dynamic loss scaling: float16 has no numbers below 6e-8, where many gradients are."""
+"""Dynamic loss scaling for float16, which has no numbers between 0 and 6e-8, where many gradients are."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _STEPS_UNTIL_DOUBLED = 2000
 
 
 class LossScale:
-    """A factor for the loss that is halved whenever a gradient overflows, and doubled after 2,000 steps without.
+    """A factor for the loss that adapts itself, so that gradients neither vanish nor overflow.
 
-    A step whose gradient overflows moves by momentum and weight decay alone.
+    It starts from 2^15, is halved (to 1 at least) when a gradient overflows, and doubled after 2,000 steps in a row in
+    which none does. A step whose gradient overflows moves by momentum and weight decay alone.
 
     Create it in the strategy's scope, and call it on replicas. Keras has an optimizer that does the like; it puts the
     choice between a step and none in a `tf.cond`, in which replicas cannot exchange gradients.
@@ -25,11 +26,18 @@ class LossScale:
         self._good_steps = tf.Variable(0, **options)
 
     def scaled(self, loss: tf.Tensor) -> tf.Tensor:
-        """The loss to differentiate."""
+        """The loss times the factor: what is to be differentiated."""
         return loss * self._scale
 
     def unscaled(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-        """The gradients of the loss itself; zeros, if one of any replica is not finite. Adapts the factor."""
+        """The gradients of the loss itself, and the factor for the next step.
+
+        Args:
+          gradients: the gradients of the scaled loss on this replica.
+
+        Returns:
+          The gradients divided by the factor; zeros if any replica has one that is NaN or infinite.
+        """
         broken = tf.add_n([tf.reduce_sum(tf.cast(~tf.math.is_finite(each), tf.float32)) for each in gradients])
         (broken,) = runtime.sum_over_replicas([broken])
         is_good = broken == 0

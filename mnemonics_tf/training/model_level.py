@@ -31,15 +31,18 @@ def train_model(
     Args:
       previous: runs Θ_{i-1}, which becomes the teacher and is not changed; None in phase 0.
       phase: the classes and images that arrive, D_i; images of known classes alone leave the head as wide as it is.
-      exemplars: E_{0:i-1}; None if there are none.
-      factory: builds the network.
-      method: its losses.
-      settings: length and rates.
-      trainer: trains it.
-      seed: of this stage.
+      exemplars: E_{0:i-1}, decoded; None if there are none.
+      factory: builds the network, in the precision of everything outside this stage.
+      method: the base method: its losses, the data it trains on, and what it does to the trained network.
+      settings: epochs, rates, weight transfer, distillation and precision.
+      trainer: runs the training on the devices.
+      seed: fixes everything random here but the initial weights, which follow Keras's global seed.
 
     Returns:
-      Θ_i, folded (Eq. 14) and with every weight trainable again, and what runs it.
+      Θ_i, folded (Eq. 14) and with every weight trainable again, and the predictor that runs it.
+
+    Raises:
+      DivergedError: a loss became NaN or infinite.
     """
     trained_by = dataclasses.replace(factory, precision=settings.precision)
     teacher = None
@@ -74,7 +77,7 @@ def train_model(
 
 
 def _losses_of(method: Method, model: Classifier, teacher: Classifier | None, groups: ClassGroups) -> BatchLosses:
-    """What the network is trained by."""
+    """The losses of a batch at the model level, teacher included."""
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         # Called inside the traced step: the teacher is traced with it, once.

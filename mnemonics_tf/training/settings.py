@@ -13,17 +13,25 @@ TRAINED = ("all", "head")
 
 @dataclasses.dataclass(frozen=True)
 class SGDSettings:
-    """Length, batch size and rates of a stage.
+    """Length, batch size and rates of a stage that trains a network by stochastic gradient descent (SGD).
+
+    There are no defaults here: `ModelLevel` and `BalancedFinetune` have their own.
 
     Attributes:
-      epochs: passes over the data.
-      batch_size: images in a step, over all replicas.
-      learning_rate: at the start.
-      milestones: epochs after which the rate is multiplied by `decay`.
-      decay: see milestones.
-      momentum: 0 for plain gradient descent.
-      weight_decay: L2 penalty, added to the gradient. Scale and shift of weight transfer have none: it would pull
-        scales to 0, where the old network is at 1.
+      epochs: passes over the training images, at least 1.
+      batch_size: images in a step, those of all replicas together.
+      learning_rate: the rate of the first epoch, above 0. A step moves a weight by the rate times its gradient.
+      milestones: rising numbers of epochs. After each of them the rate is multiplied by `decay`; none at all, `()`,
+        keeps it constant. One that `epochs` does not exceed has no effect.
+      decay: the factor, above 0, that the rate is multiplied by at each milestone.
+      momentum: the share of the last step that is added to the next one, from 0 (plain gradient descent) up to, but not
+        including, 1.
+      weight_decay: `weight_decay * w` is added to the gradient of every trained weight w, that of batch norm included;
+        0 for none. Scale and shift of weight transfer are left out: it would pull the scales to 0, and the network of
+        the phase before has them at 1.
+
+    Raises:
+      UsageError: a value is out of its range.
     """
 
     epochs: int
@@ -52,21 +60,43 @@ class SGDSettings:
             )
 
     def learning_rate_at(self, epoch: int) -> float:
-        """The rate of `epoch`, counted from 0."""
+        """The learning rate in epoch number `epoch`, counted from 0."""
         passed = sum(epoch >= milestone for milestone in self.milestones)
         return self.learning_rate * self.decay**passed
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelLevel(SGDSettings):
-    """Section 7.1 of the paper, for CIFAR-100.
+    """How the network of each phase is trained on new images and old exemplars (Eq. 5-6, or 12-14).
+
+    The defaults are those of Section 7.1 of the paper for CIFAR-100; `configs/schedules/paper_imagenet.gin` has those
+    for ImageNet.
 
     Attributes:
-      weight_transfer: what phases after the first train: `none` trains every weight; `per_neuron` (Eq. 11) and
-        `per_kernel` train scale and shift of frozen weights, batch norm and the head.
-      distillation: whether the base method's losses look at the teacher (Table S1 of the paper).
-      precision: what backbones compute in: `float32`, `bfloat16` or `float16` (whose gradients are scaled by what they
-        bear). Weights, head and losses stay float32, and so does everything outside the model level.
+      epochs: passes over D_i and E_{0:i-1}. 160 by default, as in Section 7.1; 90 for ImageNet.
+      batch_size: images in a step, those of all replicas together. 128 by default, as in LUCIR's code: the paper
+        follows LUCIR and does not say.
+      learning_rate: alpha_1, the rate of the first epoch. 0.1 by default, as in Section 7.1.
+      milestones: numbers of epochs after which the rate is multiplied by `decay`. (80, 120) by default, as in
+        Section 7.1; (30, 60) for ImageNet.
+      decay: the factor of the rate at each milestone. 0.1 by default, as in Section 7.1.
+      momentum: share of the last step that is added to the next one, see `SGDSettings`. 0.9 by default, as in
+        Section 7.1.
+      weight_decay: L2 penalty, see `SGDSettings`. 5e-4 by default, as in Section 7.1, there for ImageNet too, where
+        LUCIR's code has 1e-4.
+      weight_transfer: what phases after the first train. `none`: every weight. `per_neuron`: a scale and a shift for
+        each neuron, on frozen weights (Eq. 11), besides batch norm and the head. `per_kernel`: the same with a scale
+        for each pair of input and output channel. `per_neuron` by default, as in Section 7.1. It presumes a phase 0 of
+        many classes: on five digits it costs accuracy (`docs/measured_facts.md`).
+      distillation: whether the base method's losses look at the network before this phase, the teacher. True by
+        default, as in the paper: LUCIR with mnemonics reaches 63.34 % with and 50.86 % without (Table S1, CIFAR-100,
+        N = 5).
+      precision: the numbers that the backbone computes with in this stage: `float32`, `bfloat16` or `float16`, where
+        the loss is scaled so that small gradients do not vanish (`LossScale`). `float32` by default, which every device
+        computes. Weights, head and losses are float32 in any case, and so is everything outside the model level.
+
+    Raises:
+      UsageError: a value is out of its range, or no such choice.
     """
 
     epochs: int = 160
@@ -88,20 +118,39 @@ class ModelLevel(SGDSettings):
 
     @property
     def scale_form(self) -> str | None:
-        """The form of scale and shift that the network must be built with."""
+        """The form of scale and shift that the network must be built with: `per_neuron`, `per_kernel`, or None."""
         return None if self.weight_transfer == "none" else self.weight_transfer
 
 
 @dataclasses.dataclass(frozen=True)
 class BalancedFinetune(SGDSettings):
-    """The paper gives it the rates of the temporary model: 50 epochs of gradient descent at 0.01.
+    """How the trained network is fine-tuned on exemplars alone, of which each class has the same number.
+
+    At the model level a new class has many images and an old one a few exemplars, such as 1,000 against 20, which
+    biases the network; this takes the bias out (end of Section 4.3; line 18 of Algorithm 1). Batch norm stays frozen.
+    The paper gives it the length and rate of the temporary model (Section 7.1): 50 epochs of plain gradient descent.
 
     Attributes:
-      enabled: whether to fine-tune; None for what the base method does by itself (EEIL and PODNet do, after each later
-        phase).
-      trained: `all` weights, or the `head` alone.
-      initial_phase: where it is enabled, whether phase 0 is fine-tuned too, as Algorithm 1 has it, though nothing is
-        out of balance there.
+      enabled: True or False: whether to fine-tune. None: as the base method does by itself, which is after each later
+        phase for EEIL and PODNet, and never for this package's other methods. True by default, as in Algorithm 1.
+      trained: which weights move: `all`, or those of the `head` alone. `all` by default: Algorithm 1 fine-tunes all of
+        Θ_i. PODNet's configuration has `head`.
+      initial_phase: whether phase 0 is fine-tuned too, where `enabled` is True. True by default, as in Algorithm 1,
+        though nothing is out of balance there.
+      epochs: passes over the exemplars of all classes. 50 by default, as in Section 7.1.
+      batch_size: exemplars in a step, over all replicas. 128 by default, the batch of the model level: the paper does
+        not say.
+      learning_rate: the rate of the first epoch. 0.01 by default, alpha_2 of Section 7.1.
+      milestones: numbers of epochs after which the rate is multiplied by `decay`. `()` by default, a constant rate: the
+        paper names a single one.
+      decay: the factor of the rate at each milestone; without effect by default, as there are none. 0.1 by default, as
+        at the model level.
+      momentum: share of the last step that is added to the next one, see `SGDSettings`. 0 by default: the paper has
+        plain gradient descent here (Section 7.1).
+      weight_decay: L2 penalty, see `SGDSettings`. 0 by default: Eq. 8, whose settings these are, has none.
+
+    Raises:
+      UsageError: a value is out of its range, or no such choice.
     """
 
     enabled: bool | None = True
@@ -123,7 +172,13 @@ class BalancedFinetune(SGDSettings):
         checks.check_choice("BalancedFinetune.trained", self.trained, TRAINED)
 
     def applies_to(self, phase: int, by_method: bool) -> bool:
-        """Whether phase number `phase` is fine-tuned; `by_method` tells whether the base method does so by itself."""
+        """Whether a phase is fine-tuned.
+
+        Args:
+          phase: number of the phase, 0 for the initial one.
+          by_method: whether fine-tuning belongs to the base method (`Method.finetunes`); it counts where `enabled` is
+            None, and then phase 0 is left out.
+        """
         if self.enabled is None:
             return by_method and phase > 0
         return self.enabled and (phase > 0 or self.initial_phase)
