@@ -183,6 +183,27 @@ def test_run_that_failed_in_its_second_phase_ends_like_one_that_did_not(streamed
     assert accuracies[0] == accuracies[1]
 
 
+def test_run_goes_on_where_its_data_have_moved_and_not_with_others(tmp_path, call_main: _Main):
+    run, first = tmp_path / "run", _animals(tmp_path / "job1" / "animals")
+    code, shown = call_main(_arguments(run, first, *_QUICK))
+    assert code == 0, shown
+    results = _read_json(run / "results.json")
+    shutil.rmtree(run / "phases/001")
+    shutil.move(tmp_path / "job1", tmp_path / ("a_longer_name_" * 8))  # the binding goes on in a second line
+    moved = tmp_path / ("a_longer_name_" * 8) / "animals"
+    code, shown = call_main(_arguments(run, moved, *_QUICK))
+    assert code == 0, shown
+    assert [phase["accuracy"] for phase in _read_json(run / "results.json")["phases"]] == [
+        phase["accuracy"] for phase in results["phases"]
+    ]
+    # Another image of a class that phase 0 has learned, of another size in bytes.
+    shutil.rmtree(run / "phases/001")
+    (moved / "test/elk/0.png").write_bytes((moved / "test/bee/1.jpg").read_bytes())
+    code, shown = call_main(_arguments(run, moved, *_QUICK))
+    assert (code, shown.count("\n")) == (2, 1)
+    assert "the test images of 'elk' are not those with which the run began" in shown
+
+
 def test_run_that_holds_its_images_learns_the_same_from_whole_squares(animals, tmp_path, call_main: _Main):
     """Padding, cropping and mirroring draw by the same seeds, wherever images are kept."""
     held, streamed = tmp_path / "held", tmp_path / "streamed"

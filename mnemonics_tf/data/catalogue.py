@@ -25,8 +25,8 @@ class Classification:
     Attributes:
       image_key: name of the feature that holds the images.
       label_key: name of the feature that holds the classes.
-      image: the former.
-      label: the latter.
+      image: the feature that holds the images.
+      label: the feature that holds the classes.
       num_channels: C of the decoded images; images of an unknown number of channels become RGB.
     """
 
@@ -101,7 +101,7 @@ def _key(features: tfds.features.FeaturesDict, usual: str, kind: type, name: str
 
 
 def splits(builder: tfds.core.DatasetBuilder, found: Classification) -> tuple[str, str | None]:
-    """The splits to train and to test on; None for the latter if a share of the former is to be held out.
+    """The splits to train and to test on; None to test on if a share of the training images is to be held out.
 
     Of each candidate the first labels are looked at: splits whose labels are secret, or that have none, do not count.
 

@@ -31,7 +31,7 @@ def first_frame(content: bytes) -> np.ndarray:
 def _first_frame(content: bytes) -> np.ndarray:
     canvas_width, canvas_height, packed = struct.unpack_from("<HHB", content, 6)
     palette, position = _palette(content, packed, 13)
-    opening = b"GIF89a", bytes([packed, 0, 0]) + palette
+    screen = bytes([packed, 0, 0]) + palette
     transparent = 0
     while content[position] == _EXTENSION:
         if content[position + 1] == _CONTROL and content[position + 3] & 1:
@@ -45,7 +45,7 @@ def _first_frame(content: bytes) -> np.ndarray:
     # The frame alone, on a canvas of its own size, without transparency: that TensorFlow decodes rightly.
     size = struct.pack("<HH", width, height)
     frame = b"\x2c\0\0\0\0" + size + bytes([packed]) + own + content[data:end]
-    decoded = tf.io.decode_gif(opening[0] + size + opening[1] + frame + b";").numpy()[0]
+    decoded = tf.io.decode_gif(b"GIF89a" + size + screen + frame + b";").numpy()[0]
     canvas_height, canvas_width = max(canvas_height, top + height), max(canvas_width, left + width)
     if (canvas_height, canvas_width) == (height, width):
         return decoded

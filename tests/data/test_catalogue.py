@@ -153,8 +153,8 @@ def _stored(folder, name: str, image, contents: list, labels: list[int]):
 def test_of_sixteen_bits_the_upper_eight_are_kept(size, tmp_path):
     images = [np.full((4, 4, 1), value, np.uint16) for value in (0x12FF, 0xABCD)]
     image = tfds.features.Image(shape=(4, 4, 1), dtype=np.uint16)
-    _stored(tmp_path, f"deep_birds{size}", image, images, [0, 1])
-    data = sources.tfds_source(f"deep_birds{size}", str(tmp_path), image_size=size)
+    _stored(tmp_path, f"deep_birds_{size or 0}", image, images, [0, 1])
+    data = sources.tfds_source(f"deep_birds_{size or 0}", str(tmp_path), image_size=size)
     assert data.train.images.dtype == np.uint8
     assert {int(label): int(each.max()) for each, label in zip(data.train.images, data.train.labels, strict=True)} == {
         0: 0x12,

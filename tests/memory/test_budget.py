@@ -171,9 +171,7 @@ def test_each_class_is_compared_with_the_budget_of_the_phase_where_it_arrives():
     # 60 are 20, 15, 12 and 10 a class for 3, 4, 5 and 6 classes.
     budget = Memory(total=60, adjust=False)
     budget.check_fits([3, 1, 1, 1], class_sizes=[20, 25, 20, 15, 12, 10], num_parts=2)
-    with pytest.raises(
-        UsageError, match=r"asks for 12 images of a class in phase 2, but the smallest class there has 11"
-    ):
+    with pytest.raises(UsageError, match="12 images of a class in phase 2, but the smallest class there has 11"):
         budget.check_fits([3, 1, 1, 1], class_sizes=[20, 25, 20, 15, 11, 10], num_parts=2)
 
 
