@@ -4,8 +4,8 @@
       train_model.npz                   the network, once it is trained
       learn_exemplars.npz  ...          pixels (and what else is learned) of each optimisation, after its last epoch
 
-All that a step draws is a function of the seed, the phase and the step, so what goes on from here ends with the bits that
-it would have ended with. The folder goes when the phase is complete.
+All that a step draws is a function of the seed, the phase and the step, so what goes on from here ends with the bits
+that it would have ended with. The folder goes when the phase is complete.
 """
 
 from __future__ import annotations
