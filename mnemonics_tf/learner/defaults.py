@@ -115,7 +115,7 @@ class Choices:
         chosen: dict[str, Any] = {
             "model_level": _model_level(side, num_images),
             "exemplar_level": _exemplar_level(side),
-            "finetuning": _finetuning(side, memory),
+            "finetuning": dataclasses.replace(_finetuning(side, memory), trained=self.method.finetuned_part),
             "probe": Probe(enabled=False),
             "deterministic": False,
             **self.parts,

@@ -252,7 +252,7 @@ def _alone(folder: str) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locks.hold(os.path.join(folder, ".lock")))
-        except locks.BusyError:
+        except locks.HeldError:
             raise checks.UsageError(
                 f"{folder}: another process is saving or loading there. Wait for it, or name another folder."
             ) from None

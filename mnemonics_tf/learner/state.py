@@ -65,7 +65,7 @@ class Work:
       network: Θ_i, from `train_model` on; `finetune_balanced` changes it in place.
       reused: whether it was trained by an earlier run.
       new: E_i, slots that are worked on, of the classes that arrive.
-      old: E_{0:i-1}, likewise, without the classes of which more images arrived.
+      old: E_{0:i-1}, slots that are worked on, without the classes of which more images arrived.
       exemplars: E_{0:i}, as they are kept, from `enforce_budget` on.
       probe: how good the exemplars of new classes are; empty without a probe.
       means: nearest-mean classifier, `[num_classes, d]` of length 1; None without exemplars of every class.

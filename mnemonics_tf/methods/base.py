@@ -50,6 +50,8 @@ class Method:
         PODNet's alone do.
       finetunes: whether balanced fine-tuning belongs to the method itself, so that `BalancedFinetune.enabled = None`
         has it. False by default: of this package's methods EEIL and PODNet alone have it.
+      finetuned_part: `all` weights or the `head`: what it trains there. A learner in Python takes it for granted;
+        configurations say it by `BalancedFinetune.trained`.
       distils_in_finetuning: whether `finetuning_losses` look at the teacher and at the network before fine-tuning.
         False by default, as those given here do not.
     """
@@ -66,6 +68,7 @@ class Method:
     corrects_bias: ClassVar[bool] = False
     tells_maps: ClassVar[bool] = False
     finetunes: ClassVar[bool] = False
+    finetuned_part: ClassVar[str] = "all"
     distils_in_finetuning: ClassVar[bool] = False
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:

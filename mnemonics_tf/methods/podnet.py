@@ -49,6 +49,7 @@ class PODNet(Method):
     trains_old_head: ClassVar[bool] = False
     tells_maps: ClassVar[bool] = True
     finetunes: ClassVar[bool] = True
+    finetuned_part: ClassVar[str] = "head"
 
     def __post_init__(self):
         values = {name: getattr(self, name) for name in ("spatial_weight", "flat_weight", "margin")}

@@ -215,7 +215,7 @@ class RunDirectory:
             return
         try:
             self._held = locks.hold(os.path.join(self.path, _LOCK))
-        except locks.BusyError:
+        except locks.HeldError:
             raise checks.BusyError(
                 f"--output_dir = {self.path}: another process is working there. Wait for it, or name another folder."
             ) from None

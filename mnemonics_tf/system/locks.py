@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 
 
-class BusyError(RuntimeError):
+class HeldError(RuntimeError):
     """Another process holds the lock."""
 
 
@@ -41,7 +41,7 @@ def hold(path: str, waiting: Callable[[], None] | None = None) -> Lock:
       waiting: called if another process holds it, which is then waited for: tells the user so. None to raise.
 
     Raises:
-      BusyError: another process holds it, and is not to be waited for.
+      HeldError: another process holds it, and is not to be waited for.
       NoLocksError: the file system knows no locks.
       OSError: the file cannot be made.
     """
@@ -52,7 +52,7 @@ def hold(path: str, waiting: Callable[[], None] | None = None) -> Lock:
     except BlockingIOError:
         if waiting is None:
             lock.release()
-            raise BusyError(path) from None
+            raise HeldError(path) from None
         waiting()
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:

@@ -16,7 +16,7 @@ from mnemonics_tf.system import locks
 
 def test_second_holder_is_refused_until_the_first_lets_go(tmp_path):
     path = str(tmp_path / ".lock")
-    with locks.hold(path), pytest.raises(locks.BusyError):
+    with locks.hold(path), pytest.raises(locks.HeldError):
         locks.hold(path)
     with locks.hold(path):
         pass
@@ -25,7 +25,7 @@ def test_second_holder_is_refused_until_the_first_lets_go(tmp_path):
 def test_lock_is_held_while_something_refers_to_it(tmp_path):
     path = str(tmp_path / ".lock")
     held = locks.hold(path)
-    with pytest.raises(locks.BusyError):
+    with pytest.raises(locks.HeldError):
         locks.hold(path)
     del held
     locks.hold(path).release()
@@ -48,7 +48,7 @@ def test_killed_process_holds_nothing(tmp_path):
         [sys.executable, "-c", script + "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         other.stdout.readline()
-        with pytest.raises(locks.BusyError):
+        with pytest.raises(locks.HeldError):
             locks.hold(path)
         other.kill()
     locks.hold(path).release()
