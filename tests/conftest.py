@@ -58,6 +58,15 @@ def run_main(arguments: Sequence[str]) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_scope_is_left_open():
+    """Names the test that leaves a strategy's scope open, rather than all that come after it."""
+    yield
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and hasattr(tensorflow, "distribute"):
+        assert not tensorflow.distribute.has_strategy()
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished tiny run. Read only."""

@@ -205,7 +205,7 @@ def test_help_is_quick():
         (["ModelLevel.epoch = 1"], "Did you mean 'epochs'"),
         (["Experiment.method = @lucyr"], "Did you mean 'lucir'"),
         (["Protocol.num_phases = 3"], "cannot be dealt evenly"),
-        (["ExemplarMemory.per_class = 1000"], "the smallest class has"),
+        (["ExemplarMemory.per_class = 1000"], "the smallest class there has"),
         (["ExemplarMemory.per_class = 1"], "splits each class in 2 parts"),
         (["ModelLevel.epochs = 'many'"], "ModelLevel.epochs = 'many'"),
         (["ModelLevel.weight_transfer = 'per_neurone'"], "Did you mean 'per_neuron'"),

@@ -165,7 +165,7 @@ def test_model_that_predicts_by_nearest_mean_serves_nearest_means(call_main, tmp
         (["ExemplarMemory.total = 9"], "Raise it to 10 or more"),
         (['Protocol.classes = (("1", "2"), ("3", "1"))'], "class '1' is in phase 0 and again in phase 1"),
         (['Protocol.classes = (("1", "2"), ("33",))'], "which the data set does not know. Did you mean '3'?"),
-        (["Protocol.classes = ((1, 2), (10,))"], "the data set has ids 0 to 9"),
+        (["Protocol.classes = ((1, 2), (10,))"], "no class has that number for its name"),
         (["Protocol.sizes = (5, 4)"], "are 9 classes, but the data set has 10"),
         (["Protocol.sizes = (5, 5)", "Protocol.classes = ((1,), (2,))"], "are both set"),
         (["Experiment.method = @wa", 'Experiment.head = "cosine"'], "method 'wa' works with 'linear'"),

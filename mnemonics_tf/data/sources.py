@@ -150,6 +150,6 @@ def digits(**settings: Any) -> Dataset:
     return Digits(**settings).load()
 
 
-def tfds_source(name: str | None = None, **settings: Any) -> Dataset:
-    """The data of `TFDS(name, ...)`."""
-    return TFDS(name, **settings).load()
+def tfds_source(name: str | None = None, data_dir: str | None = None, **settings: Any) -> Dataset:
+    """The data of `TFDS(name, data_dir, ...)`."""
+    return TFDS(name, data_dir, **settings).load()

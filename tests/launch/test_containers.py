@@ -125,5 +125,5 @@ def test_files_and_settings_that_are_mentioned_exist():
     assert all(f'"{flag}"' in source for flag in flags)
     settings = _mentioned(r"Devices\.(\w+)")
     assert settings == {"slurm_port", "wait_for_workers"}
-    runtime = (ROOT / "mnemonics_tf/runtime.py").read_text()
-    assert all(re.search(rf"^    {name}: ", runtime, flags=re.MULTILINE) for name in settings)
+    devices = (ROOT / "mnemonics_tf/system/devices.py").read_text()
+    assert all(re.search(rf"^    {name}: ", devices, flags=re.MULTILINE) for name in settings)
