@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,9 +91,10 @@ def as_classes(
             f"{hint}"
         )
     if values.dtype.kind == "U":
+        values = np.array([_one_form(each) for each in values.tolist()])
         names, positions = np.unique(values, return_inverse=True)
         _check_names(names.tolist())
-        if class_names is not None and set(class_names) != set(names.tolist()):
+        if class_names is not None and {*map(_one_form, class_names)} != set(names.tolist()):
             raise checks.UsageError(
                 f"labels are names, and class_names = {list(class_names)!r} are others: leave class_names out."
             )
@@ -114,6 +116,7 @@ def _named(values: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, 
     names = tuple(class_names)
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
         raise checks.UsageError(f"class_names = {class_names!r}: expected a list of names, such as ['heron', 'stork'].")
+    names = tuple(_one_form(name) for name in names)
     _check_names(names)
     if len(set(names)) < len(names):
         raise checks.UsageError(f"class_names = {list(names)!r}: expected each name once.")
@@ -125,6 +128,11 @@ def _named(values: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, 
     if empty:
         raise checks.UsageError(f"class_names has {empty[0]!r}, and no image shows it. Leave it out, or add images.")
     return values, names, None
+
+
+def _one_form(name: str) -> str:
+    """The name with its accents stored in one way (NFC), so that two ways of storing it are one class."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -181,14 +181,14 @@ class Intake:
         return images
 
     def _check_names(self, names: Sequence[str]) -> None:
-        """Raises UsageError for a name that differs from another by case or by how accents are stored."""
+        """Raises UsageError for a name that differs from another only by case."""
         seen = {_plain(name): name for name in self.classes.names}
         for name in names:
             alike = seen.setdefault(_plain(name), name)
             if alike != name:
                 raise checks.UsageError(
-                    f"The classes {alike!r} and {name!r} differ only by case or by how accents are stored. Name them "
-                    "alike if they are one, and clearly apart if they are two."
+                    f"The classes {alike!r} and {name!r} differ only by case. Name them alike if they are one, and "
+                    "clearly apart if they are two."
                 )
 
     def _from_folder(self, path: str) -> tuple[NamedImages, NamedImages | None]:

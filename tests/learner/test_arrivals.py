@@ -37,6 +37,12 @@ def test_names_are_names():
     np.testing.assert_array_equal(read.labels, [0, 1, 1, 0, 1, 0])
 
 
+def test_accents_are_stored_in_one_way():
+    read = _read(_IMAGES[:3], ["Jose\u0301", "Jos\u00e9", "owl"])
+    assert read.names == ("Jos\u00e9", "owl")
+    np.testing.assert_array_equal(read.labels, [0, 0, 1])
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
