@@ -11,6 +11,7 @@ map. They take turns, and the fastest turn of each counts, as other processes ca
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import tempfile
@@ -50,7 +51,9 @@ def _loops(paths: list[str]) -> dict[str, Iterable]:
     from mnemonics_tf.data.stored import StoredImages
     from mnemonics_tf.data.types import LabelledImages
 
-    data = LabelledImages(StoredImages.of_files(paths, _SIZE, 256), np.zeros(len(paths), np.int64))
+    # As a phase has them, which has looked them through.
+    images = dataclasses.replace(StoredImages.of_files(paths, _SIZE, 256), may_be_turned=False)
+    data = LabelledImages(images, np.zeros(len(paths), np.int64))
     augmentation = pipeline.Augmentation(0, True, True)
     windows = [decoding.random_window(tf.constant([375, 500, 3]), [0, row]) for row in range(len(paths))]
 

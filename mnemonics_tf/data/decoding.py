@@ -262,7 +262,7 @@ def _plain(images: StoredImages, row: int) -> tuple[bytes, int]:
         return content, 1
     if content[:2] in (b"GI", b"BM"):
         return tf.io.encode_png(pixels(content), compression=0).numpy(), 1
-    return content, headers.orientation(content)
+    return content, headers.orientation(content) if images.may_be_turned else 1
 
 
 @contextlib.contextmanager
@@ -310,15 +310,9 @@ def decode_rows(
             lambda: decode(content, orientation[0] if orientation else None, seed),
         )
 
-    def decode_all(*elements: tf.Tensor) -> tf.Tensor:
-        return tf.map_fn(decode_one, elements, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
-
-    # To ask each image which way up it is takes a fifth of the time: nearly all are upright.
-    return tf.cond(
-        tf.reduce_all(orientations == 1),
-        lambda: decode_all(contents, is_pixels, seeds),
-        lambda: decode_all(contents, is_pixels, seeds, orientations),
-    )
+    # To ask each image which way up it is takes time: most sets have none that is turned.
+    elements = (contents, is_pixels, seeds, *([orientations] if images.may_be_turned else []))
+    return tf.map_fn(decode_one, elements, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
 
 
 def in_memory(data: LabelledImages) -> LabelledImages:

@@ -56,30 +56,31 @@ def look_through(
     images = in_files(data)
     squares = empty_images(images.shape) if keep else None
 
-    def view(content: bytes) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The square if it is kept, and its histogram if there is one."""
-        image = pixels(content)
+    def view(content: bytes) -> tuple[bool, np.ndarray | None, np.ndarray | None]:
+        """Whether the image is stored turned, the square if it is kept, and its histogram if there is one."""
+        image, is_turned = pixels(content), headers.orientation(content) > 1
         if squares is None and histogram is None:
-            return None, None
+            return is_turned, None, None
         made = square(image, images)
-        return None if squares is None else made, None if histogram is None else histogram_of(made)
+        return is_turned, None if squares is None else made, None if histogram is None else histogram_of(made)
 
     rows: list[int] = []
     reasons: dict[int, str] = {}
+    any_turned = False
     for row, result in enumerate(decode_each(images, view, title)):
         if isinstance(result, str):
             reasons[row] = result
             continue
-        made, counts = result
+        is_turned, made, counts = result
+        any_turned |= is_turned
         if squares is not None:
             squares[len(rows)] = made
         if histogram is not None:
             histogram += counts
         rows.append(row)
     readable = data.take(np.array(rows, np.int64))
-    if squares is not None:
-        readable = dataclasses.replace(readable, images=squares[: len(rows)])
-    return readable, reasons
+    known = dataclasses.replace(in_files(readable), may_be_turned=any_turned)
+    return dataclasses.replace(readable, images=known if squares is None else squares[: len(rows)]), reasons
 
 
 def empty_images(shape: tuple[int, ...]) -> np.ndarray:

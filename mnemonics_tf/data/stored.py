@@ -31,6 +31,8 @@ class StoredImages:
       is_pixels: whether the bytes are pixels, `[n]` bool.
       image_shape: `(H, W, C)` of every image once it is decoded.
       resized_side: pixels to which the shorter side of an encoded image is brought before its centre is cut out.
+      may_be_turned: whether an image may have another EXIF orientation than upright; False once all have been looked
+        at, which saves asking again in every epoch.
     """
 
     files: tuple[str | np.ndarray, ...]
@@ -40,6 +42,7 @@ class StoredImages:
     is_pixels: np.ndarray
     image_shape: tuple[int, int, int]
     resized_side: int
+    may_be_turned: bool = True
 
     dtype = np.dtype(np.uint8)
 
@@ -65,7 +68,7 @@ class StoredImages:
         size = int(np.prod(image_shape))
         offsets = offset + size * np.arange(count, dtype=np.int64)
         lengths, pixels = np.full(count, size, np.int64), np.ones(count, bool)
-        return cls((file,), np.zeros(count, np.int64), offsets, lengths, pixels, image_shape, image_shape[0])
+        return cls((file,), np.zeros(count, np.int64), offsets, lengths, pixels, image_shape, image_shape[0], False)
 
     @classmethod
     def of_array(cls, images: np.ndarray) -> StoredImages:
@@ -118,6 +121,7 @@ class StoredImages:
             np.concatenate([self.is_pixels, other.is_pixels]),
             self.image_shape,
             side,
+            self.may_be_turned or other.may_be_turned,
         )
 
     def content(self, row: int) -> bytes:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from pictures import as_pillow_reads, encoded, gif, noise, waves
 from PIL import Image
 
-from mnemonics_tf.data import bitmaps, decoding, gifs, pipeline
+from mnemonics_tf.data import bitmaps, decoding, gifs, pipeline, reading
 from mnemonics_tf.data.headers import UnreadableImageError
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
@@ -190,3 +190,16 @@ def test_window_of_a_turned_image_is_cut_out_of_the_stored_one(orientation):
         cut = stored[place[0] : place[0] + place[2], place[1] : place[1] + place[3]]
         turned = decoding.upright(tf.constant(cut), tf.constant(orientation))
         np.testing.assert_array_equal(turned, whole[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("orientation", [1, 8])
+def test_graphs_ask_for_the_orientation_only_where_an_image_is_turned(orientation, tmp_path):
+    contents = [encoded(waves(), "PNG"), encoded(waves(), "PNG", orientation)]
+    data = _files(tmp_path, contents, 16)
+    assert data.images.may_be_turned  # nothing is known
+    readable, _ = reading.look_through(data, "reading", keep=False)
+    assert readable.images.may_be_turned == (orientation == 8)
+    assert readable.join(data).images.may_be_turned
+    (batch,) = pipeline.evaluation_batches(readable, 2)
+    for image, content in zip(batch.numpy(), contents, strict=True):
+        np.testing.assert_array_equal(image, decoding.centre_square(decoding.pixels(content), 16))
