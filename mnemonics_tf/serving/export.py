@@ -47,18 +47,22 @@ def export_saved_model(
     names = tf.constant(list(class_names))
 
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Convolutions refuse a batch without images: one of zeros takes its place, and is left out of the answer.
+        count = tf.shape(images)[0]
+        images = tf.pad(images, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]])
         outputs = copy(pixels.normalise(images, pixel_range), training=False)
         logits = outputs.logits
         if means is not None:
             # Minus the squared distances, up to a constant: the nearest mean is the likeliest class.
             logits = 2.0 * cosines(outputs.features, tf.constant(means.T, tf.float32))
         best = tf.argmax(logits, axis=1)
-        return {
+        answer = {
             "class_ids": tf.gather(ids, best),
             "class_names": tf.gather(names, best),
             "probabilities": tf.nn.softmax(logits),
             "embeddings": outputs.features,
         }
+        return {name: values[:count] for name, values in answer.items()}
 
     archive = keras.export.ExportArchive()
     archive.track(copy)

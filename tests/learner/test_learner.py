@@ -97,6 +97,14 @@ def test_exported_model_serves_the_same_answers(learner, tmp_path):
     assert [name.decode() for name in served["class_names"].numpy()] == list(answers)
     np.testing.assert_allclose(served["probabilities"], answers.probabilities, atol=1e-5)
     assert os.listdir(tmp_path) == ["serving"]
+    # Of no image there is nothing to say, and of other images it will not speak.
+    empty = model.serve(tf.zeros([0, 8, 8, 3], tf.uint8))
+    assert {name: tuple(values.shape) for name, values in empty.items()} == {
+        "class_ids": (0,), "class_names": (0,), "probabilities": (0, 5), "embeddings": (0, 8),
+    }  # fmt: skip
+    for wrong in (tf.zeros([1, 6, 8, 3], tf.uint8), tf.zeros([1, 8, 8, 3], tf.float32)):
+        with pytest.raises((TypeError, ValueError)):
+            model.serve(wrong)
 
 
 def test_more_images_of_known_classes_change_the_network_and_no_class(learner, tmp_path):
