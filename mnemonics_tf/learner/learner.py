@@ -155,13 +155,13 @@ class IncrementalLearner:
             test = intake.read_validation(validation, class_names, train)
         elif test is None:
             train, test = arrivals.held_out(train, self._validation_share, self._seed_of("validation"))
-        before = self._settings, self._traits, self._state
+        before = self._settings, self._traits, self._state, self._history
         try:
             self._settle(train)
             self._tracker.start_phase(self._ready.phase, None)
             return self.advance(arrivals.arrival_of(train, test, self._ready.classes))
         except BaseException:
-            self._settings, self._traits, self._state = before
+            self._settings, self._traits, self._state, self._history = before
             raise
 
     def advance(self, arrival: Arrival) -> Evaluation | None:
