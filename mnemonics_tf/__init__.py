@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "BalancedFinetune": "mnemonics_tf.training.settings",
     "Devices": "mnemonics_tf.system.devices",
+    "DivergedError": "mnemonics_tf.checks",
     "ExemplarLevel": "mnemonics_tf.memory.optimising.settings",
     "IncrementalLearner": "mnemonics_tf.learner.learner",
     "Memory": "mnemonics_tf.memory.settings",

@@ -110,12 +110,16 @@ def root_of(path: str) -> str:
     return absolute(path)
 
 
-def scan(root: str) -> tuple[tuple[str, ...], list[Listing]]:
+def scan(root: str, fewest: int = 2) -> tuple[tuple[str, ...], list[Listing]]:
     """Class names, sorted, and the listings of training and test images; one listing where they are not apart.
 
+    Args:
+      root: absolute path of the folder.
+      fewest: image files that a class must have where training and test images are not apart: two, one for either, by
+        default; one where the images will not be split.
+
     Raises:
-      UsageError: the folders are not laid out as `folder` says, or a class has no image file, or only one where
-        training and test images are not apart.
+      UsageError: the folders are not laid out as `folder` says, or a class has too few image files.
     """
     if not os.path.isdir(root):
         found = "that is a file" if os.path.isfile(root) else "there is no such folder"
@@ -126,7 +130,7 @@ def scan(root: str) -> tuple[tuple[str, ...], list[Listing]]:
     if len(splits) == 2 and names[0] != names[1]:
         refuse_different_classes(splits, names)
     listings = [_listing(split, each) for split, each in zip(splits, folders, strict=True)]
-    if len(listings) == 1:
+    if len(listings) == 1 and fewest > 1:
         _refuse_single_images(listings[0], names[0])
     return tuple(names[0]), listings
 

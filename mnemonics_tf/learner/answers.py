@@ -96,7 +96,7 @@ class MemoryView:
     """What a learner keeps of the images it has seen.
 
     Attributes:
-      images: `[n, H, W, C]`, uint8 or float32 on the scale 0..255; images that are stored as mosaics are upsampled.
+      images: `[n, H, W, C]`, uint8 or float32 on the scale 0..255, read only; those stored as mosaics are upsampled.
       names: the class of each image, n names.
       counts: number of exemplars of each class, by name; an exemplar may be a mosaic of several images.
       num_bytes: what the exemplars take, without their labels.
@@ -121,8 +121,10 @@ class MemoryView:
 def memory_view(exemplars: ExemplarStore, classes: ClassTable) -> MemoryView:
     """The exemplars of a learner, for people."""
     shown, counts = exemplars.decoded(), exemplars.counts(len(classes)).tolist()
+    images = shown.array.view()
+    images.flags.writeable = False  # it may be the memory itself
     return MemoryView(
-        images=shown.array,
+        images=images,
         names=tuple(classes.names[label] for label in shown.labels),
         counts=dict(zip(classes.names, counts, strict=True)),
         num_bytes=exemplars.num_bytes,

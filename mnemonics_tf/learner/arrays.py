@@ -22,7 +22,7 @@ def described(value: Any) -> str:
     """An object of any kind, in few words."""
     shape = getattr(value, "shape", None)
     if shape is not None and hasattr(value, "dtype"):
-        return f"An array {np.dtype(value.dtype).name} of shape {tuple(shape)}"
+        return f"An array {getattr(value.dtype, 'name', value.dtype)} of shape {tuple(shape)}"
     return f"A {type(value).__name__}"
 
 
@@ -76,14 +76,17 @@ def as_classes(
       num_images: n.
 
     Returns:
-      Positions `[n]` int64, the names, and the numbers that they had where those are their names.
+      Positions `[n]` int64, the names of the classes that the labels show, and the numbers that they had where those
+      are their names.
 
     Raises:
-      UsageError: labels of another shape, kind or range, or a class without an image.
+      UsageError: labels of another shape, kind or range.
     """
     values = np.asarray(labels)
+    if values.shape == (num_images, 1):  # as Keras's data sets have them
+        values = values[:, 0]
     if values.dtype == object or values.dtype.kind == "S":
-        values = np.array([each.decode() if isinstance(each, bytes) else each for each in values.tolist()])
+        values = _plain_labels(values)
     if values.shape != (num_images,):
         hint = " One-hot labels become numbers by labels.argmax(axis=1)." if values.ndim == 2 else ""
         raise checks.UsageError(
@@ -94,10 +97,8 @@ def as_classes(
         values = np.array([_one_form(each) for each in values.tolist()])
         names, positions = np.unique(values, return_inverse=True)
         _check_names(names.tolist())
-        if class_names is not None and {*map(_one_form, class_names)} != set(names.tolist()):
-            raise checks.UsageError(
-                f"labels are names, and class_names = {list(class_names)!r} are others: leave class_names out."
-            )
+        if class_names is not None:
+            raise checks.UsageError("labels are names, and class_names say what numbers stand for: leave them out.")
         return positions.astype(np.int64), tuple(names.tolist()), None
     if values.dtype.kind not in "iu":
         raise checks.UsageError(f"labels are {values.dtype.name}: expected whole numbers or names.")
@@ -106,6 +107,8 @@ def as_classes(
             f"labels hold {int(values.min())}: expected numbers from 0 on. Data sets mark secret labels so: leave such "
             "images out."
         )
+    if values.max(initial=0) >= 2**63:
+        raise checks.UsageError(f"labels hold {int(values.max())}: expected numbers below 2^63.")
     if class_names is None:
         numbers, positions = np.unique(values, return_inverse=True)
         return positions.astype(np.int64), tuple(map(str, numbers.tolist())), tuple(numbers.tolist())
@@ -124,10 +127,23 @@ def _named(values: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, 
         raise checks.UsageError(
             f"labels hold {int(values.max())}, and there are {len(names)} class_names: expected 0 to {len(names) - 1}."
         )
-    empty = [name for position, name in enumerate(names) if not (values == position).any()]
-    if empty:
-        raise checks.UsageError(f"class_names has {empty[0]!r}, and no image shows it. Leave it out, or add images.")
-    return values, names, None
+    # Names that no image shows are those of classes that came before, or will come.
+    shown, positions = np.unique(values, return_inverse=True)
+    return positions.astype(np.int64), tuple(names[number] for number in shown), None
+
+
+def _plain_labels(values: np.ndarray) -> np.ndarray:
+    """Labels of any objects as names or whole numbers. Raises UsageError for what is neither, or a mixture."""
+    plain = []
+    for each in values.ravel().tolist():
+        try:
+            plain.append(each.decode() if isinstance(each, bytes) else each)
+        except UnicodeDecodeError:
+            raise checks.UsageError(f"labels hold {each!r}: expected names in UTF-8, or whole numbers.") from None
+    if not (all(isinstance(each, str) for each in plain) or all(isinstance(each, int) for each in plain)):
+        odd = next((each for each in plain if not isinstance(each, str)), None)
+        raise checks.UsageError(f"labels hold {odd!r}: expected names alone, or whole numbers alone.")
+    return np.array(plain).reshape(values.shape)
 
 
 def _one_form(name: str) -> str:
@@ -173,11 +189,12 @@ def _collected(dataset: tf.data.Dataset, spec: Any, image_size: int | None) -> t
         raise checks.UsageError(
             "The tf.data.Dataset never ends: expected one pass over the images. Leave out repeat()."
         )
-    if None in spec[0].shape[:2] and image_size is not None:
-        dataset = dataset.map(lambda image, label: (centre_square(image, image_size, None), label))
+    side = image_size if None in spec[0].shape[:2] else None
     images: list[np.ndarray] = []
     labels: list[Any] = []
     for image, label in dataset.as_numpy_iterator():
+        if side is not None:  # as pixels 0..255, whatever the scale that they came on
+            image = centre_square(tf.constant(as_pixels(image[None])[0]), side, None).numpy()
         if images and image.shape != images[0].shape:
             raise checks.UsageError(
                 f"The tf.data.Dataset yields images {images[0].shape} and {image.shape}: expected one size. Resize "
@@ -190,17 +207,14 @@ def _collected(dataset: tf.data.Dataset, spec: Any, image_size: int | None) -> t
     return np.stack(images), np.array(labels)
 
 
-def unlabelled(dataset: tf.data.Dataset) -> np.ndarray:
+def unlabelled(dataset: tf.data.Dataset, image_size: int | None) -> np.ndarray:
     """All images of a `tf.data.Dataset` of images, of batches of them, or of pairs whose labels are left out."""
     spec = dataset.element_spec
     if isinstance(spec, tuple | dict):
-        return of_dataset(dataset, None)[0]
+        return of_dataset(dataset, image_size)[0]
     if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (3, 4):
         raise checks.UsageError(f"The tf.data.Dataset yields {_spec_text(spec)}: expected images [H, W, C].")
-    images = list((dataset.unbatch() if spec.shape.rank == 4 else dataset).as_numpy_iterator())
-    if not images:
-        raise checks.UsageError("The tf.data.Dataset is empty: expected at least one image.")
-    return np.stack(images)
+    return of_dataset(dataset.map(lambda images: (images, tf.zeros(tf.shape(images)[:-3], tf.int64))), image_size)[0]
 
 
 def _spec_text(spec: Any) -> str:

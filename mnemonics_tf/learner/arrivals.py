@@ -56,18 +56,17 @@ class NamedImages:
     def new_classes(self, classes: ClassTable) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """Ids and names of the classes that are not in the table, in their order here.
 
-        A class without an id of its own, or whose id is taken, gets the next number that is free.
+        A class keeps the number that the data call it by. One without a number, or whose number another class has
+        already, gets the next after all of them.
         """
-        taken, ids, names = set(classes.ids), [], []
-        for position, name in enumerate(self.names):
-            if name in classes.names:
-                continue
-            own = None if self.ids is None else self.ids[position]
-            chosen = max(taken, default=-1) + 1 if own is None or own in taken else own
-            taken.add(chosen)
-            ids.append(chosen)
-            names.append(name)
-        return tuple(ids), tuple(names)
+        new = [position for position, name in enumerate(self.names) if name not in classes.names]
+        own = {} if self.ids is None else {each: self.ids[each] for each in new if self.ids[each] not in classes.ids}
+        highest = max([*classes.ids, *own.values()], default=-1)
+        ids = []
+        for position in new:
+            highest += position not in own
+            ids.append(own.get(position, highest))
+        return tuple(ids), tuple(self.names[position] for position in new)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +96,9 @@ class Intake:
         Raises:
           UsageError: it is something else, or not fit to be learned from.
         """
+        source, labels = _unpacked(source, labels)
         if isinstance(source, str | os.PathLike):
-            if labels is not None or class_names is not None:
-                raise checks.UsageError(
-                    "labels and class_names go with arrays: in a folder, each class is a folder with its name. Leave "
-                    "them out."
-                )
+            _refuse_labels_of_folder(labels, class_names)
             named, test = self._from_folder(os.fspath(source))
         else:
             named, test = self._in_memory(source, labels, class_names), None
@@ -130,8 +126,9 @@ class Intake:
         Raises:
           UsageError: some are not, or what came is something else.
         """
-        images, labels = source if isinstance(source, tuple) and len(source) == 2 else (source, None)
+        images, labels = _unpacked(source, None)
         if isinstance(images, str | os.PathLike):
+            _refuse_labels_of_folder(labels, class_names)
             train, test = self._from_folder(os.fspath(images))
             named = test or train
         else:
@@ -150,14 +147,14 @@ class Intake:
         if isinstance(files, Sequence) and files and all(isinstance(each, str | os.PathLike) for each in files):
             return self._from_files([os.fspath(each) for each in files])
         if isinstance(source, tf.data.Dataset):
-            source = arrays.unlabelled(source)
+            source = arrays.unlabelled(source, self._image_side)
         return self._fitting(arrays.as_pixels(source))
 
     def _in_memory(self, source: Any, labels: Any, class_names: Sequence[str] | None) -> NamedImages:
         if isinstance(source, tf.data.Dataset):
             if labels is not None:
                 raise checks.UsageError("labels: a tf.data.Dataset has labels of its own. Leave them out.")
-            source, labels = arrays.of_dataset(source, self.image_size)
+            source, labels = arrays.of_dataset(source, self._image_side)
         elif labels is None:
             raise checks.UsageError(
                 f"{arrays.described(source)} came without labels: expected a folder, an array with labels, or a "
@@ -193,7 +190,7 @@ class Intake:
 
     def _from_folder(self, path: str) -> tuple[NamedImages, NamedImages | None]:
         """Training images and, where the folder holds them apart, test images."""
-        names, listings = scan(root_of(path))
+        names, listings = scan(root_of(path), fewest=1)
         self._check_names(names)
         size = self._side(listings[0].files)
         parts = []
@@ -220,11 +217,19 @@ class Intake:
         stored = LabelledImages(
             StoredImages.of_files([os.path.expanduser(path) for path in paths], side), np.zeros(len(paths), np.int64)
         )
-        readable, reasons = look_through(stored, "reading images", keep=True)
+        readable, reasons = look_through(stored, "reading images", folders.is_held_in_memory(len(paths), side))
         if reasons:
             shown = [f"{paths[row]} ({reason})" for row, reason in list(reasons.items())[:NUM_SHOWN]]
             raise checks.UsageError(f"Some images cannot be read: {', '.join(shown)}. Leave them out.")
         return readable.images
+
+    @property
+    def _image_side(self) -> int | None:
+        """The side that images of a dataset are brought to if they differ in size."""
+        if self.traits is None:
+            return self.image_size
+        height, width, _ = self.traits.image_shape
+        return height if height == width else None
 
     def _side(self, files: Sequence[str]) -> int:
         """The side that images from files are brought to."""
@@ -237,6 +242,18 @@ class Intake:
                 )
             return height
         return self.image_size or side_for(files)
+
+
+def _unpacked(source: Any, labels: Any) -> tuple[Any, Any]:
+    """Images and labels, which may have come as a pair."""
+    return source if labels is None and isinstance(source, tuple) and len(source) == 2 else (source, labels)
+
+
+def _refuse_labels_of_folder(labels: Any, class_names: Sequence[str] | None) -> None:
+    if labels is not None or class_names is not None:
+        raise checks.UsageError(
+            "labels and class_names go with arrays: in a folder, each class is a folder with its name. Leave them out."
+        )
 
 
 def side_for(files: Sequence[str]) -> int:

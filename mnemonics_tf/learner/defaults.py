@@ -3,7 +3,7 @@
 | images | backbone | trained for |
 | --- | --- | --- |
 | up to 16 pixels a side | `resnet8` with an embedding of 64 | 30 epochs in batches of 64 |
-| up to 48 | `resnet20` | as many epochs as make 200,000 images, 10 to 80 |
+| up to 48 | `resnet20` | in each phase as many epochs as make 200,000 images, 10 to 80 |
 | up to 112 | `resnet32` | the same |
 | larger | `resnet18` with a stem of 7 x 7 | the same |
 
@@ -40,7 +40,15 @@ _SIDES = {"resnet8": 16, "resnet20": 48, "resnet32": 112}
 
 _IMAGES_TO_TRAIN_ON = 200_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 80
-_PARTS = ("model_level", "exemplar_level", "finetuning", "probe", "head", "classifier", "deterministic")
+PARTS = ("model_level", "exemplar_level", "finetuning", "probe", "head", "classifier", "deterministic")
+
+
+_KINDS: dict[str, type] = {
+    "model_level": ModelLevel,
+    "exemplar_level": ExemplarLevel,
+    "finetuning": BalancedFinetune,
+    "probe": Probe,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +85,11 @@ class Choices:
         parts: dict[str, Any],
     ) -> Choices:
         """Checks what the user has said. Raises UsageError for what there is not."""
-        for name in parts:
-            checks.check_choice("IncrementalLearner's argument", name, _PARTS)
+        for name, value in parts.items():
+            checks.check_choice("IncrementalLearner's argument", name, PARTS)
+            expected = _KINDS.get(name)
+            if expected is not None and not isinstance(value, expected):
+                raise checks.UsageError(f"{name} = {value!r}: expected a {expected.__name__}.")
         if image_size is not None:
             checks.check_positive_integer(image_size=image_size)
         if horizontal_flip is not None:
@@ -121,6 +132,18 @@ class Choices:
             **self.parts,
         }
         return Settings(self.method, backbone, memory, seed=self.seed, **chosen)
+
+    def followed(self, settings: Settings, side: int, num_images: int) -> Settings:
+        """The settings for a later phase: unless the user chose them, the epochs follow the number of its images.
+
+        Args:
+          settings: of the phases so far.
+          side: of the images, in pixels.
+          num_images: that the network is trained on, exemplars included.
+        """
+        if "model_level" in self.parts:
+            return settings
+        return dataclasses.replace(settings, model_level=_model_level(side, num_images))
 
 
 def settled(choices: Choices, image_shape: tuple[int, int, int], num_images: int) -> tuple[Settings, ImageTraits]:

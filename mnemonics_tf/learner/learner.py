@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,12 +13,13 @@ from scipy import special
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.evaluation.classifiers import nme_logits, predict
 from mnemonics_tf.learner import arrivals, display, saving
 from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, evaluation_of, memory_view
 from mnemonics_tf.learner.context import Context, Journal, factory_of
-from mnemonics_tf.learner.defaults import Choices, settled
+from mnemonics_tf.learner.defaults import PARTS, Choices, settled
 from mnemonics_tf.learner.journal import NoJournal
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
@@ -49,8 +51,8 @@ class IncrementalLearner:
       method: a base method, by its name in `configs/methods` or as an object, such as `LUCIR(margin=0.3)`.
       backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18` or a `ResNet`; None for one that suits the images' size.
       memory: which exemplars are kept; None for 20 a class, learned from herding.
-      image_size: side of the square to which images are brought that come from a folder or differ in size; None for
-        one that suits the first of them.
+      image_size: side of the square to which images are brought that come from files, or from a `tf.data.Dataset` in
+        which they differ in size; None for one that suits the first files. Arrays stay as they are.
       horizontal_flip: whether a mirrored image still shows its class; None for yes if images have three channels:
         those of one channel tend to be letters and digits.
       validation_share: share of each class's images that is held out to measure by, where no validation images are
@@ -80,6 +82,10 @@ class IncrementalLearner:
         self._choices = Choices.made(method, backbone, memory, image_size, horizontal_flip, seed, settings)
         checks.check_fraction(validation_share=validation_share)
         self._validation_share = validation_share
+        if devices is not None and not isinstance(devices, Devices):
+            raise checks.UsageError(
+                f"devices = {devices!r}: expected a Devices, such as Devices(strategy='one_device')."
+            )
         self._devices = devices or Devices()
         self._strategy: tf.distribute.Strategy | None = None
         self._tracker = Tracker()
@@ -113,7 +119,8 @@ class IncrementalLearner:
         Settings are taken as they are: `Settings.check` and `check_images` tell beforehand what cannot work.
         """
         learner = cls(seed=settings.seed)
-        learner._choices = Choices(settings.method, settings.network, settings.memory, None, None, settings.seed, {})
+        parts = {name: getattr(settings, name) for name in PARTS}
+        learner._choices = Choices(settings.method, settings.network, settings.memory, None, None, settings.seed, parts)
         learner._settings, learner._traits, learner._strategy = settings, traits, strategy
         learner._tracker, learner._journal = tracker or learner._tracker, journal or learner._journal
         learner._state = _beginning(settings, traits, pixel_range)
@@ -158,6 +165,7 @@ class IncrementalLearner:
         before = self._settings, self._traits, self._state, self._history
         try:
             self._settle(train)
+            self._check(train)
             self._tracker.start_phase(self._ready.phase, None)
             return self.advance(arrivals.arrival_of(train, test, self._ready.classes))
         except BaseException:
@@ -193,7 +201,8 @@ class IncrementalLearner:
         """What images show.
 
         Args:
-          images: as `learn` takes them, without labels; or an image file, or a list of them.
+          images: an array or a `tf.data.Dataset` as `learn` takes them, with labels or without; or an image file, or a
+            list of them.
 
         Raises:
           UsageError: the learner knows no class yet, or images of another size or kind.
@@ -265,22 +274,34 @@ class IncrementalLearner:
             process is saving there.
         """
         network = self._network
-        content = saving.Content(self.settings, self._need_traits(), self._ready, self._validation_share, self._history)
+        content = saving.Content(
+            self.settings,
+            self._need_traits(),
+            self._ready,
+            self._validation_share,
+            self._history,
+            tuple(self._choices.parts),
+        )
         saving.write(os.fspath(folder), content, network.model)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike, devices: Devices | None = None) -> IncrementalLearner:
+    def load(
+        cls, folder: str | os.PathLike, devices: Devices | None = None, method: type[Method] | None = None
+    ) -> IncrementalLearner:
         """A learner that was saved; it goes on as the one that was saved would have gone on.
 
         Args:
           folder: where it was saved.
           devices: what to compute on; None for all GPUs there are, or the CPU.
+          method: the class of its method, if that is none of this package's.
 
         Raises:
           UsageError: there is none, or it is damaged, in use, or of another version.
         """
-        with saving.reading(os.fspath(folder)) as saved:
+        with saving.reading(os.fspath(folder), method) as saved:
             learner = cls.from_settings(saved.settings, saved.traits, saved.pixel_range)
+            parts = {name: getattr(saved.settings, name) for name in saved.chosen}
+            learner._choices = dataclasses.replace(learner._choices, parts=parts)
             learner._devices = devices or learner._devices
             learner._validation_share, learner._history = saved.validation_share, list(saved.history)
             learner.resume(saved.state)
@@ -357,19 +378,33 @@ class IncrementalLearner:
     def _settle(self, train: arrivals.NamedImages) -> None:
         """Chooses what is left to choose, by the first images."""
         if self._state is not None:
+            num_images = len(train) + len(self._state.exemplars.decoded())
+            self._settings = self._choices.followed(self.settings, max(self._need_traits().image_shape[:2]), num_images)
             return
         height, width, channels = train.images.shape[1:]
         self._settings, self._traits = settled(self._choices, (height, width, channels), len(train))
         self._state = _beginning(self._settings, self._traits, arrivals.statistics(train))
 
-    def _context(self) -> Context:
-        traits, state = self._need_traits(), self._ready
+    def _check(self, train: arrivals.NamedImages) -> None:
+        """Raises UsageError if what comes cannot be learned as the settings say."""
+        if isinstance(train.images, StoredImages):
+            self.settings.memory.check_stored()
+        new = [name for name in train.names if name not in self._known.names]
+        counts = np.bincount(train.labels, minlength=len(train.names))
+        replicas = self._on_devices().num_replicas_in_sync
+        self.settings.check_arrival([int(count) for count in counts if count], len(self._known), len(new), replicas)
+
+    def _on_devices(self) -> tf.distribute.Strategy:
         if self._strategy is None:
             self._strategy = self._devices.create_strategy()
             if self.settings.deterministic:
                 seeds.make_deterministic()
+        return self._strategy
+
+    def _context(self) -> Context:
+        traits, state, strategy = self._need_traits(), self._ready, self._on_devices()
         augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop)
-        trainer = Trainer(self._strategy, state.pixel_range, augmentation, self._tracker)
+        trainer = Trainer(strategy, state.pixel_range, augmentation, self._tracker)
         return Context(self.settings, traits, trainer, self._journal)
 
     def _seed_of(self, purpose: str) -> int:

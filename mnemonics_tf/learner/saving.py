@@ -16,10 +16,12 @@ import dataclasses
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mnemonics_tf import __version__, checks, methods
 from mnemonics_tf.data.types import ImageTraits, PixelRange
@@ -31,6 +33,7 @@ from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import ExemplarStore, load_exemplars, save_exemplars
+from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
@@ -62,6 +65,7 @@ class Content:
       state: between two phases.
       validation_share: of images that are held out.
       history: what each call of `learn` has reached.
+      chosen: names of the settings that the user has chosen; others may follow the data.
     """
 
     settings: Settings
@@ -69,6 +73,7 @@ class Content:
     state: LearnerState
     validation_share: float
     history: Sequence[Evaluation | None]
+    chosen: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Saved:
       pixel_range: normalisation of its images.
       validation_share: of images that are held out.
       history: what each call of `learn` has reached.
+      chosen: names of the settings that the user has chosen; others may follow the data.
       classes: that it knows.
       phase: number of phases it has had.
       folder: of network and exemplars.
@@ -91,6 +97,7 @@ class Saved:
     pixel_range: PixelRange
     validation_share: float
     history: tuple[Evaluation | None, ...]
+    chosen: tuple[str, ...]
     classes: ClassTable
     phase: int
     folder: str
@@ -149,8 +156,12 @@ def write(folder: str, content: Content, model: Classifier) -> None:
 
 
 @contextlib.contextmanager
-def reading(folder: str) -> Iterator[Saved]:
+def reading(folder: str, own_method: type[Method] | None = None) -> Iterator[Saved]:
     """Reads a learner; nobody saves in its folder meanwhile.
+
+    Args:
+      folder: where it was saved.
+      own_method: the class of its method, if that is none of this package's.
 
     Raises:
       UsageError: there is none, or it is damaged, in use, or of another version.
@@ -160,12 +171,16 @@ def reading(folder: str) -> Iterator[Saved]:
     if not os.path.isfile(path):
         found = "no such folder" if not os.path.isdir(folder) else f"no {_CARD} in it"
         raise checks.UsageError(f"{folder}: there is {found}. Expected a folder that IncrementalLearner.save has made.")
-    with _alone(folder):
+    with _alone(folder, reading=True):
         try:
             card = files.read_json(path)
         except files.UnreadableError as error:
             raise _damaged(path, str(error)) from error
-        yield _saved(folder, path, card)
+        yield _saved(folder, path, card, own_method)
+
+
+class _UnknownMethod(Exception):  # noqa: N818  # caught where it is raised
+    """A learner has a method that this package does not know."""
 
 
 def _card(content: Content, state: str) -> dict[str, Any]:
@@ -184,6 +199,7 @@ def _card(content: Content, state: str) -> dict[str, Any]:
         "exemplar_level": _plain(settings.exemplar_level),
         **{name: getattr(settings, name) for name in _PLAIN},
         "validation_share": content.validation_share,
+        "chosen": list(content.chosen),
         "history": [None if each is None else dataclasses.asdict(each) for each in content.history],
     }
 
@@ -194,7 +210,7 @@ def _plain(level: ExemplarLevel) -> dict[str, Any]:
     return {**dataclasses.asdict(level), "engine": engine.name, **dataclasses.asdict(engine)}
 
 
-def _saved(folder: str, path: str, card: Any) -> Saved:
+def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -> Saved:
     """What a card says, all of it checked."""
     version = card.get("format") if isinstance(card, dict) else None
     if version != FORMAT:
@@ -204,9 +220,12 @@ def _saved(folder: str, path: str, card: Any) -> Saved:
         )
     try:
         method = dict(card["method"])
-        make = methods.available()[method.pop("name")]
+        name = method.pop("name")
+        known = {**methods.available(), **({} if own_method is None else {own_method.name: own_method})}
+        if name not in known:
+            raise _UnknownMethod(name)
         settings = Settings(
-            make(**_tuples(method)),
+            known[name](**_tuples(method)),
             **{name: part(**_tuples(card[name])) for name, part in _PARTS.items()},
             **{name: card[name] for name in _PLAIN},
         )
@@ -216,6 +235,7 @@ def _saved(folder: str, path: str, card: Any) -> Saved:
             pixel_range=PixelRange(**_tuples(card["pixel_range"])),
             validation_share=float(card["validation_share"]),
             history=tuple(None if each is None else Evaluation(**each) for each in card["history"]),
+            chosen=tuple(map(str, card["chosen"])),
             classes=ClassTable(**_tuples(card["classes"])),
             phase=int(card["phase"]),
             folder=os.path.join(folder, os.path.normpath(card["state"])),
@@ -223,6 +243,11 @@ def _saved(folder: str, path: str, card: Any) -> Saved:
         saved.settings.check()
         saved.settings.check_images(saved.traits)
         consistent = len(saved.classes.ids) == len(saved.classes.names) == sum(saved.classes.sizes) > 0
+    except _UnknownMethod as error:
+        raise checks.UsageError(
+            f"{path}: its method is {str(error)!r}, which is none of this package's. Give its class: "
+            "IncrementalLearner.load(folder, method=...)."
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if not consistent or os.path.dirname(os.path.dirname(saved.folder)) != folder:
@@ -243,15 +268,15 @@ def _damaged(path: str, why: str) -> checks.UsageError:
 
 
 @contextlib.contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """Keeps other processes out of a learner's folder.
+def _alone(folder: str, reading: bool = False) -> Iterator[None]:
+    """Keeps other processes out of a learner's folder, or only those that write while this one reads.
 
     Raises:
       UsageError: another one is working there.
     """
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(os.path.join(folder, ".lock")))
+            held.enter_context(locks.hold(os.path.join(folder, ".lock"), shared=reading))
         except locks.HeldError:
             raise checks.UsageError(
                 f"{folder}: another process is saving or loading there. Wait for it, or name another folder."
@@ -266,7 +291,8 @@ def _check_free(folder: str) -> None:
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise checks.UsageError(f"{folder}: a file is there; expected a folder or nothing. Name another.")
     if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, _CARD)):
-        others = set(os.listdir(folder)) - {".lock", _STATES}
+        others = {name for name in os.listdir(folder) if not _is_export(os.path.join(folder, name))}
+        others -= {".lock", _STATES}
         if others:
             raise checks.UsageError(
                 f"{folder}: the folder is not empty and holds no learner (no {_CARD}). Name another."
@@ -293,22 +319,23 @@ def replacing_export(folder: str) -> Iterator[str]:
       UsageError: something else than a SavedModel is there, or the folder cannot be written to.
     """
     folder = os.path.abspath(os.path.expanduser(folder))
-    present = os.path.isdir(folder) and bool(os.listdir(folder))
-    if (os.path.lexists(folder) and not os.path.isdir(folder)) or (
-        present and not os.path.isfile(os.path.join(folder, "saved_model.pb"))
-    ):
+    if os.path.lexists(folder) and not _is_export(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
         raise checks.UsageError(f"{folder}: something else than a SavedModel is there. Name another folder.")
-    partial, old = f"{folder}.partial", f"{folder}.old"
     try:
-        for left in (partial, old):
-            shutil.rmtree(left, ignore_errors=True)
         os.makedirs(os.path.dirname(folder), exist_ok=True)
-        yield partial
-        if os.path.isdir(folder):
-            os.replace(folder, old)
-        os.replace(partial, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise checks.UsageError(f"{folder} cannot be written to ({error.strerror or error}). Name another.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        # Beside its place, under a name that nobody else has.
+        with tempfile.TemporaryDirectory(
+            dir=os.path.dirname(folder), prefix=f".{os.path.basename(folder)}.", ignore_cleanup_errors=True
+        ) as aside:
+            partial = os.path.join(aside, "new")
+            yield partial
+            if os.path.isdir(folder):
+                os.replace(folder, os.path.join(aside, "old"))
+            os.replace(partial, folder)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise checks.UsageError(f"{folder} cannot be written to ({reason}). Name another.") from error
+
+
+def _is_export(folder: str) -> bool:
+    return os.path.isfile(os.path.join(folder, "saved_model.pb"))

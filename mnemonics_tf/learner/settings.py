@@ -150,6 +150,37 @@ class Settings:
             self.network.check_image_shape(image_shape)
             self.memory.check_image_shape(image_shape)
 
+    def check_arrival(self, counts: Sequence[int], num_known: int, num_new: int, num_replicas: int) -> None:
+        """Checks the settings against images that have come, before anything is trained on them.
+
+        Args:
+          counts: images of each class that comes.
+          num_known: classes that are known already.
+          num_new: classes among those that come that are not.
+          num_replicas: devices that share each batch.
+
+        Raises:
+          UsageError: these images cannot be learned as the settings say.
+        """
+        memory, level = self.memory, self.exemplar_level
+        images_per_epoch(sum(counts), self.model_level.batch_size, num_replicas)
+        level.check_devices(num_replicas)
+        if not memory.keeps:
+            return
+        kept = memory.count(num_known + num_new)
+        memory.check_leaves_some(kept, num_known + num_new)
+        self.method.check(kept * memory.images_per_slot, self.head_name)
+        if min(counts) < memory.images_per_slot:
+            raise checks.UsageError(
+                f"ExemplarMemory.low_resolution = {memory.low_resolution}: an exemplar is made of "
+                f"{memory.images_per_slot} images, and a class has {min(counts)}. Add images, or lower it."
+            )
+        fewest = min(kept, min(counts) // memory.images_per_slot) * memory.images_per_slot
+        if memory.learns:
+            level.check_shared(fewest * smallest_chunk(len(counts), level.classes_per_chunk), num_replicas)
+        if self.finetuning.applies_to(1 if num_known else 0, self.method.finetunes):
+            images_per_epoch(fewest * len(counts), self.finetuning.batch_size, num_replicas)
+
     def check_plan(self, plan: PhasePlan, num_replicas: int) -> None:
         """Checks the settings against phases that are planned, before the first is trained.
 

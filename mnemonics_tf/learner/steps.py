@@ -220,7 +220,7 @@ def run_phase(state: LearnerState, arrival: Arrival, context: Context) -> Learne
       UsageError: images cannot be read any more.
       DivergedError: a loss became NaN.
     """
-    with context.journal.waiting_room(context) as file, explaining_lost_files():
+    with context.journal.waiting_room(context) as file, explaining_lost_files(), seeds.keeping_global_generators():
         context.file, context.snapshots = file, context.journal.snapshots(state.phase)
         state = state.begun()
         for step in STEPS:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf.data import pixels
-from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.data.types import Images, LabelledImages
 
 
 class Codec(Protocol):
@@ -34,8 +34,8 @@ class Codec(Protocol):
     def kept(self, slots: np.ndarray) -> np.ndarray:
         """Slots `[n, H, W, C]` as the memory keeps them: uint8, or float32 on the scale 0..255."""
 
-    def num_bytes(self, image_shape: tuple[int, int, int]) -> int:
-        """Bytes that a slot of images `(H, W, C)` takes."""
+    def num_bytes(self, slots: Images) -> int:
+        """Bytes that slots `[n, H, W, C]` take as they are kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Pixels:
     def kept(self, slots: np.ndarray) -> np.ndarray:
         return slots if self.as_floats else pixels.to_uint8(slots)
 
-    def num_bytes(self, image_shape: tuple[int, int, int]) -> int:
-        return math.prod(image_shape) * (4 if self.as_floats else 1)
+    def num_bytes(self, slots: Images) -> int:
+        return math.prod(slots.shape) * slots.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)

@@ -134,13 +134,17 @@ class Memory:
                     f"{binding} asks for {images} images of a class in phase {phase}, but the smallest class there has "
                     f"{smallest} training images. Lower it{' or low_resolution' if self.low_resolution > 1 else ''}."
                 )
-        if least < 1:
-            raise checks.UsageError(
-                f"{binding} leaves no exemplar for some of {sum(phase_sizes)} classes. Raise it to "
-                f"{sum(phase_sizes)} or more."
-            )
+        self.check_leaves_some(least, sum(phase_sizes))
         if len(phase_sizes) > 1:
             self.check_parts(least, num_parts)
+
+    def check_leaves_some(self, num_exemplars: int, num_classes: int) -> None:
+        """Raises UsageError if the budget leaves each of so many classes no exemplar."""
+        if num_exemplars < 1:
+            raise checks.UsageError(
+                f"{self._binding} leaves no exemplar for some of {num_classes} classes. Raise it to {num_classes} or "
+                "more."
+            )
 
     def check_parts(self, num_exemplars: int, num_parts: int) -> None:
         """Checks that adjusting can split the exemplars of a class.

@@ -14,7 +14,6 @@ from typing import IO
 
 import numpy as np
 
-from mnemonics_tf.data.class_order import index_of_id
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.pixels import to_uint8
 from mnemonics_tf.data.stored import StoredImages
@@ -60,8 +59,7 @@ class ExemplarStore:
     @property
     def num_bytes(self) -> int:
         """Bytes of all slots, without labels."""
-        height, width, channels = self.slots.images.shape[1:]
-        return len(self) * self.codec.num_bytes((height, width, channels))
+        return self.codec.num_bytes(self.slots.images)
 
 
 def codec_for(memory: Memory) -> Codec:
@@ -186,13 +184,22 @@ def load_exemplars(path: str, class_order: np.ndarray, streamed: bool = False) -
       streamed: leave the images in the file.
     """
     with np.load(os.fspath(path), allow_pickle=False) as arrays:
-        labels = index_of_id(class_order, int(class_order.max()) + 1)[arrays["labels"]]
+        labels = _indices(class_order, arrays["labels"])
         # Columns are in the order of class indices, as they were in memory.
         soft_labels = arrays.get("soft_labels")
         if not streamed:
             images = arrays["float_images"] if "float_images" in arrays else arrays["images"]
             return LabelledImages(images, labels, soft_labels)
     return LabelledImages(_images_in(path), labels, soft_labels)
+
+
+def _indices(class_order: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The class index of each id. Ids may be any numbers: no table is made of them."""
+    sorter = np.argsort(class_order)
+    places = np.searchsorted(class_order, ids, sorter=sorter)
+    if not np.array_equal(class_order[sorter[np.minimum(places, len(class_order) - 1)]], ids):
+        raise ValueError("The exemplars are of classes that are not known.")
+    return sorter[places].astype(np.int64)
 
 
 def _images_in(path: str) -> StoredImages:

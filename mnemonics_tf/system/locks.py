@@ -33,12 +33,13 @@ class Lock:
         self.release()
 
 
-def hold(path: str, waiting: Callable[[], None] | None = None) -> Lock:
+def hold(path: str, waiting: Callable[[], None] | None = None, shared: bool = False) -> Lock:
     """Takes a lock: `with hold(path): ...`, or for as long as the result lives.
 
     Args:
       path: of the lock's file, made if it is not there; it stays when the lock is let go. A link is not followed.
       waiting: called if another process holds it, which is then waited for: tells the user so. None to raise.
+      shared: whether others may hold it at the same time, if they share it too: for those who only read.
 
     Raises:
       HeldError: another process holds it, and is not to be waited for.
@@ -47,14 +48,15 @@ def hold(path: str, waiting: Callable[[], None] | None = None) -> Lock:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     lock = Lock(descriptor)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         if waiting is None:
             lock.release()
             raise HeldError(path) from None
         waiting()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, kind)
     except OSError as error:
         lock.release()
         raise NoLocksError(error.errno, error.strerror) from error

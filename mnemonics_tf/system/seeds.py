@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,6 +20,17 @@ def make_deterministic() -> None:
 def seed_initial_weights(seed: int) -> None:
     """Seeds Python, NumPy and TensorFlow, from which Keras draws initial weights."""
     keras.utils.set_random_seed(seed)
+
+
+@contextlib.contextmanager
+def keeping_global_generators() -> Iterator[None]:
+    """Gives Python's and NumPy's global generators back as they were: they are the user's, not a learner's."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def stage_seed(seed: int, *names: str | int) -> int:

@@ -71,7 +71,7 @@ def train_model(
             model = factory.same(model)
     model.train_all()
     predictor = trainer.predictor(model)
-    if previous is not None:
+    if previous is not None and phase.num_old_classes:
         method.complete(model, predictor, held_out, phase.groups)
     return model, predictor
 

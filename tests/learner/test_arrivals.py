@@ -133,10 +133,23 @@ def test_share_of_every_class_is_held_out():
 def test_ids_are_those_of_the_data_where_they_are_free():
     known = ClassTable((0, 5), ("owl", "5"), (2,))
     images = NamedImages(_IMAGES, _LABELS, ("5", "hen", "0", "9"), (5, 6, 0, 9))
-    # "5" is known; 0 is taken by the owl, so "0" gets the next after all so far.
-    assert images.new_classes(known) == ((6, 7, 9), ("hen", "0", "9"))
+    # "5" is known; the owl has 0 already, so "0" gets the next after all of them.
+    assert images.new_classes(known) == ((6, 10, 9), ("hen", "0", "9"))
     nameless = NamedImages(_IMAGES, _LABELS, ("hen", "cow"))
     assert nameless.new_classes(known) == ((6, 7), ("hen", "cow"))
+    # What is dealt out takes no number from a class that owns it.
+    named_before = ClassTable((0, 1), ("hen", "owl"), (2,))
+    numbers = NamedImages(_IMAGES, _LABELS, tuple("012345"), tuple(range(6)))
+    assert numbers.new_classes(named_before)[0] == (6, 7, 2, 3, 4, 5)
+
+
+def test_floats_of_several_sizes_keep_their_brightness():
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ((np.full((*size, 3), 0.4, np.float32), label) for label, size in enumerate([(4, 4), (8, 6)])),
+        output_signature=(tf.TensorSpec([None, None, 3], tf.float32), tf.TensorSpec([], tf.int64)),
+    )
+    read = Intake(ClassTable(), None, 4).read(dataset, None, None)[0]
+    assert set(np.asarray(read.images).flat) == {102}  # 0.4 * 255
 
 
 def _picture(path: Path, value: int, side: int = 40) -> None:

@@ -18,7 +18,8 @@ from mnemonics_tf.learner.learner import IncrementalLearner
 
 def _snapshot(learner: IncrementalLearner) -> tuple:
     """All that must not change when something is refused."""
-    return learner.class_names, learner.history, [w.tobytes() for w in learner._network.model.get_weights()]
+    weights = [weight.tobytes() for weight in learner._network.model.get_weights()]
+    return learner.class_names, learner.history, weights, learner.memory.images.tobytes(), learner.settings
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_more_images_of_known_classes_change_the_network_and_no_class(learner, t
     assert all(image.tobytes() in pool for image in refreshed.memory.images)
 
 
-@pytest.mark.parametrize("method", ["icarl", "bic", "eeil"])
+@pytest.mark.parametrize("method", ["icarl", "bic", "eeil", "wa"])
 def test_new_and_known_classes_may_come_together(method):
     learner = tiny_learner(method)
     learner.learn(*bars([0, 1], 8))
@@ -143,6 +144,68 @@ def test_class_with_few_images_keeps_as_many_as_it_has():
     assert learner.memory.counts == {"0": 6, "1": 2}
     learner.learn(*bars([2, 3], 8, seed=1))  # adjusts what can be split
     assert learner.memory.counts == {"0": 6, "1": 2, "2": 6, "3": 6}
+
+
+def test_budget_in_total_is_checked_before_anything_is_trained():
+    learner = tiny_learner(memory=mnemonics_tf.Memory(strategy="herding", total=5, adjust=False))
+    learner.learn(*bars([0, 1, 2], 8))
+    assert learner.memory.counts == dict.fromkeys("012", 1)
+    with pytest.raises(UsageError, match=r"ExemplarMemory\.total = 5 leaves no exemplar for some of 6 classes"):
+        learner.learn(*bars([3, 4, 5], 8))
+    assert learner.memory.counts == dict.fromkeys("012", 1)
+    mosaics = tiny_learner(memory=mnemonics_tf.Memory(strategy="random", per_class=1, adjust=False, low_resolution=2))
+    with pytest.raises(UsageError, match="an exemplar is made of 4 images, and a class has 2"):
+        mosaics.learn(*bars([0, 1], 3))
+
+
+def test_data_of_every_form_learn_alike_and_a_loaded_learner_reads_them(tmp_path):
+    images, labels = bars([0, 1], 8)
+    names = ["never shown", "one", "two"]
+    test = bars([0, 1], 3, seed=9)
+    forms = [
+        lambda learner: learner.learn(images, labels[:, None] + 1, class_names=names),
+        lambda learner: learner.learn((images / 255, labels + 1), class_names=names, validation=test_pair),
+        lambda learner: learner.learn(tf.data.Dataset.from_tensor_slices((images, labels + 1)), class_names=names),
+    ]
+    test_pair = (test[0], test[1] + 1)
+    answers = []
+    for learn in forms:
+        learner = tiny_learner(validation_share=0.0)
+        learn(learner)
+        assert learner.class_names == ("one", "two")
+        learner.save(tmp_path / "learner")
+        loaded = IncrementalLearner.load(tmp_path / "learner")
+        answers.append(loaded.predict(tf.data.Dataset.from_tensor_slices(test[0])).probabilities)
+        assert loaded.evaluate(test_pair, class_names=names) == learner.evaluate(*test_pair, class_names=names)
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+    # Images of other sizes are brought to the learner's.
+    large = tf.data.Dataset.from_generator(
+        lambda: iter([np.zeros((16, 20, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)]),
+        output_signature=tf.TensorSpec([None, None, 3], tf.uint8),
+    )
+    assert len(loaded.predict(large)) == 2
+
+
+def test_epochs_follow_the_images_of_each_phase_unless_they_were_chosen():
+    free, bound = IncrementalLearner(), tiny_learner()
+    few, many = (free._choices.followed(free._choices.settings(32, 100), 32, count) for count in (240, 20_000))
+    assert (few.model_level.epochs, many.model_level.epochs) == (80, 10)
+    settings = bound._choices.settings(32, 100)
+    assert bound._choices.followed(settings, 32, 20_000) == settings
+
+
+def test_memory_cannot_be_written_to_from_outside(learner):
+    with pytest.raises(ValueError, match="read-only"):
+        learner.memory.images[:] = 0
+
+
+def test_global_generators_stay_those_of_the_user():
+    np.random.seed(3)
+    tiny_learner().learn(*bars([0, 1], 4))
+    drawn = np.random.rand()
+    np.random.seed(3)
+    assert drawn == np.random.rand()
 
 
 def test_interrupt_leaves_the_learner_as_it_was(learner):
@@ -175,7 +238,13 @@ _IMAGES, _LABELS = bars([5, 6], 3)
         (lambda learner: learner.learn(_IMAGES, _LABELS - 7), "labels hold -2"),
         (lambda learner: learner.learn(_IMAGES, _LABELS * 1.0), "labels are float64"),
         (lambda learner: learner.learn(_IMAGES, _LABELS, class_names=["a", "b"]), "labels hold 6, and there are 2"),
-        (lambda learner: learner.learn(_IMAGES, _LABELS - 5, class_names=["a", "b", "c"]), "no image shows it"),
+        (lambda learner: learner.learn(_IMAGES, ["a", 3, 3, 3, 3, 3]), "names alone, or whole numbers alone"),
+        (lambda learner: learner.learn(_IMAGES, np.array(["a", np.nan] * 3, object)), "labels hold nan"),
+        (lambda learner: learner.learn(_IMAGES, [b"\xff"] * 6), "expected names in UTF-8"),
+        (lambda learner: learner.learn(_IMAGES, ["a"] * 6, class_names=["a"]), "leave them out"),
+        (lambda learner: learner.learn(tf.constant(_IMAGES)), "came without labels"),
+        (lambda learner: learner.learn(_IMAGES, np.uint64(2**63 + 5) * np.ones(6, np.uint64)), "below 2"),
+        (lambda learner: learner.evaluate("/no/such", _LABELS), "each class is a folder with its name"),
         (lambda learner: learner.learn(_IMAGES, _LABELS - 5, class_names=["a", "a"]), "each name once"),
         (lambda learner: learner.learn(_IMAGES, _LABELS - 5, class_names="ab"), "expected a list of names"),
         (lambda learner: learner.learn("/no/such/folder"), "there is no such folder"),

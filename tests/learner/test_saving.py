@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +16,16 @@ from tiny_learner import bars, tiny_learner
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.learner import saving
 from mnemonics_tf.learner.learner import IncrementalLearner
+from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.system import files, locks
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mine(Replay):
+    """A method outside the package."""
+
+    weight: float = 1.0
+    name: ClassVar[str] = "mine"
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +114,35 @@ def test_folders_of_others_are_left_alone(learner, tmp_path):
     assert _tree(tmp_path) == before
 
 
+def test_several_processes_may_load_at_once(copy):
+    with saving.reading(str(copy)):
+        assert IncrementalLearner.load(copy).class_names == ("0", "1")
+
+
+def test_export_leaves_its_neighbours_alone_and_may_come_first(learner, tmp_path):
+    for name in ("model.old", "model.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("mine")
+    before = _tree(tmp_path)
+    for _ in range(2):
+        learner.export(tmp_path / "model")
+    assert {name: content for name, content in _tree(tmp_path).items() if not name.startswith("model/")} == before
+    learner.export(tmp_path / "birds/serving")
+    learner.save(tmp_path / "birds")
+    assert IncrementalLearner.load(tmp_path / "birds").class_names == ("0", "1")
+    with pytest.raises(UsageError, match="cannot be written to"):
+        learner.export("/proc/model")
+
+
+def test_learner_with_a_method_of_ones_own_is_loaded_with_its_class(tmp_path):
+    learner = tiny_learner(_Mine(weight=3.0))
+    learner.learn(*bars([0, 1], 8))
+    learner.save(tmp_path / "mine")
+    with pytest.raises(UsageError, match=r"its method is 'mine', which is none of this package's"):
+        IncrementalLearner.load(tmp_path / "mine")
+    assert IncrementalLearner.load(tmp_path / "mine", method=_Mine).settings.method == _Mine(weight=3.0)
+
+
 @pytest.mark.parametrize("name", ["network.weights.h5", "exemplars.npz", "means.npy", "COMPLETE"])
 @pytest.mark.parametrize("how", ["changed", "missing"])
 def test_damaged_file_is_named(copy, name, how):
@@ -124,7 +164,7 @@ def test_damaged_file_is_named(copy, name, how):
     [
         ({"format": 2}, "has format 2: this version .* reads format 1"),
         ({"format": None}, "has format None"),
-        ({"method": {"name": "telepathy"}}, "is damaged: KeyError: 'telepathy'"),
+        ({"method": {"name": "telepathy"}}, "its method is 'telepathy', which is none of this package's"),
         ({"memory": {"per_class": -1}}, r"is damaged: UsageError: ExemplarMemory\.per_class = -1"),
         ({"classes": {"ids": [0], "names": ["0", "1"], "sizes": [2]}}, "do not fit together"),
         ({"classes": {"ids": [], "names": [], "sizes": []}}, "do not fit together"),
@@ -146,6 +186,7 @@ def test_card_that_is_no_card_is_refused(copy, content):
         IncrementalLearner.load(copy)
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 def test_folder_that_can_only_be_read_is_loaded(copy):
     (copy / ".lock").unlink()
     os.chmod(copy, 0o555)
