@@ -117,8 +117,8 @@ def check_finite_losses(stage: str, losses: dict[str, float], when: str) -> None
     broken = [name for name, value in losses.items() if not math.isfinite(value)]
     if broken:
         raise DivergedError(
-            f"{', '.join(broken)} became {losses[broken[0]]} in stage {stage}, {when}. What was learned before is kept. "
-            "Lower the stage's learning rate, or look for broken images."
+            f"{', '.join(broken)} became {losses[broken[0]]} in stage {stage}, {when}. What was learned before is "
+            "kept. Lower the stage's learning rate, or look for broken images."
         )
 
 

@@ -45,6 +45,9 @@ _INSTEAD = (
 @contextlib.contextmanager
 def explaining_missing_derivatives() -> Iterator[None]:
     """Turns what TensorFlow says of an operation without a (second) derivative into a ValueError that names it."""
+    # A loop (tf.map_fn, tf.scan) whose tracing fails leaves a note there, and no strategy's scope can be entered then.
+    scope = tf.compat.v1.get_variable_scope()
+    caching_device = scope.caching_device
     try:
         yield
     # A missing gradient is a LookupError; tf.recompute_grad, differentiated twice, raises NotImplementedError.
@@ -56,6 +59,8 @@ def explaining_missing_derivatives() -> Iterator[None]:
             f"The inner loss has an operation that cannot be differentiated twice ({missing}). The bilevel program "
             f"needs second derivatives. {_INSTEAD}"
         ) from error
+    finally:
+        scope._caching_device = caching_device
 
 
 def _missing_derivative(error: Exception) -> str | None:

@@ -82,7 +82,8 @@ def as_classes(
     Raises:
       UsageError: labels of another shape, kind or range.
     """
-    values = np.asarray(labels)
+    # As objects where they come one by one: NumPy makes text of numbers among names.
+    values = np.array(labels, object) if isinstance(labels, list | tuple) else np.asarray(labels)
     if values.shape == (num_images, 1):  # as Keras's data sets have them
         values = values[:, 0]
     if values.dtype == object or values.dtype.kind == "S":

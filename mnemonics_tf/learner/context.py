@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, Phase
+from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, Phase, PixelRange
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory.codecs import Codec
 from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser, Snapshots
 from mnemonics_tf.memory.pixel_file import PixelFile
-from mnemonics_tf.memory.store import codec_for
+from mnemonics_tf.memory.store import ExemplarStore, codec_for
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
@@ -106,3 +106,9 @@ def factory_of(settings: Settings, traits: ImageTraits) -> ClassifierFactory:
         settings.method.corrects_bias,
         settings.method.tells_maps,
     )
+
+
+def beginning(settings: Settings, traits: ImageTraits, pixel_range: PixelRange) -> LearnerState:
+    """The state of a learner that knows no class."""
+    exemplars = ExemplarStore.empty(traits.image_shape, codec_for(settings.memory))
+    return LearnerState(seed=settings.seed, pixel_range=pixel_range, exemplars=exemplars)

@@ -16,11 +16,6 @@ _MOST_PICTURES = 40
 _SIDE = 48  # pixels of a picture on the page
 
 
-def text(words: str) -> str:
-    """Words as HTML."""
-    return html.escape(words)
-
-
 def table(titles: Sequence[str], rows: Sequence[Iterable[str]]) -> str:
     """A table of texts; after 30 rows it says how many more there are."""
 
@@ -30,6 +25,13 @@ def table(titles: Sequence[str], rows: Sequence[Iterable[str]]) -> str:
     shown = "".join(row(cells, "td") for cells in rows[:_MOST_ROWS])
     more = f"<p>and {len(rows) - _MOST_ROWS} more</p>" if len(rows) > _MOST_ROWS else ""
     return f"<table>{row(titles, 'th')}{shown}</table>{more}"
+
+
+def learner(title: str, reached: Sequence[object], memory: str) -> str:
+    """A learner: its title as text, the accuracy that each call of `learn` has reached, and its memory as HTML."""
+    rows = [(f"{call}", f"{getattr(each, 'accuracy', float('nan')):.2f}") for call, each in enumerate(reached)]
+    history = table(("learn", "accuracy of what came (%)"), rows) if rows else ""
+    return f"<p>{html.escape(title)}</p>{history}{memory}"
 
 
 def pictures(images: np.ndarray, names: Sequence[str]) -> str:

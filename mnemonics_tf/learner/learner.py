@@ -18,14 +18,13 @@ from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelR
 from mnemonics_tf.evaluation.classifiers import nme_logits, predict
 from mnemonics_tf.learner import arrivals, display, saving
 from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, evaluation_of, memory_view
-from mnemonics_tf.learner.context import Context, Journal, factory_of
+from mnemonics_tf.learner.context import Context, Journal, beginning, factory_of
 from mnemonics_tf.learner.defaults import PARTS, Choices, settled
 from mnemonics_tf.learner.journal import NoJournal
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
 from mnemonics_tf.learner.steps import run_phase
 from mnemonics_tf.memory.settings import Memory
-from mnemonics_tf.memory.store import ExemplarStore, codec_for
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.serving.export import export_saved_model
@@ -123,10 +122,8 @@ class IncrementalLearner:
         learner._choices = Choices(settings.method, settings.network, settings.memory, None, None, settings.seed, parts)
         learner._settings, learner._traits, learner._strategy = settings, traits, strategy
         learner._tracker, learner._journal = tracker or learner._tracker, journal or learner._journal
-        learner._state = _beginning(settings, traits, pixel_range)
+        learner._state = beginning(settings, traits, pixel_range)
         return learner
-
-    # Learning ---------------------------------------------------------------------------------------------------------
 
     def learn(
         self,
@@ -195,8 +192,6 @@ class IncrementalLearner:
         """Goes on from a state that was written down; `read` makes it with this learner's tools."""
         self._state = read(self._context())
 
-    # Answers ----------------------------------------------------------------------------------------------------------
-
     def predict(self, images: Any) -> Answers:
         """What images show.
 
@@ -261,8 +256,6 @@ class IncrementalLearner:
             raise checks.UsageError("Settings are settled by the first images: call learn first.")
         return self._settings
 
-    # Files ------------------------------------------------------------------------------------------------------------
-
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the learner to a folder, in one step: a killed process leaves the earlier content, or this one.
 
@@ -276,7 +269,7 @@ class IncrementalLearner:
         network = self._network
         content = saving.Content(
             self.settings,
-            self._need_traits(),
+            self._seen,
             self._ready,
             self._validation_share,
             self._history,
@@ -316,7 +309,7 @@ class IncrementalLearner:
         Raises:
           UsageError: the learner knows no class yet, or the folder holds something else.
         """
-        state, factory = self._ready, factory_of(self.settings, self._need_traits())
+        state, factory = self._ready, factory_of(self.settings, self._seen)
         means = state.means if self.settings.primary_classifier == "nme" else None
         with saving.replacing_export(os.fspath(folder)) as partial:
             export_saved_model(
@@ -330,26 +323,23 @@ class IncrementalLearner:
             )
 
     def _repr_html_(self) -> str:
-        if self._state is None or self._state.network is None:
-            return f"<p>{display.text(repr(self))}</p>"
-        reached = [("-" if each is None else f"{each.accuracy:.2f}") for each in self._history]
-        rows = [(str(phase), value) for phase, value in enumerate(reached)]
-        return (
-            f"<p>{display.text(repr(self))}</p>"
-            + display.table(("learn", "accuracy of what came (%)"), rows)
-            + self.memory._repr_html_()
-        )
+        known = self._state is not None and self._state.network is not None
+        return display.learner(repr(self), self._history, self.memory._repr_html_() if known else "")
 
     def __repr__(self) -> str:
         known = self._known
         names = f": {', '.join(known.names[:5])}{', ...' if len(known) > 5 else ''}" if len(known) else ""
         return f"IncrementalLearner({self._choices.method.name!r}, {len(known)} classes{names})"
 
-    # Inside -----------------------------------------------------------------------------------------------------------
-
     @property
     def _known(self) -> ClassTable:
         return ClassTable() if self._state is None else self._state.classes
+
+    @property
+    def _seen(self) -> ImageTraits:
+        if self._traits is None:
+            raise checks.UsageError("The learner has seen no image yet: call learn first.")
+        return self._traits
 
     @property
     def _ready(self) -> LearnerState:
@@ -364,11 +354,6 @@ class IncrementalLearner:
             raise checks.UsageError("The learner knows no class yet: call learn first.")
         return network
 
-    def _need_traits(self) -> ImageTraits:
-        if self._traits is None:
-            raise checks.UsageError("The learner has seen no image yet: call learn first.")
-        return self._traits
-
     def _intake(self, purpose: str) -> arrivals.Intake:
         """Reads images for a learner that must have learned something."""
         if not len(self._known):
@@ -379,11 +364,11 @@ class IncrementalLearner:
         """Chooses what is left to choose, by the first images."""
         if self._state is not None:
             num_images = len(train) + len(self._state.exemplars.decoded())
-            self._settings = self._choices.followed(self.settings, max(self._need_traits().image_shape[:2]), num_images)
+            self._settings = self._choices.followed(self.settings, max(self._seen.image_shape[:2]), num_images)
             return
         height, width, channels = train.images.shape[1:]
         self._settings, self._traits = settled(self._choices, (height, width, channels), len(train))
-        self._state = _beginning(self._settings, self._traits, arrivals.statistics(train))
+        self._state = beginning(self._settings, self._traits, arrivals.statistics(train))
 
     def _check(self, train: arrivals.NamedImages) -> None:
         """Raises UsageError if what comes cannot be learned as the settings say."""
@@ -402,7 +387,7 @@ class IncrementalLearner:
         return self._strategy
 
     def _context(self) -> Context:
-        traits, state, strategy = self._need_traits(), self._ready, self._on_devices()
+        traits, state, strategy = self._seen, self._ready, self._on_devices()
         augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop)
         trainer = Trainer(strategy, state.pixel_range, augmentation, self._tracker)
         return Context(self.settings, traits, trainer, self._journal)
@@ -410,9 +395,3 @@ class IncrementalLearner:
     def _seed_of(self, purpose: str) -> int:
         phase = 0 if self._state is None else self._state.phase
         return seeds.stage_seed(self._choices.seed, phase, purpose)
-
-
-def _beginning(settings: Settings, traits: ImageTraits, pixel_range: PixelRange) -> LearnerState:
-    """The state of a learner that knows no class."""
-    exemplars = ExemplarStore.empty(traits.image_shape, codec_for(settings.memory))
-    return LearnerState(seed=settings.seed, pixel_range=pixel_range, exemplars=exemplars)
