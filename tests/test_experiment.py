@@ -168,30 +168,3 @@ def test_damaged_snapshot_is_passed_over(tmp_path, capsys):
     # Workers that write nothing read all the same.
     PhaseSnapshots(str(tmp_path / "001.snapshots"), writes=False).save("x", {"y": np.zeros(1)})
     assert not (tmp_path / "001.snapshots").exists()
-
-
-def test_run_goes_on_where_another_process_stopped(tmp_path, monkeypatch):
-    load = _Loader(_data())
-    first = Run(str(tmp_path / "run"), lambda: _configured(_SETTINGS, load))
-    arriving = Run._arriving
-    seen = []
-
-    def stop_before(run: Run, index: int):
-        seen.append(index)
-        if index == 1:
-            raise KeyboardInterrupt
-        return arriving(run, index)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Run, "_arriving", stop_before)
-        with pytest.raises(KeyboardInterrupt):
-            first.run()
-    assert seen == [0, 1]
-    del first
-    assert json.loads((tmp_path / "run/results.json").read_text())["phases"][0]["num_classes"] == 2
-    resumed = Run(str(tmp_path / "run"), lambda: _configured(_SETTINGS, load)).run()
-    whole = Run(str(tmp_path / "whole"), lambda: _configured(_SETTINGS, load)).run()
-    for one, other in zip(resumed.phases, whole.phases, strict=True):
-        assert dataclasses.replace(one, seconds={}) == dataclasses.replace(other, seconds={})
-    name = "phases/002/exemplars.npz"
-    assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
