@@ -85,7 +85,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class LearnerState:
-    """All that a learner carries on. Steps return new states; none is changed.
+    """All that a learner carries on. Steps return new states: what was carried on from earlier phases is never changed.
 
     Attributes:
       seed: of all that is random. Every draw is a function of it, the phase, the step, and the place in the step.

@@ -9,7 +9,8 @@
     finetune_balanced  line 18          Θ_i on E_{0:i}
     evaluate                            both classifiers, on the test images of the arrival
 
-A step takes a state and returns a new one. All that is random in it is a function of (seed, phase, step).
+A step takes a state and returns a new one; only `finetune_balanced` changes something in place, the network that
+`train_model` has made for this phase. All that is random in it is a function of (seed, phase, step).
 """
 
 from __future__ import annotations
