@@ -40,6 +40,8 @@ _CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of 
 # Bindings of what a run is computed on, and of where its data lie: both may be others when it is resumed. Whether the
 # data are the same is told by data.json.
 _FREE = ("Devices.", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
+# Settings that later versions have added, at the values that do what was done before: runs begun earlier lack them.
+_ADDED = ("tfds.split_seed = 0", "tfds.test_share = 0.2")
 
 
 class RunDirectory:
@@ -328,6 +330,6 @@ def _bound_lines(config: str) -> list[str]:
     for line in config.splitlines():
         if line[:1] not in ("", " "):  # what is long goes on in lines that are indented
             is_free = line.startswith(_FREE)
-        if not is_free:
+        if not is_free and line not in _ADDED:
             lines.append(line)
     return lines

@@ -541,3 +541,10 @@ def test_worker_that_does_not_see_the_run_is_told_so(run, tmp_path):
     with pytest.raises(UsageError, match="another configuration"):
         RunDirectory(run.path).check_shared("Experiment.seed = 2\n")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_settings_that_came_later_do_not_keep_earlier_runs_from_going_on(run):
+    added = "tfds.split_seed = 0\ntfds.test_share = 0.2\n"
+    RunDirectory(run.path).check_shared(_CONFIG + added)
+    with pytest.raises(UsageError, match="another configuration"):
+        RunDirectory(run.path).check_shared(_CONFIG + "tfds.split_seed = 1\n")
