@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import signal
@@ -296,7 +295,9 @@ def test_full_disk_is_one_line(tmp_path):
     (line,) = [line for line in _lines(finished.stderr) if "without TensorBoard" not in line]
     assert line.startswith(f"mnemonics_tf: {tmp_path}/run")
     assert "cannot be written: File too large. Make room there" in line
-    assert os.listdir(tmp_path / "run/phases") == []
+    # What the phase had come to may stay, whole; there is no half of anything.
+    left = {path.name for path in (tmp_path / "run/phases").rglob("*")}
+    assert left <= {"000.snapshots", "train_model.npz", "learn_exemplars.npz"}
 
 
 def test_signal_ends_a_run_in_one_line_that_says_how_to_go_on(tmp_path):

@@ -150,6 +150,8 @@ def digits(**settings: Any) -> Dataset:
     return Digits(**settings).load()
 
 
-def tfds_source(name: str | None = None, data_dir: str | None = None, **settings: Any) -> Dataset:
-    """The data of `TFDS(name, data_dir, ...)`."""
-    return TFDS(name, data_dir, **settings).load()
+def tfds_source(
+    name: str | None = None, data_dir: str | None = None, image_size: int | None = None, **settings: Any
+) -> Dataset:
+    """The data of `TFDS(name, data_dir, image_size, ...)`."""
+    return TFDS(name, data_dir, image_size, **settings).load()
