@@ -95,7 +95,7 @@ def as_classes(
             f"{hint}"
         )
     if values.dtype.kind == "U":
-        values = np.array([_one_form(each) for each in values.tolist()])
+        values = np.array([one_form(each) for each in values.tolist()])
         names, positions = np.unique(values, return_inverse=True)
         _check_names(names.tolist())
         if class_names is not None:
@@ -120,7 +120,7 @@ def _named(values: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, 
     names = tuple(class_names)
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
         raise checks.UsageError(f"class_names = {class_names!r}: expected a list of names, such as ['heron', 'stork'].")
-    names = tuple(_one_form(name) for name in names)
+    names = tuple(one_form(name) for name in names)
     _check_names(names)
     if len(set(names)) < len(names):
         raise checks.UsageError(f"class_names = {list(names)!r}: expected each name once.")
@@ -147,7 +147,7 @@ def _plain_labels(values: np.ndarray) -> np.ndarray:
     return np.array(plain).reshape(values.shape)
 
 
-def _one_form(name: str) -> str:
+def one_form(name: str) -> str:
     """The name with its accents stored in one way (NFC), so that two ways of storing it are one class."""
     return unicodedata.normalize("NFC", name)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -179,9 +178,9 @@ class Intake:
 
     def _check_names(self, names: Sequence[str]) -> None:
         """Raises UsageError for a name that differs from another only by case."""
-        seen = {_plain(name): name for name in self.classes.names}
+        seen = {arrays.one_form(name).casefold(): name for name in self.classes.names}
         for name in names:
-            alike = seen.setdefault(_plain(name), name)
+            alike = seen.setdefault(arrays.one_form(name).casefold(), name)
             if alike != name:
                 raise checks.UsageError(
                     f"The classes {alike!r} and {name!r} differ only by case. Name them alike if they are one, and "
@@ -282,10 +281,6 @@ def arrival_of(train: NamedImages, test: NamedImages | None, classes: ClassTable
     ids, names = train.new_classes(classes)
     grown = classes.grown(ids, names)
     return Arrival(ids, names, train.indexed(grown), None if test is None else test.indexed(grown))
-
-
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -80,6 +80,14 @@ class Context:
         """A trained classifier with what runs it."""
         return Network(model, self.trainer.predictor(model))
 
+    def restored(self, num_old_classes: int, num_new_classes: int, fill: Callable[[Classifier], object]) -> Network:
+        """A network whose weights were kept: built on the learner's devices, and filled by `fill`."""
+        with self.trainer.strategy.scope():
+            model = self.factory.build(num_old_classes, num_new_classes)
+        fill(model)
+        model.train_all()
+        return self.network(model)
+
     def optimiser(self, network: Network) -> ExemplarOptimiser:
         """The exemplar level of this phase's network: learning and adjusting share what was compiled."""
         if self._optimiser is None:

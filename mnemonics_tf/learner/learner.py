@@ -363,7 +363,7 @@ class IncrementalLearner:
     def _settle(self, train: arrivals.NamedImages) -> None:
         """Chooses what is left to choose, by the first images."""
         if self._state is not None:
-            num_images = len(train) + len(self._state.exemplars.decoded())
+            num_images = len(train) + self._state.exemplars.num_images
             self._settings = self._choices.followed(self.settings, max(self._seen.image_shape[:2]), num_images)
             return
         height, width, channels = train.images.shape[1:]

@@ -106,13 +106,11 @@ class Saved:
         """Reads network and exemplars. Raises UsageError if they do not fit the settings."""
         new = self.classes.sizes[-1]
         try:
-            with context.trainer.strategy.scope():
-                model = context.factory.build(len(self.classes) - new, new)
-            model.load_weights(os.path.join(self.folder, _WEIGHTS))
-            model.train_all()
+            path = os.path.join(self.folder, _WEIGHTS)
+            network = context.restored(len(self.classes) - new, new, lambda model: model.load_weights(path))
             slots = load_exemplars(os.path.join(self.folder, _EXEMPLARS), self.classes.order)
-            path = os.path.join(self.folder, _MEANS)
-            means = np.load(path, allow_pickle=False) if os.path.isfile(path) else None
+            stored = os.path.join(self.folder, _MEANS)
+            means = np.load(stored, allow_pickle=False) if os.path.isfile(stored) else None
         except (OSError, ValueError, KeyError) as error:
             raise _damaged(self.folder, f"{type(error).__name__}: {error}".partition("\n")[0]) from error
         return LearnerState(
@@ -121,7 +119,7 @@ class Saved:
             exemplars=ExemplarStore(slots, context.codec),
             phase=self.phase,
             classes=self.classes,
-            network=context.network(model),
+            network=network,
             means=means,
         )
 

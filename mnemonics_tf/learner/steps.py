@@ -43,11 +43,10 @@ def train_model(state: LearnerState, arrival: Arrival, context: Context) -> Lear
         state = _newly_trained(state, arrival, context)
         context.snapshots.save(train_model.__name__, _as_arrays(state))
         return state
-    with context.trainer.strategy.scope():
-        model = context.factory.build(*map(int, saved["classes"]))
-    model.set_weights([saved[f"weight{index}"] for index in range(len(saved) - 2)])
-    model.train_all()
-    return state.with_work(network=context.network(model), reused=bool(saved["reused"]))
+    weights = [saved[f"weight{index}"] for index in range(len(saved) - 2)]
+    num_old, num_new = map(int, saved["classes"])
+    network = context.restored(num_old, num_new, lambda model: model.set_weights(weights))
+    return state.with_work(network=network, reused=bool(saved["reused"]))
 
 
 def _as_arrays(state: LearnerState) -> dict[str, np.ndarray]:

@@ -48,6 +48,11 @@ class ExemplarStore:
         """What networks are trained on: every image of every slot, with the label of its slot."""
         return decoded(self.slots, self.codec)
 
+    @property
+    def num_images(self) -> int:
+        """How many images `decoded` would give."""
+        return len(self) * self.codec.images_per_slot
+
     def of_classes(self, classes: Iterable[int]) -> ExemplarStore:
         """The exemplars of some classes, in their present order."""
         return dataclasses.replace(self, slots=self.slots.of_classes(classes))

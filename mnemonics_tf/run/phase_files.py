@@ -94,10 +94,8 @@ def read_state(folder: str, phase: int, classes: ClassTable, context: Context, s
       streamed: leave exemplars in their file.
     """
     new = classes.sizes[-1]
-    with context.trainer.strategy.scope():
-        model = context.factory.build(len(classes) - new, new)
-    model.load_weights(os.path.join(folder, _WEIGHTS))
-    model.train_all()
+    path = os.path.join(folder, _WEIGHTS)
+    network = context.restored(len(classes) - new, new, lambda model: model.load_weights(path))
     exemplars = ExemplarStore(read_exemplars(folder, classes.order, streamed), context.codec)
     return LearnerState(
         seed=context.settings.seed,
@@ -105,7 +103,7 @@ def read_state(folder: str, phase: int, classes: ClassTable, context: Context, s
         exemplars=exemplars,
         phase=phase + 1,
         classes=classes,
-        network=context.network(model),
+        network=network,
     )
 
 
