@@ -12,9 +12,9 @@ import pytest
 _SCRIPT = textwrap.dedent("""
     import sys
     import numpy as np, tensorflow as tf
-    devices, training, output = int(sys.argv[1]), sys.argv[2] == "True", sys.argv[3]
+    count, training, output = int(sys.argv[1]), sys.argv[2] == "True", sys.argv[3]
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
 
     from mnemonics_tf.system import devices, seeds
     from mnemonics_tf.data.pipeline import Augmentation
@@ -27,7 +27,7 @@ _SCRIPT = textwrap.dedent("""
     from mnemonics_tf.data.types import ClassGroups, LabelledImages, PixelRange
 
     strategy = devices.Devices().create_strategy()
-    assert strategy.num_replicas_in_sync == devices
+    assert strategy.num_replicas_in_sync == count
     factory = ClassifierFactory(ResNet((1,), (4,)), (4, 4, 1))
     seeds.seed_initial_weights(0)
     with strategy.scope():
