@@ -13,16 +13,15 @@ import os
 import pathlib
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 
 from absl import app, flags, logging
 from sweeping import process, scheduler, screen, slurm
 from sweeping.grid import PlannedRun, read_grid
+from sweeping.output import prepared
 from sweeping.progress import Entry, State
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import files
 from mnemonics_tf.system.screen import USAGE_ERROR, parse_flags, shown
 
 _GRID = flags.DEFINE_string("grid", None, "The grid's gin file, such as configs/sweeps/digits.gin.")
@@ -57,7 +56,7 @@ def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
         grid_file = os.path.expanduser(_GRID.value)
         runs = _chosen(read_grid(grid_file).runs())
         shown_dir = _OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(grid_file).stem)
-        output_dir = _prepared(shown_dir)
+        output_dir = prepared(shown_dir, scheduler.LOGS)
         if _SLURM.value is not None:
             slurm.write_script(os.path.expanduser(_SLURM.value), grid_file, output_dir, len(runs), _JOBS.value)
             print(f"{len(runs)} runs. Submit them with: sbatch {shlex.quote(_SLURM.value)}")
@@ -84,27 +83,6 @@ def _chosen(runs: list[PlannedRun]) -> list[PlannedRun]:
     if not 0 <= _ONLY.value < len(runs):
         raise checks.UsageError(f"--only = {_ONLY.value}: expected 0 to {len(runs) - 1}, for {len(runs)} runs.")
     return [runs[_ONLY.value]]
-
-
-def _prepared(folder: str) -> pathlib.Path:
-    """Makes the folder of all runs and that of their logs. Returns its absolute path.
-
-    Raises:
-      UsageError: it cannot be written to.
-    """
-    files.check_path("--output_dir", folder)
-    path = pathlib.Path(os.path.abspath(os.path.expanduser(folder)))
-    logs = scheduler.logs_dir(path)
-    try:
-        logs.mkdir(parents=True, exist_ok=True)
-        for made in (path, logs):
-            with tempfile.TemporaryFile(dir=made):
-                pass
-    except OSError as error:
-        raise checks.UsageError(
-            f"--output_dir = {folder}: cannot be used ({error.strerror}). Name a folder you can write to."
-        ) from error
-    return path
 
 
 def _report_unfinished(entries: Sequence[Entry]) -> int:

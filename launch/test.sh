@@ -7,7 +7,8 @@ set -euo pipefail
 echo "Lint ..." && "$PYTHON" -m ruff check .
 echo "Format ..." && "$PYTHON" -m ruff format --check .
 echo "Types ..." && "$PYTHON" -m mypy
-echo "Tests ..." && "$PYTHON" -m pytest -q "$@"
+# Two processes of tests: tracing, which takes most of their time, keeps one core busy. A file's tests share their runs.
+echo "Tests ..." && "$PYTHON" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"
 
 echo
 echo "All checks passed. What to do next: CONTRIBUTING.md says how the code is laid out and lists the longer checks."

@@ -58,6 +58,11 @@ def run_main(arguments: Sequence[str]) -> subprocess.CompletedProcess:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of whole runs come first, so that the last process of `launch/test.sh` does not end with a long one."""
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+
+
 @pytest.fixture(autouse=True)
 def no_scope_is_left_open():
     """Names the test that leaves a strategy's scope open, rather than all that come after it."""

@@ -12,10 +12,12 @@ from sweeping.gin_files import checksum
 from sweeping.grid import PlannedRun
 from sweeping.progress import Entry, State, note_finished
 
+LOGS = "logs"
+
 
 def logs_dir(output_dir: pathlib.Path) -> pathlib.Path:
     """The folder of all logs of a sweep."""
-    return output_dir / "logs"
+    return output_dir / LOGS
 
 
 class Scheduler:

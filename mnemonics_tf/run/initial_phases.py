@@ -24,7 +24,8 @@ import tensorflow as tf
 
 from mnemonics_tf import checks, methods, runtime
 from mnemonics_tf.data.stored import StoredImages
-from mnemonics_tf.data.types import Images, LabelledImages
+from mnemonics_tf.data.types import Images, LabelledImages, Phase
+from mnemonics_tf.learner.context import Context
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.system import files, locks, seeds, sources, tracking
@@ -110,6 +111,35 @@ class InitialPhases:
                 # Without a lock two processes may train the same, which costs time and nothing else.
                 tracking.notice(f"{self._folder} knows no locks ({error.strerror or error}).")
             yield
+
+
+def shared_network(
+    shared: InitialPhases, context: Context, phase: Phase, train: Callable[[], Classifier]
+) -> tuple[Classifier, bool]:
+    """The network of phase 0, and whether it was there already.
+
+    Args:
+      shared: where such networks are kept.
+      context: settings and tools of the run.
+      phase: what arrives first.
+      train: makes and trains the network.
+    """
+    settings = context.settings
+    description = describe_initial_phase(
+        phase.train,
+        context.factory,
+        settings.method,
+        settings.model_level,
+        context.trainer,
+        settings.seed,
+        settings.deterministic,
+    )
+
+    def build() -> Classifier:
+        with context.trainer.strategy.scope():
+            return context.factory.build(0, phase.num_new_classes)
+
+    return shared.network(description, build, train)
 
 
 def describe_initial_phase(

@@ -18,7 +18,7 @@ from mnemonics_tf.memory.store import ExemplarStore, as_kept
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.results import PhaseResult
 from mnemonics_tf.run.directory import RunDirectory
-from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phase
+from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
 from mnemonics_tf.run.phase_files import read_exemplars, result_of, write_phase
 from mnemonics_tf.run.pictures import confusion_image, exemplar_grid
 from mnemonics_tf.run.snapshots import PhaseSnapshots
@@ -69,22 +69,7 @@ class RunJournal:
         """That of an earlier run with the same phase 0, if runs share them and there is one."""
         if self._initial_phases is None:
             return train(), False
-        settings = context.settings
-        description = describe_initial_phase(
-            phase.train,
-            context.factory,
-            settings.method,
-            settings.model_level,
-            context.trainer,
-            settings.seed,
-            settings.deterministic,
-        )
-
-        def build() -> Classifier:
-            with context.trainer.strategy.scope():
-                return context.factory.build(0, phase.num_new_classes)
-
-        return self._initial_phases.network(description, build, train)
+        return shared_network(self._initial_phases, context, phase, train)
 
     def exemplars_changed(self, which: str, before: LabelledImages, after: LabelledImages) -> None:
         """Shows them side by side in TensorBoard."""

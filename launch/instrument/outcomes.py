@@ -1,0 +1,140 @@
+"""What a trial came to, its file, and the table of many."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mnemonics_tf.evaluation import metrics
+from mnemonics_tf.system import files
+
+_SAME = 0.01  # share by which steps or bytes of rows that are compared may differ
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One later phase.
+
+    Attributes:
+      method: the base method.
+      memory: what the grid calls the memory.
+      num_phases: N.
+      seed: of phase 0 and of the memory.
+      length: by which the epochs of the later phase were multiplied.
+      training_seed: of the later phase.
+      classifier: what the method predicts by, `cnn` or `nme`.
+      accuracy: percent of the test images of `all`, `old` and `new` classes, by classifier.
+      images_per_class: exemplars of an old class that the phase was trained on, the mean over classes.
+      bytes_per_class: what the memory of an old class takes, the mean over classes.
+      steps: training steps of the later phase.
+      seconds: duration of its training.
+      memory_seconds: what choosing, learning and coding the memory took.
+    """
+
+    method: str
+    memory: str
+    num_phases: int
+    seed: int
+    length: float
+    training_seed: int
+    classifier: str
+    accuracy: dict[str, dict[str, float]]
+    images_per_class: float
+    bytes_per_class: float
+    steps: int
+    seconds: float
+    memory_seconds: float
+
+
+def accuracies(predictions: Any, num_old: int) -> dict[str, dict[str, float]]:
+    """Percent of right answers, by classifier, for all, old and new classes.
+
+    Args:
+      predictions: `labels`, `[n]` class indices, and what each classifier says, `by_classifier`.
+      num_old: K; class indices below it are old.
+    """
+    labels = predictions.labels
+    parts = {"all": labels >= 0, "old": labels < num_old, "new": labels >= num_old}
+    return {
+        name: {part: metrics.accuracy(predicted[rows], labels[rows]) for part, rows in parts.items()}
+        for name, predicted in predictions.by_classifier.items()
+    }
+
+
+def save(path: pathlib.Path, outcome: Outcome, fingerprint: str) -> None:
+    """Writes an outcome in one step."""
+    files.write_text(str(path), json.dumps({"fingerprint": fingerprint, **dataclasses.asdict(outcome)}, indent=1))
+
+
+def load(path: pathlib.Path, fingerprint: str) -> Outcome | None:
+    """The outcome of an earlier call; None if there is none, it is damaged, or it came of other settings."""
+    try:
+        content = files.read_json(str(path))
+        if content.pop("fingerprint") != fingerprint:
+            return None
+        return Outcome(**content)
+    except (OSError, files.UnreadableError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A line for each method, N, memory and length: means over seeds, with half of the 95 % interval."""
+    groups: dict[tuple, list[Outcome]] = collections.defaultdict(list)
+    for outcome in outcomes:
+        groups[outcome.method, outcome.num_phases, outcome.memory, outcome.length].append(outcome)
+    headings = ("method", "N", "memory", "images", "bytes", "length", "steps", "all", "old", "new", "runs", "seconds")
+    lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
+    for (method, num_phases, memory, length), members in groups.items():
+        first = members[0]
+        shares = [
+            _with_interval([member.accuracy[member.classifier][part] for member in members])
+            for part in ("all", "old", "new")
+        ]
+        cells = (
+            f"{method} ({first.classifier})",
+            num_phases,
+            memory,
+            f"{_mean(member.images_per_class for member in members):.1f}",
+            f"{_mean(member.bytes_per_class for member in members):,.0f}",
+            f"{length:g}",
+            f"{_mean(member.steps for member in members):,.0f}",
+            *shares,
+            len(members),
+            f"{_mean(member.seconds + member.memory_seconds for member in members):.0f}",
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += ["", "Images and bytes are those of an old class, seconds those of the memory and of the later phase."]
+    return "\n".join([*lines, *_warnings(groups)])
+
+
+def _warnings(groups: dict[tuple, list[Outcome]]) -> list[str]:
+    """Says which lines are no fair comparison, and which have no interval."""
+    lines = []
+    if any(len(members) < 2 for members in groups.values()):
+        lines.append("Lines of one run have no interval: give more --training_seeds, or seeds in the grid.")
+    rows: dict[tuple, list[tuple[str, Outcome]]] = collections.defaultdict(list)
+    for (method, num_phases, memory, length), members in groups.items():
+        rows[method, num_phases, length].append((memory, members[0]))
+    for (method, num_phases, length), members_of in rows.items():
+        for measure in ("steps", "bytes_per_class"):
+            values = [float(getattr(outcome, measure)) for _, outcome in members_of]
+            if max(values) > (1 + _SAME) * min(values):
+                names = ", ".join(f"{name} {value:,.0f}" for (name, _), value in zip(members_of, values, strict=True))
+                what = "steps" if measure == "steps" else "bytes"
+                lines.append(f"Other {what} in {method}, N = {num_phases}, length {length:g}: {names}.")
+    return lines
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _with_interval(values: Sequence[float]) -> str:
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) < 2 else f"{mean} ± {metrics.confidence_interval(values):.2f}"

@@ -1,0 +1,215 @@
+"""Memories made from one network of phase 0, and one real later phase with each."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+
+import tqdm
+from sweeping.grid import ROOT, PlannedRun
+
+from instrument import outcomes
+from instrument.outcomes import Outcome
+from mnemonics_tf import __version__, checks, config
+from mnemonics_tf.data.pipeline import Augmentation
+from mnemonics_tf.data.stream import ClassStream
+from mnemonics_tf.data.types import Dataset, Phase
+from mnemonics_tf.learner.context import Context, beginning
+from mnemonics_tf.learner.journal import NoJournal
+from mnemonics_tf.learner.settings import PhasePlan, Settings
+from mnemonics_tf.learner.state import LearnerState
+from mnemonics_tf.learner.steps import run_phase
+from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.run.configuration import Configuration
+from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
+from mnemonics_tf.system import seeds
+from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.training.loop import Trainer
+
+_MAKING_MEMORY = ("select_exemplars", "learn_exemplars", "enforce_budget")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which later phases there are from each memory.
+
+    Attributes:
+      lengths: by which the epochs of the later phase are multiplied, each above 0.
+      training_seeds: of the later phase.
+    """
+
+    lengths: Sequence[float]
+    training_seeds: Sequence[int]
+
+
+class Bench:
+    """Makes memories and runs later phases, one after the other, in this process.
+
+    Args:
+      folder: where outcomes are kept, so that the same call goes on where another one stopped.
+      initial_phases: trained networks of phase 0, which all memories share.
+      plan: which later phases there are.
+    """
+
+    def __init__(self, folder: pathlib.Path, initial_phases: InitialPhases, plan: Plan):
+        self._folder, self._journal, self._plan = folder, _SharedStart(initial_phases), plan
+        self._loaded: tuple[object, Dataset] | None = None
+
+    def outcomes_of(self, run: PlannedRun, method: str, memory: str, seed: int) -> Iterator[Outcome]:
+        """The later phases of one memory; those of an earlier call with the same settings are not run again.
+
+        Args:
+          run: one of the grid's runs; its first two phases are what is tried.
+          method: the base method's name in the grid.
+          memory: the memory's name in the grid.
+          seed: of phase 0 and of the memory.
+
+        Raises:
+          UsageError: something cannot be done as configured.
+          DivergedError: a loss became NaN.
+        """
+        configuration = _configured(run)
+        stream = ClassStream(self._dataset(configuration), configuration.protocol)
+        settings = dataclasses.replace(
+            configuration.settings, probe=dataclasses.replace(configuration.settings.probe, enabled=False)
+        )
+        settings.check_images(stream.dataset.traits, stream.streamed)
+        plan = PhasePlan(stream.phase_sizes, stream.class_sizes.tolist())
+        text = configuration.text()
+        trial = _Trial(settings, configuration, stream, self._journal, plan)
+        for length in self._plan.lengths:
+            for training_seed in self._plan.training_seeds:
+                path = self._folder / f"{run.name}-length{length:g}-training{training_seed}.json"
+                fingerprint = hashlib.sha256(f"{__version__}\n{length}\n{training_seed}\n{text}".encode()).hexdigest()
+                outcome = outcomes.load(path, fingerprint)
+                if outcome is None:
+                    outcome = Outcome(
+                        method=method,
+                        memory=memory,
+                        num_phases=run.num_phases,
+                        seed=seed,
+                        length=length,
+                        training_seed=training_seed,
+                        **trial.later_phase(length, training_seed),
+                    )
+                    outcomes.save(path, outcome, fingerprint)
+                yield outcome
+
+    def _dataset(self, configuration: Configuration) -> Dataset:
+        """The data, which memories with the same source share."""
+        source = configuration.source
+        if self._loaded is None or source is None or self._loaded[0] != source:
+            self._loaded = source, configuration.load_dataset()
+        return self._loaded[1]
+
+
+def _configured(run: PlannedRun) -> Configuration:
+    """The configuration of a grid's run, checked."""
+    values: dict[str, list[str]] = {"gin_file": [], "gin_param": []}
+    for argument in run.arguments:
+        name, _, value = argument.removeprefix("--").partition("=")
+        values[name].append(value)
+    config.parse([str(ROOT / path) for path in values["gin_file"]], values["gin_param"])
+    configuration = config.resolved()
+    configuration.check()
+    return configuration
+
+
+class _Trial:
+    """One memory, made when it is first needed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        configuration: Configuration,
+        stream: ClassStream,
+        journal: _SharedStart,
+        plan: PhasePlan,
+    ):
+        self._settings, self._stream, self._journal = settings, stream, journal
+        self._strategy = configuration.devices.create_strategy()
+        settings.check_plan(plan, self._strategy.num_replicas_in_sync)
+        if settings.deterministic:
+            seeds.make_deterministic()
+        self._state: LearnerState | None = None
+        self._memory_seconds = 0.0
+
+    def later_phase(self, length: float, training_seed: int) -> dict:
+        """Runs the second phase from the memory of the first: fields of `Outcome`."""
+        state, settings = self._with_memory(), self._settings
+        level = settings.model_level
+        settings = dataclasses.replace(
+            settings,
+            seed=training_seed,
+            model_level=dataclasses.replace(
+                level,
+                epochs=max(1, round(level.epochs * length)),
+                milestones=tuple(sorted({max(1, round(each * length)) for each in level.milestones})),
+            ),
+        )
+        state = dataclasses.replace(state, seed=training_seed)
+        tracker = _CountingTracker()
+        tracker.start_phase(1, 2)
+        begun = time.perf_counter()
+        finished = run_phase(
+            state, self._stream.arrival(1, settings.method.trains_on_old_data), self._context(settings, tracker)
+        )
+        if finished.predictions is None:
+            raise checks.UsageError("The later phase has no test images: there is nothing to measure by.")
+        num_old = len(state.classes)
+        return {
+            "classifier": settings.primary_classifier,
+            "accuracy": outcomes.accuracies(finished.predictions, num_old),
+            "images_per_class": state.exemplars.num_images / num_old,
+            "bytes_per_class": state.exemplars.num_bytes / num_old,
+            "steps": tracker.steps.get("train_model", 0),
+            "seconds": time.perf_counter() - begun,
+            "memory_seconds": self._memory_seconds,
+        }
+
+    def _with_memory(self) -> LearnerState:
+        """The state after phase 0."""
+        if self._state is None:
+            traits, settings = self._stream.dataset.traits, self._settings
+            tracker = Tracker()
+            tracker.start_phase(0, 2)
+            state = beginning(settings, traits, self._stream.pixel_range)
+            arrival = self._stream.arrival(0)
+            settings.memory.check_readable(arrival.train, self._stream.class_names)
+            self._state = run_phase(state, arrival, self._context(settings, tracker))
+            self._memory_seconds = sum(tracker.seconds.get(name, 0.0) for name in _MAKING_MEMORY)
+        return self._state
+
+    def _context(self, settings: Settings, tracker: Tracker) -> Context:
+        traits = self._stream.dataset.traits
+        augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop)
+        trainer = Trainer(self._strategy, self._stream.pixel_range, augmentation, tracker)
+        return Context(settings, traits, trainer, self._journal)
+
+
+class _SharedStart(NoJournal):
+    """Puts nothing down but the network of phase 0."""
+
+    def __init__(self, initial_phases: InitialPhases):
+        self._initial_phases = initial_phases
+
+    def initial_network(self, context: Context, phase: Phase, train) -> tuple[Classifier, bool]:
+        return shared_network(self._initial_phases, context, phase, train)
+
+
+class _CountingTracker(Tracker):
+    """Also notes how many steps each stage had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def progress(self, stage: str, total: int, unit: str) -> Iterator[tqdm.tqdm]:
+        self.steps[stage] = self.steps.get(stage, 0) + total
+        with super().progress(stage, total, unit) as bar:
+            yield bar

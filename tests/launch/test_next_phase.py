@@ -1,0 +1,121 @@
+"""The instrument: later phases from one phase 0, and its table."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY_BINDINGS
+
+sys.path.insert(0, str(ROOT / "launch"))
+
+from instrument import outcomes
+from instrument.outcomes import Outcome
+
+_OUTCOME = Outcome(
+    method="replay",
+    memory="random",
+    num_phases=5,
+    seed=0,
+    length=1.0,
+    training_seed=0,
+    classifier="cnn",
+    accuracy={"cnn": {"all": 40.0, "old": 30.0, "new": 60.0}},
+    images_per_class=4.0,
+    bytes_per_class=256.0,
+    steps=100,
+    seconds=10.0,
+    memory_seconds=1.0,
+)
+
+
+def _call(tmp_path, *flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "launch/next_phase.py"), f"--output_dir={tmp_path / 'out'}", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def _grid(folder: pathlib.Path) -> str:
+    skipped = ("ExemplarMemory", "Protocol")
+    bindings = [binding for binding in TINY_BINDINGS if not binding.startswith(skipped)]
+    (folder / "grid.gin").write_text(f"""
+Grid.methods = ("replay",)
+Grid.configs = ("configs/datasets/digits.gin", "configs/base_method.gin")
+Grid.exemplars = {{
+    "four": ("ExemplarMemory.per_class = 4", "ExemplarMemory.strategy = 'random'"),
+}}
+Grid.num_phases = (5,)
+Grid.seeds = (0,)
+Grid.bindings = {tuple(bindings)!r}
+""")
+    return str(folder / "grid.gin")
+
+
+def test_memory_has_later_phases_of_every_length_and_they_are_not_run_twice(tmp_path):
+    flags = (f"--grid={_grid(tmp_path)}", "--lengths=1,2")
+    finished = _call(tmp_path, *flags)
+    assert finished.returncode == 0, finished.stderr
+    files = [tmp_path / f"out/replay-four-n5-seed0-length{length}-training0.json" for length in (1, 2)]
+    written = [path.stat().st_mtime_ns for path in files]
+    assert len(list((tmp_path / "out/initial_phases").glob("*.npz"))) == 1
+    rows = [line.split(" | ") for line in finished.stdout.splitlines() if line.startswith("| replay")]
+    assert [row[2:6] for row in rows] == [["four", "4.0", "256", "1"], ["four", "4.0", "256", "2"]]  # 8 x 8 pixels
+    assert int(rows[1][6]) == 2 * int(rows[0][6]) > 0
+    for row in rows:
+        everything, old, new = (float(cell) for cell in row[7:10])
+        assert min(old, new) <= everything <= max(old, new)
+    assert (tmp_path / "out/table.md").read_text() in finished.stdout
+    again = _call(tmp_path, *flags)
+    assert again.stdout == finished.stdout
+    assert [path.stat().st_mtime_ns for path in files] == written
+
+
+def test_accuracies_are_those_of_all_old_and_new_classes():
+    predictions = SimpleNamespace(
+        labels=np.array([0, 0, 1, 2, 2]), by_classifier={"cnn": np.array([0, 1, 1, 2, 0]), "nme": np.full(5, 2)}
+    )
+    found = outcomes.accuracies(predictions, num_old=2)
+    assert found["cnn"] == pytest.approx({"all": 60.0, "old": 200 / 3, "new": 50.0})
+    assert found["nme"] == pytest.approx({"all": 40.0, "old": 0.0, "new": 100.0})
+
+
+def test_table_has_means_and_intervals_and_says_what_is_not_comparable():
+    second = dataclasses.replace(_OUTCOME, training_seed=1, accuracy={"cnn": {"all": 44.0, "old": 30.0, "new": 60.0}})
+    longer = dataclasses.replace(_OUTCOME, memory="more", steps=120)
+    text = outcomes.table([_OUTCOME, second, longer])
+    # Student's t with one degree of freedom at 97.5 %: 12.706; s / sqrt(2) = 2.
+    assert "| 42.00 ± 25.41 | 30.00 ± 0.00 | 60.00 ± 0.00 | 2 | 11 |" in text
+    assert "Other steps in replay, N = 5, length 1: random 100, more 120." in text
+    assert "have no interval" in text
+    assert "Other bytes" not in text
+
+
+def test_outcome_of_other_settings_is_not_used(tmp_path):
+    path = tmp_path / "outcome.json"
+    outcomes.save(path, _OUTCOME, "these settings")
+    assert outcomes.load(path, "these settings") == _OUTCOME
+    assert outcomes.load(path, "others") is None
+    assert outcomes.load(tmp_path / "nothing.json", "these settings") is None
+    path.write_text(path.read_text()[:-20])
+    assert outcomes.load(path, "these settings") is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "No --grid was given"),
+        (("--grid=nowhere.gin",), "there is no such file"),
+        (("--grid=configs/sweeps/next_phase.gin", "--lengths=0"), "--lengths = 0.0"),
+        (("--grid=configs/sweeps/next_phase.gin", "--lengths=long"), "--lengths has 'long'"),
+        (("--grid=configs/sweeps/next_phase.gin", "--training_seeds=0"), "--training_seeds = 0"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_touch_nothing(tmp_path, flags, message):
+    finished = _call(tmp_path, *flags)
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1), finished.stderr
+    assert message in finished.stderr
+    assert not (tmp_path / "out").exists()
