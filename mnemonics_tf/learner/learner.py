@@ -378,9 +378,8 @@ class IncrementalLearner:
         counts = np.bincount(train.labels, minlength=len(train.names))
         replicas = self._on_devices().num_replicas_in_sync
         self.settings.check_arrival([int(count) for count in counts if count], len(self._known), len(new), replicas)
-        num_classes = len(self._known) + len(new)
         images = LabelledImages(train.images, train.labels)
-        self.settings.check_first_images(images, train.names, num_classes, later=True)
+        self.settings.check_first_images(images, train.names, len(self._known) + len(new), later=True)
 
     def _on_devices(self) -> tf.distribute.Strategy:
         if self._strategy is None:

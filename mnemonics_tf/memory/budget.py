@@ -167,8 +167,9 @@ def _too_small(memory: Memory, name: str, needed: int, share: int) -> checks.Usa
 
 
 def _bytes_of_pixels(memory: Memory, data: LabelledImages) -> int:
-    """Bytes of an exemplar that is kept as pixels."""
-    return math.prod(data.images.shape[1:]) * (4 if memory.store_floats else 1) + _LABEL
+    """Bytes of an exemplar that is kept as pixels; chosen images stay bytes until they are learned or adjusted."""
+    becomes_float = memory.store_floats and (memory.learns or memory.adjust)
+    return math.prod(data.images.shape[1:]) * (4 if becomes_float else 1) + _LABEL
 
 
 def _bytes_each(slots: LabelledImages, codec: Codec) -> np.ndarray:

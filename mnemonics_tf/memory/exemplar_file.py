@@ -49,12 +49,13 @@ def read_exemplars(path: str | os.PathLike) -> Exemplars:
     """
     path = os.fspath(path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, because NumPy leaves a file open that turns out to be no archive.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
         labels, images = found["labels"], _images_of(path, found)
     except checks.UsageError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise checks.UsageError(f"{path} is damaged: {str(error).partition(chr(10))[0]}. {_MEND}.") from error
     soft, factor = found.get("soft_labels"), int(found.get("low_resolution", 1))
     if factor > 1:
