@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from mnemonics_tf import checks, runtime
 from mnemonics_tf.data.stored import StoredImages
@@ -54,8 +54,8 @@ class Run:
         plan = PhasePlan(self._stream.phase_sizes, self._stream.class_sizes.tolist())
         self._settings.check_images(self._stream.dataset.traits, self._stream.streamed)
         self._settings.check_plan(plan, self._strategy.num_replicas_in_sync)
-        if not isinstance(self._stream.dataset.train.images, StoredImages):
-            self._check_budget(self._stream.dataset.train, self._stream.dataset.class_names)
+        if not isinstance(self._stream.train.images, StoredImages):
+            self._check_budget(self._stream.train)
         self._config = configuration.text()
         self.directory = RunDirectory(output_dir)
         self._phases: list[PhaseResult] = []
@@ -185,19 +185,18 @@ class Run:
             noted = {**classes, "images": stream.identity(), "pixel_range": dataclasses.asdict(stream.pixel_range)}
             self.directory.write_data(noted)
 
-    def _check_budget(self, data: LabelledImages, names: Sequence[str]) -> None:
+    def _check_budget(self, data: LabelledImages) -> None:
         """Raises UsageError for a budget of bytes that is too small for images of a class."""
-        num_classes = sum(self._stream.phase_sizes)
-        self._settings.check_first_images(data, names, num_classes, later=self.num_phases > 1)
+        names = self._stream.class_names
+        self._settings.check_first_images(data, names, len(names), later=self.num_phases > 1)
 
     def _arriving(self, index: int) -> Arrival:
         """What comes in a phase: the images that can be read, the same on all workers."""
         stream = self._stream
         arrival = stream.arrival(index, self._settings.method.trains_on_old_data)
         self._settings.memory.check_readable(arrival.train, stream.class_names)
-        if isinstance(stream.dataset.train.images, StoredImages):
-            # Only now is it known which images can be read.
-            self._check_budget(arrival.train, stream.class_names)
+        if isinstance(stream.train.images, StoredImages):  # only now is it known which of them can be read
+            self._check_budget(arrival.train)
         # Folders may lie elsewhere on other machines: the last two names of a path tell the image.
         skipped = sorted(os.sep.join(place.split(os.sep)[-2:]) for place in stream.skipped)
         test = b"" if arrival.test is None else arrival.test.labels.tobytes()

@@ -145,6 +145,8 @@ def enforce_budget(state: LearnerState, arrival: Arrival, context: Context) -> L
         slots = _by_class(store.as_kept(old, codec, context.file).join(slots))
     if memory.counts_bytes:
         slots = budget.fitting(memory, slots, codec, _names(state, arrival))
+        fewest = int(np.unique(slots.labels, return_counts=True)[1].min()) * codec.images_per_slot
+        context.settings.method.check(fewest, context.settings.head_name)
     return state.with_work(exemplars=store.ExemplarStore(slots, codec))
 
 

@@ -15,14 +15,15 @@ import numpy as np
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.types import LabelledImages
-from mnemonics_tf.memory.codecs import Codec, Coded
+from mnemonics_tf.memory.codecs import Codec, Coded, Mosaic
 from mnemonics_tf.memory.coded import encoded, held
 from mnemonics_tf.memory.exemplar_file import head_of
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import ExemplarStore, codec_for, in_order, select
 
-_LABEL, _LENGTH, _CLASS = 8, 4, 8  # bytes: of a class id, of a code's length, of the class id of a soft label's column
+# Bytes: of a class id, of a code's length, of the class id of a soft label's column, of the factor of mosaics.
+_LABEL, _LENGTH, _CLASS, _FACTOR = 8, 4, 8, 8
 _CODED_AT_ONCE = 64  # images of a class, the first time
 _LOOKED_AT = 2  # images of each class, before anything is trained
 
@@ -78,13 +79,13 @@ def select_fitting(
       UsageError: the most important image of a class does not fit.
     """
     codec = codec_for(memory)
+    share = memory.share(len(names), _shared(data.take(np.zeros(0, int)), codec))
     if not isinstance(codec, Coded):
-        share, each = memory.share(len(names), 0), _bytes_of_pixels(memory, data)
+        each = _bytes_of_pixels(memory, data)
         if share < each:
             raise _too_small(memory, names[data.labels[0]], each, share)
         return select(memory, data, features, share // each, generator)
     form = codec.format(data.images.shape[1:])
-    share = memory.share(len(names), _shared(data.take(np.zeros(0, int)), codec))
     positions, codes = [], []
     for label in np.unique(data.labels):
         members = np.flatnonzero(data.labels == label)
@@ -133,7 +134,7 @@ def check_first_images(memory: Memory, data: LabelledImages, names: Sequence[str
 
     Args:
       memory: a budget of bytes.
-      data: images with positions in `names`.
+      data: images with positions in `names`; those below 0 are passed over.
       names: of classes.
       num_classes: that will share the memory in the end, as far as is known.
 
@@ -145,7 +146,7 @@ def check_first_images(memory: Memory, data: LabelledImages, names: Sequence[str
     """
     codec, sizes = codec_for(memory), []
     share = memory.share(num_classes, _shared(data.take(np.zeros(0, int)), codec))
-    for label in np.unique(data.labels):
+    for label in np.unique(data.labels[data.labels >= 0]):
         members = np.flatnonzero(data.labels == label)[:_LOOKED_AT]
         if isinstance(codec, Coded):
             form = codec.format(data.images.shape[1:])
@@ -181,6 +182,8 @@ def _bytes_each(slots: LabelledImages, codec: Codec) -> np.ndarray:
 def _shared(slots: LabelledImages, codec: Codec) -> int:
     """Bytes of a memory that belong to no class."""
     shared = 0 if slots.soft_labels is None else slots.soft_labels.shape[1] * _CLASS
+    if isinstance(codec, Mosaic):
+        shared += _FACTOR
     if isinstance(codec, Coded):
         shared += sum(array.nbytes for array in head_of(codec.format(slots.images.shape[1:])).values())
     return shared

@@ -90,7 +90,7 @@ def save_exemplars(
         if exemplars.images.dtype != np.uint8:
             arrays["float_images"] = exemplars.array
         if isinstance(codec, codecs.Mosaic):
-            arrays["low_resolution"] = np.array(codec.factor)
+            arrays["low_resolution"] = np.array(codec.factor, np.int64)
         if form is not None and isinstance(exemplars.images, StoredImages):
             arrays |= {"lengths": exemplars.images.length.astype(np.uint32), **head_of(form)}
         if exemplars.soft_labels is not None:
