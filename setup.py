@@ -27,6 +27,7 @@ setuptools.setup(
         "importlib_resources>=6",
         "keras>=3.15",
         "numpy>=2.0",
+        "pillow>=10.1",
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "tensorboard>=2.21",

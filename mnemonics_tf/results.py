@@ -44,6 +44,10 @@ class PhaseResult:
       seconds: duration of each stage.
       reused: whether the network is that of an earlier run with the same initial phase. Files of versions that shared
         no initial phases do not have it.
+      num_exemplars: how many exemplars are kept of all classes. This and what follows is missing, None, in files of
+        versions that counted no bytes.
+      bytes_per_class: what is kept of a class, labels included (the largest number, if they differ).
+      memory_bytes: all that is kept of all classes, with what they share, see `mnemonics_tf.memory.budget`.
     """
 
     phase: int
@@ -55,6 +59,9 @@ class PhaseResult:
     probe: dict[str, float]
     seconds: dict[str, float]
     reused: bool = False
+    num_exemplars: int | None = None
+    bytes_per_class: int | None = None
+    memory_bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Results:
       head: `cosine`, `linear` or `proxies`.
       exemplars: `mnemonics`, `herding`, `random` or `none`.
       adjust_exemplars: whether old exemplars are adjusted.
-      budget: `per_class_20`, `total_2000` or `none`, for example.
+      budget: `per_class_20`, `total_2000`, `bytes_per_class_61440` or `none`, for example.
       discard: which exemplars go when a total budget shrinks: `random` or `herding`.
       weight_transfer: `none`, `per_neuron` or `per_kernel`.
       balanced_finetune: whether there is any; None for what the base method does by itself.
@@ -229,6 +236,9 @@ def _phase_result(content: Any) -> PhaseResult:
 def _check_phase(phase: PhaseResult, where: str) -> None:
     _check(phase.phase >= 0 and phase.num_classes >= 1, f"'{where}phase' or '{where}num_classes' is too small")
     _check(phase.exemplars_per_class >= 0, f"'{where}exemplars_per_class' is {phase.exemplars_per_class}")
+    for name in ("num_exemplars", "bytes_per_class", "memory_bytes"):
+        value = getattr(phase, name)
+        _check(value is None or value >= 0, f"'{where}{name}' is {value}")
     _check(bool(phase.accuracy), f"'{where}accuracy' is empty")
     _check_percentages(f"{where}accuracy", phase.accuracy.values())
     _check_percentages(f"{where}initial_classes_accuracy", phase.initial_classes_accuracy.values())

@@ -103,6 +103,9 @@ def test_keys_stand_in_the_order_that_users_know():
         "probe",
         "seconds",
         "reused",
+        "num_exemplars",
+        "bytes_per_class",
+        "memory_bytes",
     ]
     assert _content()["schema_version"] == 2
 

@@ -71,10 +71,10 @@ def _run(folder: Path, arguments: argparse.Namespace, start: float) -> None:
 
     from mnemonics_tf.data.stored import StoredImages
     from mnemonics_tf.data.types import LabelledImages, PixelRange
+    from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
     from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
     from mnemonics_tf.memory.optimising.settings import ExemplarLevel
     from mnemonics_tf.memory.pixel_file import PixelFile, as_pixels
-    from mnemonics_tf.memory.store import load_exemplars, save_exemplars
     from mnemonics_tf.models.classifier import ClassifierFactory
     from mnemonics_tf.models.resnet import ResNet
     from mnemonics_tf.system.tracking import Tracker

@@ -27,11 +27,13 @@ class Draws(NamedTuple):
       offsets: rows and columns by which a crop of the padded image is shifted, `[B, 2]` int32.
       mirrored: `[B]` bool.
       windows: seeds of random windows, `[B, 2]` int64.
+      coded: which images are taken as the memory's codec gives them back, `[B]` bool.
     """
 
     offsets: tf.Tensor
     mirrored: tf.Tensor
     windows: tf.Tensor
+    coded: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +44,21 @@ class Augmentation:
       crop_padding: zero pixels added on each side before a random crop of the original size; 0 for none.
       horizontal_flip: mirror with probability 1/2.
       resized_crop: train on a random window of each image, resized to the image's size, as is usual for ImageNet.
+      coded_share: probability with which an image is taken as the memory's codec gives it back, where data have both.
     """
 
     crop_padding: int = 0
     horizontal_flip: bool = False
     resized_crop: bool = False
+    coded_share: float = 0.0
 
     def draw(self, count: tf.Tensor | int, seed: tf.Tensor) -> Draws:
         """Random choices for `count` images, by `seed`, `[2]` int."""
         offsets = tf.random.stateless_uniform([2, count, 1], seed, 0, 2 * self.crop_padding + 1, tf.int32)
         mirrored = tf.random.stateless_uniform([count, 1, 1, 1], seed + 1) < 0.5
         windows = tf.random.stateless_uniform([count, 2], seed + 2, None, None, tf.int64)
-        return Draws(tf.transpose(offsets[..., 0]), tf.reshape(mirrored, [count]), windows)
+        coded = tf.random.stateless_uniform([count], seed + 3) < self.coded_share
+        return Draws(tf.transpose(offsets[..., 0]), tf.reshape(mirrored, [count]), windows, coded)
 
     def __call__(self, images: tf.Tensor, draws: Draws) -> tf.Tensor:
         """Augments a batch `[B, H, W, C]` of any dtype; each image by a draw of its own."""
@@ -129,6 +134,7 @@ def training_batches(
     with tf.device("/CPU:0"):  # whole data sets do not belong on a GPU
         labels = tf.constant(data.targets)
         pixels = None if isinstance(data.images, StoredImages) else tf.constant(data.images)
+        coded = None if data.coded is None else tf.constant(data.coded)
 
     def load(step: tf.Tensor, indices: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         part = _part(tf.size(indices), replica, share)
@@ -137,7 +143,10 @@ def training_batches(
         own, draws = tf.gather(indices, part), Draws(*(tf.gather(drawn, part) for drawn in draws))
         if isinstance(data.images, StoredImages):
             return augmentation.of_rows(data.images, own, draws), tf.gather(labels, own)
-        return augmentation(tf.gather(pixels, own), draws), tf.gather(labels, own)
+        images = tf.gather(pixels, own)
+        if coded is not None:
+            images = tf.where(draws.coded[:, None, None, None], tf.gather(coded, own), images)
+        return augmentation(images, draws), tf.gather(labels, own)
 
     batches = tf.data.Dataset.range(epochs).flat_map(epoch_indices).enumerate()
     return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)

@@ -10,11 +10,22 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 WHOLE_FILE = -1  # a length
+
+
+class CodedPieces(Protocol):
+    """A file that holds images in a code of its own, and hands them out as bare pixels."""
+
+    @property
+    def name(self) -> str:
+        """Where it is, for messages."""
+
+    def pixels(self, offset: int, length: int) -> bytes:
+        """The uint8 pixels of the image whose code is at so many bytes. Raises OSError if there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +35,7 @@ class StoredImages:
     It has the shape and the indexing of the array that it stands for. `data.decoding` turns rows into pixels.
 
     Attributes:
-      files: paths, or uint8 arrays that stand for files in memory.
+      files: paths, uint8 arrays that stand for files in memory, or pieces whose rows are pixels once they are read.
       file: which of them holds each row, `[n]`.
       offset: first byte of each row, `[n]`.
       length: number of bytes, `[n]`; `WHOLE_FILE` for all that the file has.
@@ -35,7 +46,7 @@ class StoredImages:
         at, which saves asking again in every epoch.
     """
 
-    files: tuple[str | np.ndarray, ...]
+    files: tuple[str | np.ndarray | CodedPieces, ...]
     file: np.ndarray
     offset: np.ndarray
     length: np.ndarray
@@ -129,6 +140,8 @@ class StoredImages:
         file, offset, length = self.files[self.file[row]], int(self.offset[row]), int(self.length[row])
         if isinstance(file, np.ndarray):
             return file.reshape(-1)[offset : offset + length].tobytes()
+        if not isinstance(file, str):
+            return file.pixels(offset, length)
         with open(file, "rb", buffering=0) as opened:
             if length == WHOLE_FILE:
                 return opened.readall()
@@ -140,7 +153,7 @@ class StoredImages:
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
         file, offset = self.files[self.file[row]], int(self.offset[row])
-        name = "memory" if isinstance(file, np.ndarray) else file
+        name = file if isinstance(file, str) else "memory" if isinstance(file, np.ndarray) else file.name
         return name if self.length[row] == WHOLE_FILE else f"{name} at byte {offset}"
 
     def checksum(self) -> str:

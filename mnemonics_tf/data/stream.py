@@ -68,6 +68,11 @@ class ClassStream:
         return isinstance(self._splits["train"].images, StoredImages) and not self.dataset.decode_once
 
     @property
+    def train(self) -> LabelledImages:
+        """Training images of all phases with class indices, -1 for classes that are left out; none is looked at."""
+        return self._splits["train"]
+
+    @property
     def class_sizes(self) -> np.ndarray:
         """Number of training images of each class index, as far as is known without opening any, `[num_classes]`."""
         labels = self._splits["train"].labels

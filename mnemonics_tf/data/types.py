@@ -30,11 +30,14 @@ class LabelledImages:
       labels: `[n]`, int64.
       soft_labels: probabilities of all classes seen when they were learned, `[n, K + M]` float32; None for real images
         and for exemplars without.
+      coded: the same images as the memory's codec gives them back, `[n, H, W, C]`, for networks that are trained on
+        either; None where there is nothing to choose.
     """
 
     images: Images
     labels: np.ndarray
     soft_labels: np.ndarray | None = None
+    coded: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,14 +57,18 @@ class LabelledImages:
     def take(self, indices: np.ndarray) -> LabelledImages:
         """The images at `indices` (positions or a boolean mask), in that order."""
         soft = None if self.soft_labels is None else self.soft_labels[indices]
-        return LabelledImages(self.images[indices], self.labels[indices], soft)
+        coded = None if self.coded is None else self.coded[indices]
+        return LabelledImages(self.images[indices], self.labels[indices], soft, coded)
 
     def of_classes(self, classes: Any) -> LabelledImages:
         """The images whose class is one of `classes`, in their present order."""
         return self.take(np.isin(self.labels, np.asarray(list(classes))))
 
     def join(self, other: LabelledImages) -> LabelledImages:
-        """These images followed by those of `other`; soft labels are kept only if both have them."""
+        """These images followed by those of `other`; soft labels are kept only if both have them.
+
+        Where one of the two has no coded images, its images are those: exemplars are coded already.
+        """
         soft = None
         if self.soft_labels is not None and other.soft_labels is not None:
             width = max(self.soft_labels.shape[1], other.soft_labels.shape[1])
@@ -70,7 +77,10 @@ class LabelledImages:
             ]
             soft = np.concatenate(padded)
         labels = np.concatenate([self.labels, other.labels])
-        return LabelledImages(_joined(self.images, other.images), labels, soft)
+        coded = None
+        if self.coded is not None or other.coded is not None:
+            coded = np.concatenate([each.array if each.coded is None else each.coded for each in (self, other)])
+        return LabelledImages(_joined(self.images, other.images), labels, soft, coded)
 
 
 def _joined(first: Images, second: Images) -> Images:

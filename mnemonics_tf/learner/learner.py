@@ -378,6 +378,8 @@ class IncrementalLearner:
         counts = np.bincount(train.labels, minlength=len(train.names))
         replicas = self._on_devices().num_replicas_in_sync
         self.settings.check_arrival([int(count) for count in counts if count], len(self._known), len(new), replicas)
+        images = LabelledImages(train.images, train.labels)
+        self.settings.check_first_images(images, train.names, len(self._known) + len(new), later=True)
 
     def _on_devices(self) -> tf.distribute.Strategy:
         if self._strategy is None:
@@ -388,7 +390,8 @@ class IncrementalLearner:
 
     def _context(self) -> Context:
         traits, state, strategy = self._seen, self._ready, self._on_devices()
-        augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop)
+        coded = self.settings.memory.code_new
+        augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop, coded)
         trainer = Trainer(strategy, state.pixel_range, augmentation, self._tracker)
         return Context(self.settings, traits, trainer, self._journal)
 

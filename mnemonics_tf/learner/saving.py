@@ -30,9 +30,10 @@ from mnemonics_tf.learner.answers import Evaluation
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState
+from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
-from mnemonics_tf.memory.store import ExemplarStore, load_exemplars, save_exemplars
+from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
@@ -139,9 +140,9 @@ def write(folder: str, content: Content, model: Classifier) -> None:
             name = os.path.join(_STATES, f"{number:06d}")
             with complete.writing(os.path.join(folder, name)) as partial:
                 save_weights(model, os.path.join(partial, _WEIGHTS))
-                save_exemplars(
-                    os.path.join(partial, _EXEMPLARS), content.state.exemplars.slots, content.state.classes.order
-                )
+                exemplars = content.state.exemplars
+                path = os.path.join(partial, _EXEMPLARS)
+                save_exemplars(path, exemplars.slots, content.state.classes.order, exemplars.codec)
                 if content.state.means is not None:
                     np.save(os.path.join(partial, _MEANS), content.state.means, allow_pickle=False)
             files.write_text(os.path.join(folder, _CARD), json.dumps(_card(content, name), indent=1) + "\n")

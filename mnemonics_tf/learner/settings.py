@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.batches import images_per_epoch
-from mnemonics_tf.data.types import ImageTraits
+from mnemonics_tf.data.types import ImageTraits, LabelledImages
 from mnemonics_tf.evaluation.settings import CLASSIFIERS, Probe
 from mnemonics_tf.memory.optimising.chunks import smallest_chunk
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
@@ -92,7 +92,7 @@ class Settings:
         memory, level = self.memory, self.exemplar_level
         self.method.check_keeps_exemplars(memory.keeps)
         self.method.check_head(self.head_name)
-        if memory.total is None:
+        if memory.total is None and not memory.counts_bytes:
             self.method.check(memory.per_class * memory.images_per_slot, self.head_name)
             if later_phases:
                 memory.check_parts(memory.per_class, level.num_parts)
@@ -165,7 +165,7 @@ class Settings:
         memory, level = self.memory, self.exemplar_level
         images_per_epoch(sum(counts), self.model_level.batch_size, num_replicas)
         level.check_devices(num_replicas)
-        if not memory.keeps:
+        if not memory.keeps or memory.counts_bytes:  # then `check_first_images` does what can be done
             return
         kept = memory.count(num_known + num_new)
         memory.check_leaves_some(kept, num_known + num_new)
@@ -193,9 +193,10 @@ class Settings:
         """
         memory, level, sizes = self.memory, self.exemplar_level, plan.phase_sizes
         memory.check_fits(sizes, plan.class_sizes, level.num_parts)
-        # What the last phase leaves is trained on by no further one.
-        fewest = memory.count(sum(sizes[:-1]) or sizes[0]) * memory.images_per_slot
-        self.method.check(fewest, self.head_name)
+        if not memory.counts_bytes:
+            # What the last phase leaves is trained on by no further one.
+            fewest = memory.count(sum(sizes[:-1]) or sizes[0]) * memory.images_per_slot
+            self.method.check(fewest, self.head_name)
         level.check_devices(num_replicas)
         known = 0
         for phase, new in enumerate(sizes):
@@ -204,10 +205,31 @@ class Settings:
             self._check_exemplars(phase, known, new, num_replicas)
             known += new
 
+    def check_first_images(self, data: LabelledImages, names: Sequence[str], num_classes: int, later: bool) -> None:
+        """Checks a budget of bytes, of which only images tell how many exemplars it is; looks at a few of each class.
+
+        Args:
+          data: images with positions in `names`.
+          names: of classes.
+          num_classes: that will share the memory in the end, as far as is known.
+          later: whether phases follow, so that exemplars are adjusted.
+
+        Raises:
+          UsageError: the budget leaves too few exemplars of a class.
+        """
+        from mnemonics_tf.memory.budget import check_first_images  # it needs TensorFlow, and settings do not
+
+        if not self.memory.counts_bytes:
+            return
+        count = check_first_images(self.memory, data, names, num_classes)
+        self.method.check(count * self.memory.images_per_slot, self.head_name)
+        if later:
+            self.memory.check_parts(count, self.exemplar_level.num_parts)
+
     def _check_exemplars(self, phase: int, known: int, new: int, num_replicas: int) -> None:
         """Raises UsageError for a batch of exemplars of a phase that is too small to be shared by the devices."""
         level, memory = self.exemplar_level, self.memory
-        if not memory.keeps:
+        if not memory.keeps or memory.counts_bytes:
             return
         if known and memory.adjust:
             part = memory.count(known) // level.num_parts * smallest_chunk(known, level.classes_per_chunk)

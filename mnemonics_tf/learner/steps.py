@@ -15,17 +15,20 @@ A step takes a state and returns a new one; only `finetune_balanced` changes som
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
 from mnemonics_tf.data.decoding import explaining_lost_files
-from mnemonics_tf.data.types import Arrival, LabelledImages
+from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
 from mnemonics_tf.evaluation import classifiers
 from mnemonics_tf.evaluation.probe import probe_exemplars as probe
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import LearnerState, Network
-from mnemonics_tf.memory import store
+from mnemonics_tf.memory import budget, store
+from mnemonics_tf.memory.codecs import Coded
+from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
 from mnemonics_tf.training.finetuning import method_losses_of
@@ -59,7 +62,7 @@ def _as_arrays(state: LearnerState) -> dict[str, np.ndarray]:
 
 def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
     """The state with the network of the phase, trained now."""
-    settings, phase = context.settings, state.phase_of(arrival)
+    settings, phase = context.settings, _with_coded(state.phase_of(arrival), context)
     previous = state.network
     rehearsed = state.exemplars.decoded() if previous and settings.memory.keeps else None
 
@@ -86,13 +89,17 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
 
 def select_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
     """E_i: real images of the classes that arrive, by herding or at random."""
-    memory, candidates = context.settings.memory, _candidates(state, arrival)
-    features = None
+    memory, features = context.settings.memory, None
     if memory.keeps and memory.selection == "herding":
-        features = state.new_network.predictor.features(candidates, "select_exemplars")
-    count = memory.count(state.phase_of(arrival).num_classes)
+        features = state.new_network.predictor.features(_candidates(state, arrival), "select_exemplars")
+    candidates = _candidates(state, arrival, as_kept=True)
     generator = seeds.generator(state.seed, state.phase, "select_exemplars")
-    return state.with_work(new=store.select(memory, candidates, features, count, generator))
+    if memory.counts_bytes:
+        new = budget.select_fitting(memory, candidates, features, _names(state, arrival), generator, context.file)
+    else:
+        count = memory.count(state.phase_of(arrival).num_classes)
+        new = store.select(memory, candidates, features, count, generator)
+    return state.with_work(new=new)
 
 
 def learn_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
@@ -120,7 +127,8 @@ def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
     adjusted = optimiser.adjust(before, _seed(state, "adjust_exemplars"))
     context.journal.exemplars_changed("old", before, adjusted)
     if not is_split.all():
-        adjusted = _by_class(adjusted.join(old.take(~is_split)))
+        kept = store.as_kept(adjusted, context.codec, context.file)
+        adjusted = _by_class(kept.join(old.take(~is_split)))
     return state.with_work(old=adjusted)
 
 
@@ -132,8 +140,13 @@ def enforce_budget(state: LearnerState, arrival: Arrival, context: Context) -> L
     slots = store.as_kept(work.new, codec, context.file)
     if work.old is not None and len(work.old):
         generator = seeds.generator(state.seed, state.phase, "enforce_budget")
-        old = store.shrink(memory, work.old, state.phase_of(arrival).num_classes, generator)
+        num_classes = state.phase_of(arrival).num_classes
+        old = work.old if memory.counts_bytes else store.shrink(memory, work.old, num_classes, generator)
         slots = _by_class(store.as_kept(old, codec, context.file).join(slots))
+    if memory.counts_bytes:
+        slots = budget.fitting(memory, slots, codec, _names(state, arrival))
+        fewest = int(np.unique(slots.labels, return_counts=True)[1].min()) * codec.images_per_slot
+        context.settings.method.check(fewest, context.settings.head_name)
     return state.with_work(exemplars=store.ExemplarStore(slots, codec))
 
 
@@ -241,12 +254,36 @@ def _kept(state: LearnerState) -> store.ExemplarStore:
     return exemplars
 
 
-def _candidates(state: LearnerState, arrival: Arrival) -> LabelledImages:
-    """Images that exemplars are chosen from: what arrives and, of known classes among it, what is kept already."""
+def _candidates(state: LearnerState, arrival: Arrival, as_kept: bool = False) -> LabelledImages:
+    """Images that exemplars are chosen from: what arrives and, of known classes among it, what is kept already.
+
+    With `as_kept` coded exemplars are their codes, so that none is coded twice.
+    """
     known = np.intersect1d(arrival.train.labels, state.exemplars.slots.labels)
     if not len(known):
         return arrival.train
-    return arrival.train.join(state.exemplars.of_classes(known).decoded())
+    kept = state.exemplars.of_classes(known)
+    is_code = as_kept and isinstance(kept.codec, Coded)
+    return arrival.train.join(kept.slots if is_code else kept.decoded())
+
+
+def _names(state: LearnerState, arrival: Arrival) -> tuple[str, ...]:
+    """Of all classes that are known once the phase is over."""
+    return state.classes.grown(arrival.class_ids, arrival.class_names).names
+
+
+def _with_coded(phase: Phase, context: Context) -> Phase:
+    """The phase with its images also as the codec gives them back, if networks are to be trained on either."""
+    codec, memory = context.codec, context.settings.memory
+    if not memory.code_new or not isinstance(codec, Coded):
+        return phase
+    form = codec.format(context.traits.image_shape)
+    with context.tracker.stage("code_images"):
+        train, old = (
+            None if data is None else dataclasses.replace(data, coded=round_trip(data.array, form))
+            for data in (phase.train, phase.old_train)
+        )
+    return dataclasses.replace(phase, train=train or phase.train, old_train=old)
 
 
 def _by_class(slots: LabelledImages) -> LabelledImages:

@@ -2,7 +2,8 @@
 
 A *slot* is what the memory counts and keeps, `[H, W, C]`. Between coding and keeping, slots are worked on: the exemplar
 level moves their pixels as floats. So a codec has three parts: `encode` makes slots of images, `decode` makes images of
-slots and can be differentiated, and `kept` rounds slots to what is written to disk.
+slots and can be differentiated, and `kept` makes of slots what is written to disk. Formats of pictures code there and
+nowhere else: what is learned is pixels, and is coded once, at the end.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf.data import pixels
+from mnemonics_tf.data.decoding import in_memory
+from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Images, LabelledImages
+from mnemonics_tf.memory.coded import encoded, format_of_rows, held, is_held
+from mnemonics_tf.memory.formats import Format, format_for
 
 
 class Codec(Protocol):
@@ -31,11 +36,11 @@ class Codec(Protocol):
     def decode(self, slots: tf.Tensor) -> tf.Tensor:
         """Images `[n * images_per_slot, H, W, C]` of slots `[n, H, W, C]`, differentiable, in the order of `encode`."""
 
-    def kept(self, slots: np.ndarray) -> np.ndarray:
-        """Slots `[n, H, W, C]` as the memory keeps them: uint8, or float32 on the scale 0..255."""
+    def kept(self, slots: np.ndarray) -> Images:
+        """Slots `[n, H, W, C]` as the memory keeps them: uint8, float32 on the scale 0..255, or rows of codes."""
 
-    def num_bytes(self, slots: Images) -> int:
-        """Bytes that slots `[n, H, W, C]` take as they are kept."""
+    def num_bytes(self, slots: Images) -> np.ndarray:
+        """Bytes that each of the slots `[n, H, W, C]` takes as it is kept, `[n]` int64."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +64,8 @@ class Pixels:
     def kept(self, slots: np.ndarray) -> np.ndarray:
         return slots if self.as_floats else pixels.to_uint8(slots)
 
-    def num_bytes(self, slots: Images) -> int:
-        return math.prod(slots.shape) * slots.dtype.itemsize
+    def num_bytes(self, slots: Images) -> np.ndarray:
+        return np.full(len(slots), math.prod(slots.shape[1:]) * slots.dtype.itemsize, np.int64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +104,47 @@ class Mosaic(Pixels):
         return tf.image.resize(tf.reshape(tiles, [-1, rows, columns, channels]), [height, width])
 
 
-def codec_of(low_resolution: int, as_floats: bool) -> Codec:
-    """The codec that the settings name: whole images for a `low_resolution` of 1, mosaics above."""
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """An image a slot, kept in a format of pictures. Slots that are worked on are pixels.
+
+    Attributes:
+      name: `png`, `webp` or `jpeg`.
+      quality: 1 to 100.
+    """
+
+    name: str
+    quality: int
+
+    images_per_slot = 1
+
+    def format(self, image_shape: tuple[int, ...]) -> Format:
+        """The format, for images `(H, W, C)`. Raises UsageError if it cannot hold them."""
+        height, width, channels = image_shape
+        return format_for(self.name, self.quality, (height, width, channels))
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        return images
+
+    def decode(self, slots: tf.Tensor) -> tf.Tensor:
+        return slots
+
+    def kept(self, slots: Images) -> StoredImages:
+        """Rows of codes in memory. Rows that are codes of this format already stay as they are."""
+        form = self.format(slots.shape[1:])
+        return held(encoded(pixels.to_uint8(slots) if isinstance(slots, np.ndarray) else slots, form), form)
+
+    def num_bytes(self, slots: Images) -> np.ndarray:
+        """Of no slots, or of codes. Raises ValueError for others: only coding tells what they will take."""
+        if len(slots) and format_of_rows(slots) is None:
+            raise ValueError("These slots are not coded yet, so that nobody knows their bytes.")
+        return slots.length if isinstance(slots, StoredImages) else np.zeros(0, np.int64)
+
+
+def codec_of(low_resolution: int, as_floats: bool, name: str = "raw", quality: int = 90) -> Codec:
+    """The codec that the settings name: formats of pictures, whole images of pixels, or mosaics of them."""
+    if name != "raw":
+        return Coded(name, quality)
     return Pixels(as_floats) if low_resolution == 1 else Mosaic(as_floats, low_resolution)
 
 
@@ -120,10 +164,11 @@ def decode(slots: tf.Tensor, factor: int) -> tf.Tensor:
 def decoded(exemplars: LabelledImages, codec: Codec) -> LabelledImages:
     """What networks are trained on: every image of every slot, with the slot's label; uint8 where slots are.
 
-    Images in files stay there: only codecs of one image a slot keep any.
+    Images in files stay there: only codecs of one image a slot keep any. Codes in memory are decoded.
     """
     if codec.images_per_slot == 1:
-        return exemplars
+        is_code = format_of_rows(exemplars.images) is not None
+        return in_memory(exemplars) if is_code and is_held(exemplars.images) else exemplars
     images = codec.decode(tf.constant(exemplars.array, tf.float32)).numpy()
     images = pixels.to_uint8(images) if exemplars.images.dtype == np.uint8 else images
     repeated = exemplars.take(np.repeat(np.arange(len(exemplars)), codec.images_per_slot))

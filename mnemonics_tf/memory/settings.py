@@ -1,4 +1,4 @@
-"""Settings of the memory: which exemplars are kept, and how many."""
+"""Settings of the memory: which exemplars are kept, how many, and in which form."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import numpy as np
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.memory.formats import check_holds
 
 SELECTIONS = ("herding", "random")
 STRATEGIES = ("mnemonics", *SELECTIONS)
+CODECS = ("raw", "png", "webp", "jpeg")
+
+_MOST_COUNTED = 20  # exemplars a class, unless something else is said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +29,11 @@ class Memory:
       initial: the images that `mnemonics` starts from: `random` or `herding` ones. `random` by default, as in
         Section 4.3. Without effect with the other strategies.
       per_class: exemplars of each class; 0 keeps none at all. Without effect where `total` is set. 20 by default, as in
-        the paper's main setting (Section 7.1).
+        the paper's main setting (Section 7.1); left at that where the budget is one of bytes.
       total: exemplars of all classes together, dealt out evenly and rounded down, so that old classes lose some when
         new ones arrive (supplement A). None by default, no such limit: the paper's main setting has none.
       discard: which exemplars of old classes go when they must: a `random` choice, or the ones that `herding` chose
-        last. `random` by default, as in supplement A.
+        last. `random` by default, as in supplement A. Without effect on `total_bytes`, where the last ones go.
       adjust: whether later phases optimise the exemplars of old classes anew (Eq. 10), whatever the strategy. True by
         default, as in Algorithm 1; it brings the paper 0.34 points of accuracy on average (Table 2).
       store_floats: keep learned exemplars as float32 instead of rounding them to uint8, which takes four times the
@@ -37,6 +41,19 @@ class Memory:
       low_resolution: f, by which each exemplar is a mosaic of f * f images of its class at 1/f of the resolution, which
         are upsampled for training. 1 by default, whole images: mosaics of four halved images were worse (a probe's
         accuracy of 34.5 % against 50.7 %, `docs/measured_facts.md`).
+      codec: how images are kept: `raw` pixels, or coded: `png` loses nothing, `webp` and `jpeg` lose detail. Each image
+        is coded once; where exemplars are learned, their pixels are learned as floats and coded at the end. `raw` by
+        default, as in the paper.
+      quality: of `webp` and `jpeg`, 1 to 100; without effect on the others. 90 by default: some 35 dB on CIFAR-100,
+        where a sixth of the raw bytes is left.
+      bytes_per_class: in the place of a number, the bytes of each class: as many of the chosen images as fit stay, most
+        important first (in the order of herding, or of the draw). Labels, soft labels and lengths of codes count, and
+        not what all classes share, some hundred bytes of tables. None by default: the paper counts images.
+      total_bytes: in the place of a number, the bytes of the whole memory, shared tables included, dealt out evenly to
+        the classes; when new ones arrive, the least important exemplars go. None by default, as `bytes_per_class`.
+      code_new: probability with which a new image goes through the codec before the network of its phase is trained on
+        it, drawn for each image in each epoch, in phase 0, too: otherwise networks learn that coded means old. Test
+        images and the images that exemplars are chosen from stay as they are. 0 by default, not at all.
 
     Raises:
       UsageError: a value is out of its range, or contradicts another one.
@@ -50,6 +67,11 @@ class Memory:
     adjust: bool = True
     store_floats: bool = False
     low_resolution: int = 1
+    codec: str = "raw"
+    quality: int = 90
+    bytes_per_class: int | None = None
+    total_bytes: int | None = None
+    code_new: float = 0.0
 
     def __post_init__(self):
         checks.check_choice("ExemplarMemory.strategy", self.strategy, STRATEGIES)
@@ -58,9 +80,11 @@ class Memory:
         checks.check_non_negative_integer(**{"ExemplarMemory.per_class": self.per_class})
         checks.check_positive_integer(**{"ExemplarMemory.low_resolution": self.low_resolution})
         checks.check_bool(**{"ExemplarMemory.adjust": self.adjust, "ExemplarMemory.store_floats": self.store_floats})
+        self._check_codec()
+        self._check_bytes()
         if self.total is not None:
             checks.check_positive_integer(**{"ExemplarMemory.total": self.total})
-        elif self.discard == "herding":
+        elif self.discard == "herding" and self.total_bytes is None:
             raise checks.UsageError(
                 "ExemplarMemory.discard = 'herding': a budget a class discards nothing. Set ExemplarMemory.total, or "
                 "leave it out."
@@ -76,10 +100,46 @@ class Memory:
                 "ExemplarMemory.strategy = 'herding' and ExemplarMemory.adjust = False."
             )
 
+    def _check_codec(self) -> None:
+        checks.check_choice("ExemplarMemory.codec", self.codec, CODECS)
+        checks.check_positive_integer(**{"ExemplarMemory.quality": self.quality})
+        checks.check_share(**{"ExemplarMemory.code_new": self.code_new})
+        if self.quality > 100:
+            raise checks.UsageError(f"ExemplarMemory.quality = {self.quality}: expected a whole number from 1 to 100.")
+        if self.codec == "raw":
+            if self.code_new:
+                raise checks.UsageError(
+                    f"ExemplarMemory.code_new = {self.code_new}: raw pixels are not coded. Set ExemplarMemory.codec to "
+                    "'webp' or 'jpeg', or leave code_new out."
+                )
+            return
+        reasons = {"store_floats": "formats of pictures hold bytes", "low_resolution": "tiles of a mosaic would blend"}
+        for name, default in (("store_floats", False), ("low_resolution", 1)):
+            if getattr(self, name) != default:
+                raise checks.UsageError(
+                    f"ExemplarMemory.{name} = {getattr(self, name)} with codec = {self.codec!r}: {reasons[name]}. "
+                    f"Leave {name} out, or set codec = 'raw'."
+                )
+
+    def _check_bytes(self) -> None:
+        budgets = {name: getattr(self, name) for name in ("bytes_per_class", "total_bytes", "total")}
+        given = {name: value for name, value in budgets.items() if value is not None}
+        checks.check_positive_integer(**{f"ExemplarMemory.{name}": value for name, value in given.items()})
+        if self.counts_bytes and self.per_class != _MOST_COUNTED:
+            given["per_class"] = self.per_class
+        if self.counts_bytes and len(given) > 1:
+            listed = " and ".join(f"ExemplarMemory.{name} = {value}" for name, value in given.items())
+            raise checks.UsageError(f"{listed}: a memory has one budget, in images or in bytes. Leave the other out.")
+
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether the budget is one of bytes, so that the number of exemplars depends on the images."""
+        return self.bytes_per_class is not None or self.total_bytes is not None
+
     @property
     def keeps(self) -> bool:
         """Whether any exemplars are kept."""
-        return self.total is not None or self.per_class > 0
+        return self.counts_bytes or self.total is not None or self.per_class > 0
 
     @property
     def learns(self) -> bool:
@@ -98,14 +158,36 @@ class Memory:
 
     @property
     def mode(self) -> str:
-        """The kind of budget, as reported in results: `per_class_20`, `total_2000` or `none`."""
+        """The kind of budget, as reported in results: `per_class_20`, `total_bytes_600000` or `none`, for example."""
         if not self.keeps:
             return "none"
+        if self.bytes_per_class is not None:
+            return f"bytes_per_class_{self.bytes_per_class}"
+        if self.total_bytes is not None:
+            return f"total_bytes_{self.total_bytes}"
         return f"per_class_{self.per_class}" if self.total is None else f"total_{self.total}"
 
     def count(self, num_classes: int) -> int:
-        """Exemplars of each class once `num_classes` are known; with a total budget, its even share rounded down."""
+        """Exemplars of each class once `num_classes` are known; with a total budget, its even share rounded down.
+
+        Raises ValueError for a budget of bytes, of which only coded images tell how many exemplars it is.
+        """
+        if self.counts_bytes:
+            raise ValueError("A budget of bytes is no number of exemplars: ask memory.budget.")
         return self.per_class if self.total is None else self.total // num_classes
+
+    def share(self, num_classes: int, shared: int) -> int:
+        """Bytes of each class once `num_classes` are known, which can be below 0.
+
+        Args:
+          num_classes: that share the memory.
+          shared: bytes that belong to no class, which a total budget includes.
+        """
+        if self.bytes_per_class is not None:
+            return self.bytes_per_class
+        if self.total_bytes is None:
+            raise ValueError("A budget of images is no number of bytes: ask count.")
+        return (self.total_bytes - shared) // num_classes
 
     def check_fits(self, phase_sizes: Sequence[int], class_sizes: Sequence[int], num_parts: int) -> None:
         """Checks the budget against the data before anything is trained.
@@ -121,9 +203,9 @@ class Memory:
         Raises:
           UsageError: a class has too few images, or the budget leaves a class too few exemplars.
         """
-        if not self.keeps:
+        if not self.keeps or self.counts_bytes:  # those are checked by `memory.budget`, against images
             return
-        binding = self._binding
+        binding = self.binding
         least, known = self.count(sum(phase_sizes)), 0
         for phase, size in enumerate(phase_sizes):
             known += size
@@ -142,7 +224,7 @@ class Memory:
         """Raises UsageError if the budget leaves each of so many classes no exemplar."""
         if num_exemplars < 1:
             raise checks.UsageError(
-                f"{self._binding} leaves no exemplar for some of {num_classes} classes. Raise it to {num_classes} or "
+                f"{self.binding} leaves no exemplar for some of {num_classes} classes. Raise it to {num_classes} or "
                 "more."
             )
 
@@ -158,19 +240,28 @@ class Memory:
         """
         if self.adjust and num_exemplars < num_parts:
             raise checks.UsageError(
-                f"{self._binding} leaves {num_exemplars} exemplars of a class, but adjusting splits each class in "
+                f"{self.binding} leaves {num_exemplars} exemplars of a class, but adjusting splits each class in "
                 f"{num_parts} parts. Raise it, or set ExemplarMemory.adjust = False."
             )
 
     @property
-    def _binding(self) -> str:
+    def binding(self) -> str:
         """The setting that limits the exemplars, with its value."""
+        for name in ("bytes_per_class", "total_bytes"):
+            if getattr(self, name) is not None:
+                return f"ExemplarMemory.{name} = {getattr(self, name)}"
         if self.total is not None:
             return f"ExemplarMemory.total = {self.total}"
         return f"ExemplarMemory.per_class = {self.per_class}"
 
     def check_image_shape(self, image_shape: tuple[int, int, int]) -> None:
-        """Raises UsageError if `low_resolution` does not divide the height and width of images `(H, W, C)`."""
+        """Checks the settings against images `(H, W, C)`.
+
+        Raises:
+          UsageError: `low_resolution` does not divide height and width, or the codec cannot hold such images.
+        """
+        if self.codec != "raw":
+            check_holds(self.codec, image_shape)
         if any(side % self.low_resolution for side in image_shape[:2]):
             raise checks.UsageError(
                 f"ExemplarMemory.low_resolution = {self.low_resolution}: expected a divisor of both sides of the "
@@ -181,8 +272,14 @@ class Memory:
         """Checks the settings for a data set whose images stay in files.
 
         Raises:
-          UsageError: `store_floats` or `low_resolution` is set, which need all exemplars in memory.
+          UsageError: `store_floats`, `low_resolution` or `code_new` is set, which need images in memory.
         """
+        if self.code_new:
+            raise checks.UsageError(
+                f"ExemplarMemory.code_new = {self.code_new}: of a data set that is streamed from files, windows are "
+                "decoded while networks train, and coding each of them anew would take longer than training. Set "
+                "code_new = 0, or keep the data set in memory (its in_memory = True)."
+            )
         wanted = {"store_floats": (self.store_floats, False), "low_resolution": (self.low_resolution, 1)}
         for name, (value, expected) in wanted.items():
             if value != expected:
@@ -198,7 +295,7 @@ class Memory:
           data: D_i, whose classes are the last that are known.
           class_names: the name of each class index.
         """
-        if not self.keeps:
+        if not self.keeps or self.counts_bytes:
             return
         needed = self.count(int(data.labels.max()) + 1) * self.low_resolution**2
         for label, count in zip(*np.unique(data.labels, return_counts=True), strict=True):

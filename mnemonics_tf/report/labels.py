@@ -64,7 +64,13 @@ def exemplars_label(setup: Setup) -> str:
 def budget_label(setup: Setup) -> str:
     """The label of a run's budget, such as `20 a class` or `2000 in all`; a dash if it keeps no exemplars."""
     kind, _, number = setup.budget.rpartition("_")
-    return {"per_class": f"{number} a class", "total": f"{number} in all"}.get(kind, "-")
+    labels = {
+        "per_class": f"{number} a class",
+        "total": f"{number} in all",
+        "bytes_per_class": f"{number} bytes a class",
+        "total_bytes": f"{number} bytes in all",
+    }
+    return labels.get(kind, "-")
 
 
 def variations(groups: Sequence[Group]) -> dict[Group, Variation]:

@@ -167,6 +167,7 @@ def describe_initial_phase(
     """
     return {
         "images": [*data.images.shape, *_described_images(data.images)],
+        "coded": None if data.coded is None else _checksum(data.coded),
         "labels": _checksum(data.labels),
         "trainer": {
             field.name: _described(getattr(trainer, field.name))

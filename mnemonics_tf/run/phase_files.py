@@ -10,7 +10,9 @@ from mnemonics_tf.data.types import Arrival, LabelledImages
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import ClassTable, LearnerState
-from mnemonics_tf.memory.store import ExemplarStore, load_exemplars, save_exemplars
+from mnemonics_tf.memory.budget import size_of
+from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
+from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.models.weights import save_weights
 from mnemonics_tf.results import METRICS_FILE, PhaseResult, phase_to_text
 from mnemonics_tf.serving.export import export_saved_model
@@ -39,7 +41,7 @@ def write_phase(folder: str, state: LearnerState, arrival: Arrival, context: Con
         os.mkdir(os.path.join(folder, os.path.dirname(_WEIGHTS)))
         save_weights(state.new_network.model, os.path.join(folder, _WEIGHTS))
         bar.update()
-        save_exemplars(os.path.join(folder, _EXEMPLARS), work.exemplars.slots, classes.order)
+        save_exemplars(os.path.join(folder, _EXEMPLARS), work.exemplars.slots, classes.order, context.codec)
         bar.update()
         export_saved_model(
             os.path.join(folder, "saved_model"),
@@ -70,6 +72,7 @@ def result_of(state: LearnerState, arrival: Arrival, seconds: dict[str, float]) 
         raise ValueError("The phase has not been evaluated: a run needs test images of every class.")
     labels, predictions = work.predictions.labels, work.predictions.by_classifier
     groups = {name: metrics.group_accuracy(each, labels, classes.sizes) for name, each in predictions.items()}
+    size = size_of(work.exemplars, len(classes))
     return PhaseResult(
         phase=state.phase,
         num_classes=len(classes),
@@ -80,6 +83,9 @@ def result_of(state: LearnerState, arrival: Arrival, seconds: dict[str, float]) 
         probe=work.probe,
         seconds=seconds,
         reused=work.reused,
+        num_exemplars=len(work.exemplars),
+        bytes_per_class=int(size.by_class.max()),
+        memory_bytes=size.total,
     )
 
 

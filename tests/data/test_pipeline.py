@@ -51,6 +51,43 @@ def test_every_epoch_shows_every_image_once_in_an_order_of_its_own():
     assert len({tuple(epoch) for epoch in [*epochs, np.arange(30)]}) == 4
 
 
+def _either(share: float, seed: int, augmentation: Augmentation | None = None) -> np.ndarray:
+    """Which of 400 images come coded in each of 3 epochs, `[3, 400]` bool: coded ones are brighter by 128."""
+    plain = np.repeat(np.arange(100, dtype=np.uint8), 4).reshape(-1, 2, 2, 1)
+    images = np.concatenate([plain] * 4)
+    data = LabelledImages(images, np.arange(400), coded=images + 128)
+    shown = np.zeros((3, 400), bool)
+    for step, (batch, labels) in enumerate(
+        _batches(data, 100, 3, seed, augmentation or Augmentation(coded_share=share))
+    ):
+        shown[step // 4, labels] = batch[:, 0, 0, 0] >= 128
+        np.testing.assert_array_equal(batch[:, 0, 0, 0] % 128, labels % 100)
+    return shown
+
+
+def test_images_come_coded_with_a_probability_drawn_anew_in_each_epoch():
+    shown = _either(0.3, seed=1)
+    assert 0.2 < shown.mean() < 0.4
+    assert [_either(share, seed=1).mean() for share in (0.0, 1.0)] == [0.0, 1.0]
+    # Drawn for each image in each epoch, by the seed alone.
+    assert len({epoch.tobytes() for epoch in shown}) == 3
+    np.testing.assert_array_equal(_either(0.3, seed=1), shown)
+    np.testing.assert_array_equal(_either(0.3, 1, Augmentation(horizontal_flip=True, coded_share=0.3)), shown)
+    assert (_either(0.3, seed=2) != shown).any()
+
+
+def test_coded_images_change_nothing_else_that_is_drawn():
+    images, labels = _distinct(20, 4, 4, 1), np.arange(20)
+    twins = LabelledImages(images, labels, coded=images)
+    for (first, one), (second, two) in zip(
+        _batches(LabelledImages(images, labels), 8, 2, 5, Augmentation(1, True)),
+        _batches(twins, 8, 2, 5, Augmentation(1, True, coded_share=0.5)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_array_equal(one, two)
+
+
 def test_last_batch_of_each_epoch_holds_what_is_left():
     sizes = [len(labels) for _, labels in _batches(_numbered(10), 4, 2, seed=0)]
     assert sizes == [4, 4, 2, 4, 4, 2]

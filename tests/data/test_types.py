@@ -36,3 +36,13 @@ def test_joining_with_real_images_leaves_hard_labels():
 def test_targets_are_soft_labels_where_there_are_any():
     exemplars = _soft([0, 1], 2)
     assert exemplars.targets is exemplars.soft_labels
+
+
+def test_coded_images_go_along_and_exemplars_are_their_own():
+    images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
+    both = LabelledImages(images, np.arange(6), coded=images + 100)
+    np.testing.assert_array_equal(both.take(np.array([4, 1])).coded.ravel(), [104, 101])
+    exemplars = LabelledImages(images[:2] + 50, np.array([7, 8]))
+    np.testing.assert_array_equal(both.join(exemplars).coded.ravel(), [100, 101, 102, 103, 104, 105, 50, 51])
+    np.testing.assert_array_equal(exemplars.join(both).coded.ravel(), [50, 51, 100, 101, 102, 103, 104, 105])
+    assert exemplars.join(exemplars).coded is None

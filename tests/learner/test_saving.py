@@ -16,8 +16,10 @@ from tiny_learner import bars, tiny_learner
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.learner import saving
 from mnemonics_tf.learner.learner import IncrementalLearner
+from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.system import files, locks
+from mnemonics_tf.training.settings import BalancedFinetune
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,3 +196,17 @@ def test_folder_that_can_only_be_read_is_loaded(copy):
         assert IncrementalLearner.load(copy).class_names == ("0", "1")
     finally:
         os.chmod(copy, 0o755)
+
+
+def test_learner_with_coded_exemplars_goes_on_from_its_folder(tmp_path):
+    memory = Memory(strategy="herding", adjust=False, codec="png", bytes_per_class=900, code_new=0.5)
+    learner = tiny_learner("replay", memory=memory, finetuning=BalancedFinetune(enabled=False))
+    learner.learn(*bars([0, 1], 8))
+    learner.save(tmp_path / "saved")
+    loaded = IncrementalLearner.load(tmp_path / "saved")
+    assert loaded.settings.memory == memory
+    np.testing.assert_array_equal(loaded.memory.images, learner.memory.images)
+    assert loaded.memory.counts == learner.memory.counts
+    assert (loaded.memory.num_bytes, min(loaded.memory.counts.values()) > 1) == (learner.memory.num_bytes, True)
+    with pytest.raises(UsageError, match=r"bytes_per_class = 50 leaves 50 bytes of a class, but .* of class '0'"):
+        tiny_learner(memory=dataclasses.replace(memory, bytes_per_class=50)).learn(*bars([0, 1], 8))

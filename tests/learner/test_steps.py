@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_learner import SHAPE, bars
 
+from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.learner import steps
@@ -15,6 +16,9 @@ from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.journal import NoJournal
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState
+from mnemonics_tf.memory import store
+from mnemonics_tf.memory.coded import code_of, round_trip
+from mnemonics_tf.memory.formats import format_for
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import ExemplarStore, codec_for
@@ -146,6 +150,62 @@ def test_budget_is_enforced_in_the_form_that_is_kept(strategy):
     assert kept.slots.images.dtype == np.uint8
     assert kept.slots.images.max() == 255
     assert kept.num_bytes == 10 * 8 * 8 * 3
+
+
+def test_networks_are_trained_on_new_images_as_the_codec_gives_them_back_too(strategy, monkeypatch):
+    seen = []
+
+    def note(previous, phase, *rest):
+        seen.append(phase)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps, "train", note)
+    train = _labelled([3, 4], 3)
+    for memory in ({"codec": "jpeg"}, {"codec": "jpeg", "code_new": 0.5}):
+        context = _context(strategy, **memory)
+        state = LearnerState(3, _RANGE, ExemplarStore.empty(SHAPE, context.codec)).begun()
+        with pytest.raises(KeyboardInterrupt):  # phase 0
+            steps.train_model(state, _arrival(train), context)
+    without, with_both = seen
+    assert without.train.coded is None
+    np.testing.assert_array_equal(with_both.train.images, train.images)
+    np.testing.assert_array_equal(with_both.train.coded, round_trip(train.array, format_for("jpeg", 90, SHAPE)))
+
+
+def test_exemplars_that_are_codes_are_not_coded_again(strategy):
+    context = _context(strategy, strategy="random", codec="jpeg", quality=30, per_class=20)
+    old = store.as_kept(_labelled([0, 1, 2], 4), context.codec)
+    codes = {code_of(old.images, row) for row in range(12)}
+    state = _state(context, old)
+    train = _labelled([1, 3, 4], 5, seed=2)
+    for step in (steps.select_exemplars, steps.adjust_exemplars, steps.enforce_budget):
+        state = step(state, _arrival(train), context)
+    kept = state.under_way.exemplars
+    np.testing.assert_array_equal(kept.counts(5), [4, 9, 4, 5, 5])
+    assert codes < {code_of(kept.slots.images, row) for row in range(27)}
+    # Of images as they are kept, new ones are those that would be coded from what arrived.
+    shown = round_trip(train.array, format_for("jpeg", 30, SHAPE))
+    decoded = kept.decoded()
+    assert {image.tobytes() for image in decoded.array[decoded.labels == 4]} == {
+        image.tobytes() for image in shown[train.labels == 4]
+    }
+
+
+def test_adjusted_codes_stand_beside_those_that_cannot_be_split(strategy, monkeypatch):
+    context = _context(strategy, adjust=True, per_class=3, codec="png")
+
+    class Brightened:
+        def adjust(self, exemplars, seed):
+            return LabelledImages(in_memory(exemplars).array + np.float32(9), exemplars.labels)
+
+    monkeypatch.setattr(context, "optimiser", lambda network: Brightened())
+    old = store.as_kept(_labelled([0, 1, 2], 3).take(np.array([0, 1, 2, 3, 6, 7, 8])), context.codec)
+    state = steps.adjust_exemplars(_state(context, old), _arrival(_labelled([3, 4], 3)), context)
+    adjusted = state.under_way.old
+    np.testing.assert_array_equal(adjusted.labels, [0, 0, 0, 1, 2, 2, 2])
+    assert adjusted.images.content(3) == old.images.content(3)
+    before = np.frombuffer(old.images.content(0), np.uint8)
+    np.testing.assert_array_equal(np.frombuffer(adjusted.images.content(0), np.uint8), np.minimum(before + 9.0, 255))
 
 
 def test_fine_tuning_changes_the_new_network_alone(strategy):

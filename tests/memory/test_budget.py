@@ -13,8 +13,9 @@ from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.memory.codecs import decoded
+from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
 from mnemonics_tf.memory.settings import Memory
-from mnemonics_tf.memory.store import as_kept, codec_for, load_exemplars, save_exemplars, select, shrink
+from mnemonics_tf.memory.store import as_kept, codec_for, select, shrink
 
 # Class ids by index; neither the identity nor its own inverse, so that a mix-up of ids and indices shows.
 _CLASS_ORDER = np.array([3, 0, 4, 1, 2])

@@ -1,0 +1,189 @@
+"""Budgets of bytes: what a memory takes, how many of the chosen images fit, and whether any do.
+
+All arrays of `exemplars.npz` count: images or codes with their lengths, labels, soft labels, and what all classes
+share. The bytes by which NumPy and ZIP frame them do not. Of exemplars that are kept as floats the floats count, not
+the rounded images that are filed beside them for other programs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mnemonics_tf import checks
+from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.memory.codecs import Codec, Coded, Mosaic
+from mnemonics_tf.memory.coded import encoded, held
+from mnemonics_tf.memory.exemplar_file import head_of
+from mnemonics_tf.memory.pixel_file import PixelFile
+from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.memory.store import ExemplarStore, codec_for, in_order, select
+
+# Bytes: of a class id, of a code's length, of the class id of a soft label's column, of the factor of mosaics.
+_LABEL, _LENGTH, _CLASS, _FACTOR = 8, 4, 8, 8
+_CODED_AT_ONCE = 64  # images of a class, the first time
+_LOOKED_AT = 2  # images of each class, before anything is trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Bytes of a memory.
+
+    Attributes:
+      by_class: of each class index, `[num_classes]` int64.
+      shared: that belong to no class.
+    """
+
+    by_class: np.ndarray
+    shared: int
+
+    @property
+    def total(self) -> int:
+        """In all."""
+        return int(self.by_class.sum()) + self.shared
+
+
+def size_of(exemplars: ExemplarStore, num_classes: int) -> Size:
+    """What a memory takes as it is kept."""
+    slots = exemplars.slots
+    each = _bytes_each(slots, exemplars.codec)
+    by_class = np.bincount(slots.labels, weights=each, minlength=num_classes).astype(np.int64)
+    return Size(by_class, _shared(slots, exemplars.codec) if len(slots) else 0)
+
+
+def select_fitting(
+    memory: Memory,
+    data: LabelledImages,
+    features: np.ndarray | None,
+    names: Sequence[str],
+    generator: np.random.Generator,
+    file: PixelFile | None = None,
+) -> LabelledImages:
+    """The initial exemplars of the classes of `data`, as many as fit in the bytes of a class; class after class.
+
+    Where they are to be learned they stay images, as many as would fit if learning left their sizes alone; otherwise
+    they are coded here, and nowhere again.
+
+    Args:
+      memory: a budget of bytes.
+      data: images of some classes, D_i; rows that are codes already stay as they are.
+      features: embeddings of `data`, `[n, d]`; only herding needs them.
+      names: of all classes that are known by now, by index.
+      generator: for random choices.
+      file: where codes go that must not be held in memory.
+
+    Raises:
+      UsageError: the most important image of a class does not fit.
+    """
+    codec = codec_for(memory)
+    share = memory.share(len(names), _shared(data.take(np.zeros(0, int)), codec))
+    if not isinstance(codec, Coded):
+        each = _bytes_of_pixels(memory, data)
+        if share < each:
+            raise _too_small(memory, names[data.labels[0]], each, share)
+        return select(memory, data, features, share // each, generator)
+    form = codec.format(data.images.shape[1:])
+    positions, codes = [], []
+    for label in np.unique(data.labels):
+        members = np.flatnonzero(data.labels == label)
+        first, own = in_order(memory, members, features, generator), list[bytes]()
+        while sum(map(len, own)) + len(own) * (_LABEL + _LENGTH) <= share and len(own) < len(members):
+            further = first(min(max(_CODED_AT_ONCE, 2 * len(own)), len(members)))[len(own) :]
+            own += encoded(data.images[further], form)
+        sizes = np.array([len(code) + _LABEL + _LENGTH for code in own], np.int64)
+        count = int(np.searchsorted(np.cumsum(sizes), share, side="right"))
+        if not count:
+            needed = int(sizes[0]) if len(sizes) else _LABEL + _LENGTH
+            raise _too_small(memory, names[label], needed, share)
+        positions.append(first(count))
+        codes += own[:count]
+    chosen = data.take(np.concatenate(positions))
+    if memory.learns:
+        return chosen
+    return dataclasses.replace(chosen, images=held(codes, form) if file is None else file.append_codes(codes, form))
+
+
+def fitting(memory: Memory, slots: LabelledImages, codec: Codec, names: Sequence[str]) -> LabelledImages:
+    """Cuts every class down to its bytes: the least important exemplars go, which stand last.
+
+    Args:
+      memory: a budget of bytes.
+      slots: as they are kept, of any classes.
+      codec: how they are kept.
+      names: of all classes that are known by now, by index.
+
+    Raises:
+      UsageError: the first exemplar of a class does not fit.
+    """
+    share, each = memory.share(len(names), _shared(slots, codec)), _bytes_each(slots, codec)
+    positions = [np.zeros(0, np.int64)]
+    for label in np.unique(slots.labels):
+        members = np.flatnonzero(slots.labels == label)
+        count = int(np.searchsorted(np.cumsum(each[members]), share, side="right"))
+        if not count:
+            raise _too_small(memory, names[label], int(each[members[0]]), share)
+        positions.append(members[:count])
+    return slots.take(np.concatenate(positions))
+
+
+def check_first_images(memory: Memory, data: LabelledImages, names: Sequence[str], num_classes: int) -> int:
+    """Checks a budget of bytes against a few images of each class, before anything is trained.
+
+    Args:
+      memory: a budget of bytes.
+      data: images with positions in `names`; those below 0 are passed over.
+      names: of classes.
+      num_classes: that will share the memory in the end, as far as is known.
+
+    Returns:
+      How many exemplars it will leave of a class, about: exactly for pixels, by the mean of the images for codes.
+
+    Raises:
+      UsageError: there is a class none of whose images fit.
+    """
+    codec, sizes = codec_for(memory), []
+    share = memory.share(num_classes, _shared(data.take(np.zeros(0, int)), codec))
+    for label in np.unique(data.labels[data.labels >= 0]):
+        members = np.flatnonzero(data.labels == label)[:_LOOKED_AT]
+        if isinstance(codec, Coded):
+            form = codec.format(data.images.shape[1:])
+            own = [len(code) + _LABEL + _LENGTH for code in encoded(data.images[members], form)]
+        else:
+            own = [_bytes_of_pixels(memory, data)]
+        if min(own) > share:
+            raise _too_small(memory, names[label], min(own), share)
+        sizes += own
+    return int(share // np.mean(sizes))
+
+
+def _too_small(memory: Memory, name: str, needed: int, share: int) -> checks.UsageError:
+    lower = " or lower the quality" if memory.codec in ("webp", "jpeg") else ""
+    return checks.UsageError(
+        f"{memory.binding} leaves {max(share, 0):,} bytes of a class, but an exemplar of class {name!r} takes "
+        f"{needed:,} with its label. Raise it{lower}."
+    )
+
+
+def _bytes_of_pixels(memory: Memory, data: LabelledImages) -> int:
+    """Bytes of an exemplar that is kept as pixels; chosen images stay bytes until they are learned or adjusted."""
+    becomes_float = memory.store_floats and (memory.learns or memory.adjust)
+    return math.prod(data.images.shape[1:]) * (4 if becomes_float else 1) + _LABEL
+
+
+def _bytes_each(slots: LabelledImages, codec: Codec) -> np.ndarray:
+    """Bytes of each exemplar with all that belongs to it, `[n]`."""
+    soft = 0 if slots.soft_labels is None else slots.soft_labels.shape[1] * slots.soft_labels.itemsize
+    return codec.num_bytes(slots.images) + _LABEL + soft + (_LENGTH if isinstance(codec, Coded) else 0)
+
+
+def _shared(slots: LabelledImages, codec: Codec) -> int:
+    """Bytes of a memory that belong to no class."""
+    shared = 0 if slots.soft_labels is None else slots.soft_labels.shape[1] * _CLASS
+    if isinstance(codec, Mosaic):
+        shared += _FACTOR
+    if isinstance(codec, Coded):
+        shared += sum(array.nbytes for array in head_of(codec.format(slots.images.shape[1:])).values())
+    return shared
