@@ -15,6 +15,7 @@ from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.choices import HEADS
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 
@@ -40,6 +41,7 @@ class Settings:
       network: the backbone.
       memory: which exemplars are kept.
       model_level: how the network of a phase is trained.
+      rehearsal: how later phases use memory in that training.
       exemplar_level: how exemplars are learned and adjusted.
       finetuning: the balanced fine-tuning after them.
       probe: how exemplars are judged.
@@ -54,6 +56,7 @@ class Settings:
     network: ResNet = dataclasses.field(default_factory=ResNet)
     memory: Memory = dataclasses.field(default_factory=Memory)
     model_level: ModelLevel = dataclasses.field(default_factory=ModelLevel)
+    rehearsal: Rehearsal = dataclasses.field(default_factory=Rehearsal)
     exemplar_level: ExemplarLevel = dataclasses.field(default_factory=ExemplarLevel)
     finetuning: BalancedFinetune = dataclasses.field(default_factory=BalancedFinetune)
     probe: Probe = dataclasses.field(default_factory=Probe)

@@ -74,6 +74,7 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
             settings.model_level,
             context.trainer,
             _seed(state, "train_model"),
+            settings.rehearsal,
         )
         return Network(model, predictor)
 
