@@ -111,6 +111,8 @@ class Settings:
             )
         if not memory.keeps:
             self._check_without_exemplars()
+        self._check_rehearsal()
+        self._check_soft_targets()
 
     def _check_without_exemplars(self) -> None:
         if self.finetuning.enabled:
@@ -123,6 +125,40 @@ class Settings:
                 "ExemplarMemory.per_class = 0: there are no means of exemplars to predict by. Set "
                 "Experiment.classifier = 'cnn'."
             )
+
+    def _check_rehearsal(self) -> None:
+        """Raises UsageError if later phases cannot use memory as `rehearsal` says, or if it would change nothing."""
+        rehearsal, method = self.rehearsal, self.method
+        rehearsal.check_batches(self.model_level.batch_size)
+        for name in rehearsal.of_memory:
+            if method.trains_on_old_data:
+                raise checks.UsageError(
+                    f"Rehearsal.{name} = {getattr(rehearsal, name)!r}: method {method.name!r} trains on all images "
+                    "again and leaves exemplars out. Leave the setting out."
+                )
+            if not self.memory.keeps:
+                raise checks.UsageError(
+                    f"Rehearsal.{name} = {getattr(rehearsal, name)!r}: ExemplarMemory.per_class = 0 keeps no memory to "
+                    "use. Leave the setting out, or keep exemplars."
+                )
+        if rehearsal.shifts_logits and not method.adjusts_logits:
+            name = "separated_softmax" if rehearsal.separated_softmax else "logit_adjustment"
+            raise checks.UsageError(
+                f"Rehearsal.{name} = {getattr(rehearsal, name)!r}: the loss of method {method.name!r} is no softmax of "
+                "adjusted logits. Leave the setting out, or use another method or loss."
+            )
+
+    def _check_soft_targets(self) -> None:
+        """Raises UsageError if fine-tuning cannot distil as it says."""
+        setting = f"BalancedFinetune.distil_from = {self.finetuning.distil_from!r}"
+        if self.finetuning.distil_from == "none":
+            return
+        if not self.finetuning.applies_to(1, self.method.finetunes):
+            raise checks.UsageError(f"{setting}: nothing is fine-tuned. Set BalancedFinetune.enabled = True.")
+        if self.method.distils_in_finetuning:
+            raise checks.UsageError(f"{setting}: method {self.method.name!r} distils there by itself. Leave it out.")
+        if not self.model_level.distillation:
+            raise checks.UsageError(f"{setting}: ModelLevel.distillation = False rules it out. Choose one of the two.")
 
     def check_images(self, traits: ImageTraits, streamed: bool = False) -> None:
         """Checks the settings against the images that will come.

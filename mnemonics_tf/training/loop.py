@@ -128,7 +128,9 @@ def _average_of(model: Classifier, rehearsal: PhaseRehearsal | None) -> WeightAv
     """The mean of the model's weights over its steps, where it is wanted."""
     if rehearsal is None or not rehearsal.settings.weight_average:
         return None
-    return WeightAverage(model.variables, rehearsal.settings.weight_average)
+    # Frozen weights stay what they are, to the last bit.
+    statistics = [variable for variable in model.non_trainable_variables if variable.name.startswith("moving_")]
+    return WeightAverage([*model.trainable_variables, *statistics], rehearsal.settings.weight_average)
 
 
 def _replica_step(

@@ -15,13 +15,13 @@ class WeightAverage:
     them the same too.
 
     Args:
-      variables: what is averaged: the trained weights, and those that training moves without gradients.
+      variables: what is averaged, of floats: the trained weights, and running statistics of batch norm.
       decay: d, above 0 and below 1.
     """
 
     def __init__(self, variables: list[keras.Variable], decay: float):
         self._decay = decay
-        self._variables = [variable for variable in variables if variable.dtype.startswith("float")]
+        self._variables = variables
         options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
         self._sums = [tf.Variable(tf.zeros(each.shape, each.dtype), **options) for each in self._variables]
         self._weight = tf.Variable(0.0, **options)
