@@ -136,7 +136,8 @@ class Settings:
                     f"Rehearsal.{name} = {getattr(rehearsal, name)!r}: method {method.name!r} trains on all images "
                     "again and leaves exemplars out. Leave the setting out."
                 )
-            if not self.memory.keeps:
+            # New images over the new classes alone are the original LwF's loss, which has no memory.
+            if not self.memory.keeps and name != "separated_softmax":
                 raise checks.UsageError(
                     f"Rehearsal.{name} = {getattr(rehearsal, name)!r}: ExemplarMemory.per_class = 0 keeps no memory to "
                     "use. Leave the setting out, or keep exemplars."

@@ -79,7 +79,7 @@ class Rehearsal:
 
     @property
     def of_memory(self) -> list[str]:
-        """The settings that are switched on and have no effect without memory."""
+        """Names of the settings that are switched on and tell memory from new images."""
         names = ["memory_share"] if self.memory_share else []
         names += ["separated_softmax"] if self.separated_softmax else []
         names += ["logit_adjustment"] if self.logit_adjustment else []
