@@ -74,11 +74,7 @@ class Trainer:
           DivergedError: the mean of a loss over an epoch is NaN or infinite.
         """
         batches = self._batches(data, settings, seed, rehearsal)
-        with self.strategy.scope():
-            optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
-            optimizer.build(model.trainable_variables)
-            loss_scale = LossScale() if model.backbone.output.dtype == "float16" else None
-            average = _average_of(model, rehearsal)
+        optimizer, loss_scale, average = self._variables(model, settings, rehearsal)
         add_noise = functools.partial(noise.add, step=optimizer.iterations, seed=seed) if noise else list
         replica_step = _replica_step(
             model, batch_losses, optimizer, settings.weight_decay, self.pixel_range, add_noise, loss_scale, average
@@ -90,11 +86,10 @@ class Trainer:
             return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
 
         steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size)
-        rate_at = functools.partial(rehearsal.settings.learning_rate_at, level=settings) if rehearsal else None
         with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
             iterator = iter(batches)
             for epoch in range(settings.epochs):
-                learning_rate = rate_at(epoch) if rate_at else settings.learning_rate_at(epoch)
+                learning_rate = _learning_rate_at(epoch, settings, rehearsal)
                 optimizer.learning_rate.assign(learning_rate)
                 history = []
                 for _ in range(steps_per_epoch):
@@ -109,6 +104,16 @@ class Trainer:
         if average is not None:
             average.apply()
 
+    def _variables(
+        self, model: Classifier, settings: SGDSettings, rehearsal: PhaseRehearsal | None
+    ) -> tuple[keras.optimizers.Optimizer, LossScale | None, WeightAverage | None]:
+        """What a training keeps beside the network, in the strategy's scope; the scale and the mean where wanted."""
+        with self.strategy.scope():
+            optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
+            optimizer.build(model.trainable_variables)
+            loss_scale = LossScale() if model.backbone.output.dtype == "float16" else None
+            return optimizer, loss_scale, _average_of(model, rehearsal)
+
     def _batches(
         self, data: LabelledImages, settings: SGDSettings, seed: int, rehearsal: PhaseRehearsal | None
     ) -> tf.distribute.DistributedDataset:
@@ -122,6 +127,12 @@ class Trainer:
 
     def _steps_per_epoch(self, num_images: int, batch_size: int) -> int:
         return num_batches(images_per_epoch(num_images, batch_size, self.strategy.num_replicas_in_sync), batch_size)
+
+
+def _learning_rate_at(epoch: int, settings: SGDSettings, rehearsal: PhaseRehearsal | None) -> float:
+    if rehearsal is None:
+        return settings.learning_rate_at(epoch)
+    return rehearsal.settings.learning_rate_at(epoch, settings)
 
 
 def _average_of(model: Classifier, rehearsal: PhaseRehearsal | None) -> WeightAverage | None:

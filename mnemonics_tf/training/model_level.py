@@ -50,20 +50,8 @@ def train_model(
     Raises:
       DivergedError: a loss became NaN or infinite.
     """
-    trained_by = dataclasses.replace(factory, precision=settings.precision)
-    teacher = None
-    if previous is not None and phase.num_old_classes and settings.distillation and method.distils:
-        teacher = previous.model
+    model, teacher = _networks(previous, phase, factory, method, settings, trainer)
     is_grown = previous is None or previous.model.num_classes < phase.num_classes
-    with trainer.strategy.scope():
-        if previous is None:
-            model = trained_by.build(0, phase.num_new_classes)
-        elif is_grown:
-            model = trained_by.grow(previous.model, phase.num_new_classes)
-        else:
-            model = trained_by.same(previous.model)
-        if teacher is not None and settings.precision != factory.precision:
-            teacher = trained_by.same(teacher)
     if previous is not None and is_grown and method.imprints:
         imprint(model.head, previous.features(phase.train, "imprint_weights"), phase.train.labels)
     transferring = previous is not None and settings.scale_form is not None
@@ -84,6 +72,31 @@ def train_model(
     if previous is not None and phase.num_old_classes:
         method.complete(model, predictor, held_out, phase.groups)
     return model, predictor
+
+
+def _networks(
+    previous: Predictor | None,
+    phase: Phase,
+    factory: ClassifierFactory,
+    method: Method,
+    settings: ModelLevel,
+    trainer: Trainer,
+) -> tuple[Classifier, Classifier | None]:
+    """The network that is to be trained, and its teacher if there is one, both in the precision of the model level."""
+    trained_by = dataclasses.replace(factory, precision=settings.precision)
+    teacher = None
+    if previous is not None and phase.num_old_classes and settings.distillation and method.distils:
+        teacher = previous.model
+    with trainer.strategy.scope():
+        if previous is None:
+            model = trained_by.build(0, phase.num_new_classes)
+        elif previous.model.num_classes < phase.num_classes:
+            model = trained_by.grow(previous.model, phase.num_new_classes)
+        else:
+            model = trained_by.same(previous.model)
+        if teacher is not None and settings.precision != factory.precision:
+            teacher = trained_by.same(teacher)
+    return model, teacher
 
 
 def _losses_of(
