@@ -23,6 +23,7 @@ _PUBLIC = {
     "IncrementalLearner": "mnemonics_tf.learner.learner",
     "Memory": "mnemonics_tf.memory.settings",
     "ModelLevel": "mnemonics_tf.training.settings",
+    "Rehearsal": "mnemonics_tf.training.rehearsal",
     "ResNet": "mnemonics_tf.models.resnet",
     "UsageError": "mnemonics_tf.checks",
 }

@@ -24,6 +24,7 @@ from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.run.configuration import Configuration, ExperimentSettings
 from mnemonics_tf.system import gin_files
 from mnemonics_tf.system.devices import Devices
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 # Every name that a configuration can bind, with what it configures. Methods are found by themselves.
@@ -36,6 +37,7 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "ModelLevel": ModelLevel,
     "Probe": Probe,
     "Protocol": Protocol,
+    "Rehearsal": Rehearsal,
     "ResNet": ResNet,
     "digits": Digits,
     "folder": Folder,
@@ -80,6 +82,7 @@ def resolved() -> Configuration:
         network=build("ResNet"),
         memory=build("ExemplarMemory"),
         model_level=build("ModelLevel"),
+        rehearsal=build("Rehearsal"),
         exemplar_level=build("ExemplarLevel"),
         finetuning=build("BalancedFinetune"),
         probe=build("Probe"),

@@ -95,7 +95,9 @@ def binary_cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits), axis=1)
 
 
-def nca(scores: tf.Tensor, labels: tf.Tensor, eta: tf.Tensor | float, margin: float) -> tf.Tensor:
+def nca(
+    scores: tf.Tensor, labels: tf.Tensor, eta: tf.Tensor | float, margin: float, offsets: tf.Tensor | None = None
+) -> tf.Tensor:
     """Neighbourhood component analysis with a margin (PODNet).
 
         max(0, -log(exp(eta (s_true - margin)) / sum over the other classes of exp(eta s)))
@@ -109,14 +111,18 @@ def nca(scores: tf.Tensor, labels: tf.Tensor, eta: tf.Tensor | float, margin: fl
       labels: class indices, `[B]`.
       eta: the scale of similarities, a scalar, learned or constant.
       margin: delta, in units of the similarities.
+      offsets: what is added to eta * s of each class, as to the logits of a softmax, `[B, K + M]`; None for nothing.
 
     Returns:
       `[B]`, in nats, at least 0.
     """
     is_true = tf.one_hot(labels, scores.shape[1], on_value=True, off_value=False, dtype=tf.bool)
     true_scores = tf.gather(scores, labels, axis=1, batch_dims=1)
-    others = tf.where(is_true, tf.fill(tf.shape(scores), scores.dtype.min), eta * scores)
-    required = eta * true_scores - tf.stop_gradient(tf.convert_to_tensor(eta, scores.dtype)) * margin
+    scaled, true = eta * scores, eta * true_scores
+    if offsets is not None:
+        scaled, true = scaled + offsets, true + tf.gather(offsets, labels, axis=1, batch_dims=1)
+    others = tf.where(is_true, tf.fill(tf.shape(scores), scores.dtype.min), scaled)
+    required = true - tf.stop_gradient(tf.convert_to_tensor(eta, scores.dtype)) * margin
     return tf.nn.relu(tf.reduce_logsumexp(others, axis=1) - required)
 
 

@@ -20,6 +20,7 @@ _LEAVES = sorted(path for path in _CONFIGS.glob("*.gin") if path.name != "base_m
 _METHODS, _DATASETS, _SCHEDULES = (
     sorted((_CONFIGS / part).glob("*.gin")) for part in ("methods", "datasets", "schedules")
 )
+_USES = sorted((_CONFIGS / "rehearsal").glob("*.gin"))
 _SOURCES = ("digits", "tfds", "folder")  # calling them loads data
 
 # Image shape and number of classes by the file of the data set.
@@ -90,6 +91,13 @@ def test_every_leaf_goes_without_the_mnemonics(leaf):
     assert config.build("BalancedFinetune").enabled is None
 
 
+@pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)
+def test_every_leaf_takes_each_use_of_memory(leaf):
+    for use in _USES:
+        _build([leaf, use], _dataset_of(leaf))
+        config.resolved().settings.check()
+
+
 @pytest.mark.parametrize("schedule", _SCHEDULES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("method", ["joint", "lwf_without_exemplars"])
 def test_methods_that_take_no_mnemonics_train_all_weights_on_every_schedule(method, schedule):
@@ -145,7 +153,7 @@ def test_weights_of_the_losses_follow_the_data_set(method, dataset, value):
     assert config.build(method).less_forget_weight == value
 
 
-@pytest.mark.parametrize("path", [*_LEAVES, *_METHODS, *_DATASETS, *_SCHEDULES], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*_LEAVES, *_METHODS, *_DATASETS, *_SCHEDULES, *_USES], ids=lambda path: path.stem)
 def test_files_that_a_header_names_exist(path):
     for name in re.findall(r"configs/[\w/]+\.gin", path.read_text(encoding="utf-8")):
         assert (ROOT / name).is_file(), name

@@ -11,10 +11,12 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf.data import decoding
-from mnemonics_tf.data.batches import images_per_epoch
+from mnemonics_tf.data import decoding, jitter
+from mnemonics_tf.data.batches import images_per_epoch, num_batches
+from mnemonics_tf.data.mixing import Mixture
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.runtime import ONE_REPLICA, Share
@@ -108,6 +110,8 @@ def training_batches(
     seed: int,
     augmentation: Augmentation,
     share: Share = ONE_REPLICA,
+    mixture: Mixture | None = None,
+    jittered: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Batches of all epochs, one after the other; each epoch in an order of its own, its last batch perhaps smaller.
 
@@ -118,6 +122,9 @@ def training_batches(
       seed: of this stage.
       augmentation: applied to each batch.
       share: whose parts of each batch are wanted.
+      mixture: pairs new images with memory in each batch; every batch is full then, and there are as many as without.
+        None for plain batches.
+      jittered: which images get the stronger augmentation of `jitter`, `[n]` bool; None for none of them.
 
     Returns:
       A dataset of `(images [b, H, W, C] of the data's dtype, labels [b] int64)`, or soft labels `[b, K + M]` float32
@@ -139,17 +146,34 @@ def training_batches(
     def load(step: tf.Tensor, indices: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         part = _part(tf.size(indices), replica, share)
         # Several draws a batch want seeds that no other batch uses.
-        draws = augmentation.draw(tf.size(indices), tf.stack([tf.constant(seed, tf.int64), 2 * step]))
+        batch_seed = tf.stack([tf.constant(seed, tf.int64), 2 * step])
+        draws = augmentation.draw(tf.size(indices), batch_seed)
         own, draws = tf.gather(indices, part), Draws(*(tf.gather(drawn, part) for drawn in draws))
         if isinstance(data.images, StoredImages):
-            return augmentation.of_rows(data.images, own, draws), tf.gather(labels, own)
-        images = tf.gather(pixels, own)
-        if coded is not None:
-            images = tf.where(draws.coded[:, None, None, None], tf.gather(coded, own), images)
-        return augmentation(images, draws), tf.gather(labels, own)
+            images = augmentation.of_rows(data.images, own, draws)
+        else:
+            images = tf.gather(pixels, own)
+            if coded is not None:
+                images = tf.where(draws.coded[:, None, None, None], tf.gather(coded, own), images)
+            images = augmentation(images, draws)
+        if jittered is not None:
+            images = _jittered(images, tf.gather(tf.constant(jittered), own), tf.size(indices), part, batch_seed)
+        return images, tf.gather(labels, own)
 
-    batches = tf.data.Dataset.range(epochs).flat_map(epoch_indices).enumerate()
+    if mixture is not None and mixture.pairs:
+        batches = mixture.batches(batch_size, epochs * num_batches(used, batch_size), seed).enumerate()
+    else:
+        batches = tf.data.Dataset.range(epochs).flat_map(epoch_indices).enumerate()
     return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)
+
+
+def _jittered(
+    images: tf.Tensor, chosen: tf.Tensor, count: tf.Tensor, part: tf.Tensor, batch_seed: tf.Tensor
+) -> tf.Tensor:
+    """A replica's images, of which the chosen ones, `[b]` bool, are jittered by their draws in a batch of `count`."""
+    draws = jitter.JitterDraws(*(tf.gather(drawn, part) for drawn in jitter.draw(count, batch_seed)))
+    changed = jitter.jittered(images, draws)
+    return tf.where(chosen[:, None, None, None], changed, images)
 
 
 def _for_replicas(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:

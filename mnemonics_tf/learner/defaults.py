@@ -27,6 +27,7 @@ from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 BACKBONES = {
@@ -40,11 +41,12 @@ _SIDES = {"resnet8": 16, "resnet20": 48, "resnet32": 112}
 
 _IMAGES_TO_TRAIN_ON = 200_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 80
-PARTS = ("model_level", "exemplar_level", "finetuning", "probe", "head", "classifier", "deterministic")
+PARTS = ("model_level", "rehearsal", "exemplar_level", "finetuning", "probe", "head", "classifier", "deterministic")
 
 
 _KINDS: dict[str, type] = {
     "model_level": ModelLevel,
+    "rehearsal": Rehearsal,
     "exemplar_level": ExemplarLevel,
     "finetuning": BalancedFinetune,
     "probe": Probe,

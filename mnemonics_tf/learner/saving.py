@@ -39,6 +39,7 @@ from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
 from mnemonics_tf.system import complete, files, locks
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 FORMAT = 1  # of learner.json
@@ -49,6 +50,7 @@ _PARTS = {
     "network": ResNet,
     "memory": Memory,
     "model_level": ModelLevel,
+    "rehearsal": Rehearsal,
     "exemplar_level": ExemplarLevel,
     "finetuning": BalancedFinetune,
     "probe": Probe,
@@ -218,6 +220,7 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
             f"Load it with the version that saved it."
         )
     try:
+        card = {"rehearsal": {}, **card}  # earlier versions had none
         method = dict(card["method"])
         name = method.pop("name")
         known = {**methods.available(), **({} if own_method is None else {own_method.name: own_method})}

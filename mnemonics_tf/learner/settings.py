@@ -15,6 +15,7 @@ from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.choices import HEADS
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 
@@ -40,6 +41,7 @@ class Settings:
       network: the backbone.
       memory: which exemplars are kept.
       model_level: how the network of a phase is trained.
+      rehearsal: how later phases use memory in that training.
       exemplar_level: how exemplars are learned and adjusted.
       finetuning: the balanced fine-tuning after them.
       probe: how exemplars are judged.
@@ -54,6 +56,7 @@ class Settings:
     network: ResNet = dataclasses.field(default_factory=ResNet)
     memory: Memory = dataclasses.field(default_factory=Memory)
     model_level: ModelLevel = dataclasses.field(default_factory=ModelLevel)
+    rehearsal: Rehearsal = dataclasses.field(default_factory=Rehearsal)
     exemplar_level: ExemplarLevel = dataclasses.field(default_factory=ExemplarLevel)
     finetuning: BalancedFinetune = dataclasses.field(default_factory=BalancedFinetune)
     probe: Probe = dataclasses.field(default_factory=Probe)
@@ -108,6 +111,8 @@ class Settings:
             )
         if not memory.keeps:
             self._check_without_exemplars()
+        self._check_rehearsal()
+        self._check_soft_targets()
 
     def _check_without_exemplars(self) -> None:
         if self.finetuning.enabled:
@@ -120,6 +125,41 @@ class Settings:
                 "ExemplarMemory.per_class = 0: there are no means of exemplars to predict by. Set "
                 "Experiment.classifier = 'cnn'."
             )
+
+    def _check_rehearsal(self) -> None:
+        """Raises UsageError if later phases cannot use memory as `rehearsal` says, or if it would change nothing."""
+        rehearsal, method = self.rehearsal, self.method
+        rehearsal.check_batches(self.model_level.batch_size)
+        for name in rehearsal.of_memory:
+            if method.trains_on_old_data:
+                raise checks.UsageError(
+                    f"Rehearsal.{name} = {getattr(rehearsal, name)!r}: method {method.name!r} trains on all images "
+                    "again and leaves exemplars out. Leave the setting out."
+                )
+            # New images over the new classes alone are the original LwF's loss, which has no memory.
+            if not self.memory.keeps and name != "separated_softmax":
+                raise checks.UsageError(
+                    f"Rehearsal.{name} = {getattr(rehearsal, name)!r}: ExemplarMemory.per_class = 0 keeps no memory to "
+                    "use. Leave the setting out, or keep exemplars."
+                )
+        if rehearsal.shifts_logits and not method.adjusts_logits:
+            name = "separated_softmax" if rehearsal.separated_softmax else "logit_adjustment"
+            raise checks.UsageError(
+                f"Rehearsal.{name} = {getattr(rehearsal, name)!r}: the loss of method {method.name!r} is no softmax of "
+                "adjusted logits. Leave the setting out, or use another method or loss."
+            )
+
+    def _check_soft_targets(self) -> None:
+        """Raises UsageError if fine-tuning cannot distil as it says."""
+        setting = f"BalancedFinetune.distil_from = {self.finetuning.distil_from!r}"
+        if self.finetuning.distil_from == "none":
+            return
+        if not self.finetuning.applies_to(1, self.method.finetunes):
+            raise checks.UsageError(f"{setting}: nothing is fine-tuned. Set BalancedFinetune.enabled = True.")
+        if self.method.distils_in_finetuning:
+            raise checks.UsageError(f"{setting}: method {self.method.name!r} distils there by itself. Leave it out.")
+        if not self.model_level.distillation:
+            raise checks.UsageError(f"{setting}: ModelLevel.distillation = False rules it out. Choose one of the two.")
 
     def check_images(self, traits: ImageTraits, streamed: bool = False) -> None:
         """Checks the settings against the images that will come.

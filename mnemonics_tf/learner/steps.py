@@ -31,7 +31,7 @@ from mnemonics_tf.memory.codecs import Coded
 from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
-from mnemonics_tf.training.finetuning import method_losses_of
+from mnemonics_tf.training.finetuning import SoftTargets, method_losses_of
 from mnemonics_tf.training.model_level import train_model as train
 
 Step = Callable[[LearnerState, Arrival, Context], LearnerState]
@@ -77,6 +77,7 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
             settings.model_level,
             context.trainer,
             _seed(state, "train_model"),
+            settings.rehearsal,
         )
         return Network(model, predictor)
 
@@ -184,7 +185,7 @@ def finetune_balanced(state: LearnerState, arrival: Arrival, context: Context) -
         model.train_head()
     context.trainer.fit(
         model,
-        method_losses_of(method, model, teacher, before, groups),
+        method_losses_of(method, model, teacher, before, groups, _soft_targets(state, context)),
         _kept(state).decoded(),
         finetuning,
         "finetune_balanced",
@@ -192,6 +193,18 @@ def finetune_balanced(state: LearnerState, arrival: Arrival, context: Context) -
     )
     model.train_all()
     return state
+
+
+def _soft_targets(state: LearnerState, context: Context) -> SoftTargets | None:
+    """The networks that fine-tuning learns from, as its settings say."""
+    finetuning = context.settings.finetuning
+    if state.network is None or finetuning.distil_from == "none":
+        return None
+    networks = [] if finetuning.distil_from == "before" else [state.network.model]
+    if finetuning.distil_from != "teacher":
+        with context.trainer.strategy.scope():
+            networks.append(context.factory.copy(state.new_network.model))
+    return SoftTargets(tuple(networks), finetuning.distillation_weight, finetuning.temperature)
 
 
 def evaluate(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:

@@ -52,6 +52,9 @@ class Method:
         has it. False by default: of this package's methods EEIL and PODNet alone have it.
       finetuned_part: `all` weights or the `head`: what it trains there. A learner in Python takes it for granted;
         configurations say it by `BalancedFinetune.trained`.
+      takes_offsets: whether its loss of labels is a softmax of `Outputs.adjusted_logits`, or adds `Outputs.offsets` in
+        another way, so that `Rehearsal.separated_softmax` and `.logit_adjustment` have an effect. False by default, as
+        they would have none on a loss of plain `logits`.
       distils_in_finetuning: whether `finetuning_losses` look at the teacher and at the network before fine-tuning.
         False by default, as those given here do not.
     """
@@ -69,6 +72,7 @@ class Method:
     tells_maps: ClassVar[bool] = False
     finetunes: ClassVar[bool] = False
     finetuned_part: ClassVar[str] = "all"
+    takes_offsets: ClassVar[bool] = False
     distils_in_finetuning: ClassVar[bool] = False
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
@@ -122,6 +126,11 @@ class Method:
     def imprints(self) -> bool:
         """Whether the head's weights of new classes start from their embeddings, see `imprint`. False by default."""
         return False
+
+    @property
+    def adjusts_logits(self) -> bool:
+        """Whether offsets of logits act on the loss as it is set. By default what `takes_offsets` says."""
+        return self.takes_offsets
 
     @property
     def gradient_noise(self) -> GradientNoise | None:

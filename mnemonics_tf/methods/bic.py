@@ -48,6 +48,7 @@ class BiC(Method):
     name: ClassVar[str] = "bic"
     corrects_bias: ClassVar[bool] = True
     starts_by_cross_entropy: ClassVar[bool] = True
+    takes_offsets: ClassVar[bool] = True
 
     def __post_init__(self):
         checks.check_positive(**{"bic.temperature": self.temperature, "bic.held_out_share": self.held_out_share})

@@ -31,7 +31,7 @@ def classify_and_distil(
     Returns:
       The weighted terms `cross_entropy` and, with a teacher, `distillation`.
     """
-    cross_entropy = runtime.global_mean(losses.cross_entropy(outputs.logits, labels))
+    cross_entropy = runtime.global_mean(losses.cross_entropy(outputs.adjusted_logits, labels))
     if teacher is None:
         return {"cross_entropy": cross_entropy}
     old_logits = outputs.logits[:, : teacher.logits.shape[1]]

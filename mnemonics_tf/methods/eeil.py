@@ -43,6 +43,7 @@ class EEIL(Method):
 
     name: ClassVar[str] = "eeil"
     starts_by_cross_entropy: ClassVar[bool] = True
+    takes_offsets: ClassVar[bool] = True
     finetunes: ClassVar[bool] = True
     distils_in_finetuning: ClassVar[bool] = True
 
@@ -59,7 +60,7 @@ class EEIL(Method):
         return GradientNoise(self.noise_scale, self.noise_decay) if self.noise_scale else None
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
-        terms = {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.logits, labels))}
+        terms = {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.adjusted_logits, labels))}
         if teacher is not None:
             terms["distillation"] = self._distillation(outputs, teacher, groups.old_ranges)
         return terms

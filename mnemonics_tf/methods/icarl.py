@@ -53,6 +53,10 @@ class ICaRL(LwF):
     def initial_training(self) -> str:
         return super().initial_training if self.targets == "softmax" else "binary_cross_entropy"
 
+    @property
+    def adjusts_logits(self) -> bool:
+        return self.targets == "softmax"  # in the other loss classes do not compete
+
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
         if self.targets == "softmax":
             return super().losses(outputs, teacher, labels, groups)

@@ -48,6 +48,7 @@ class LUCIR(Method):
 
     name: ClassVar[str] = "lucir"
     starts_by_cross_entropy: ClassVar[bool] = True
+    takes_offsets: ClassVar[bool] = True
     trains_old_head: ClassVar[bool] = False
 
     def __post_init__(self):
@@ -66,7 +67,7 @@ class LUCIR(Method):
         return self.imprint_weights
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
-        terms = {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.logits, labels))}
+        terms = {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.adjusted_logits, labels))}
         num_old_classes = groups.num_old_classes
         if self.less_forget_weight and teacher is not None:
             weight = self.less_forget_weight * math.sqrt(num_old_classes / groups.num_new_classes)

@@ -35,6 +35,7 @@ class LwF(Method):
 
     name: ClassVar[str] = "lwf"
     starts_by_cross_entropy: ClassVar[bool] = True
+    takes_offsets: ClassVar[bool] = True
     needs_exemplars: ClassVar[bool] = False
 
     def __post_init__(self):

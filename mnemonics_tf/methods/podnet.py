@@ -48,6 +48,7 @@ class PODNet(Method):
     heads: ClassVar[tuple[str, ...]] = ("cosine", "proxies")
     trains_old_head: ClassVar[bool] = False
     tells_maps: ClassVar[bool] = True
+    takes_offsets: ClassVar[bool] = True
     finetunes: ClassVar[bool] = True
     finetuned_part: ClassVar[str] = "head"
 
@@ -64,7 +65,8 @@ class PODNet(Method):
         return f"nca with margin {self.margin}"
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
-        terms = {"nca": runtime.global_mean(losses.nca(outputs.scores, labels, outputs.eta, self.margin))}
+        nca = losses.nca(outputs.scores, labels, outputs.eta, self.margin, outputs.offsets)
+        terms = {"nca": runtime.global_mean(nca)}
         if teacher is None:
             return terms
         scale = math.sqrt(groups.num_classes / groups.num_new_classes)

@@ -20,7 +20,8 @@ class Replay(Method):
 
     name: ClassVar[str] = "replay"
     starts_by_cross_entropy: ClassVar[bool] = True
+    takes_offsets: ClassVar[bool] = True
     distils: ClassVar[bool] = False
 
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
-        return {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.logits, labels))}
+        return {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.adjusted_logits, labels))}

@@ -39,6 +39,7 @@ class WA(Method):
 
     name: ClassVar[str] = "wa"
     starts_by_cross_entropy: ClassVar[bool] = True
+    takes_offsets: ClassVar[bool] = True
     head: ClassVar[str] = "linear"
     heads: ClassVar[tuple[str, ...]] = ("linear",)
 

@@ -26,6 +26,8 @@ class Outputs(NamedTuple):
       eta: a scalar: logits are eta * scores before any correction. 1 with a linear head, whose logits are no multiple
         of its scores.
       maps: output of each of the classifier's `map_layers`, `[B, h, w, c]` each; empty if it has none.
+      offsets: what a training adds to the logits that images are classified by, `[B, K + M]`, see `Rehearsal`; None,
+        the default, for nothing. A network by itself never says any.
     """
 
     features: tf.Tensor
@@ -33,6 +35,12 @@ class Outputs(NamedTuple):
     logits: tf.Tensor
     eta: tf.Tensor | float = 1.0
     maps: tuple[tf.Tensor, ...] = ()
+    offsets: tf.Tensor | None = None
+
+    @property
+    def adjusted_logits(self) -> tf.Tensor:
+        """The logits that cross-entropy with labels is of, `[B, K + M]`; all else, predictions too, is of `logits`."""
+        return self.logits if self.offsets is None else self.logits + self.offsets
 
 
 class Classifier(keras.Model):

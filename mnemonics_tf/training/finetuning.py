@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import tensorflow as tf
 
 from mnemonics_tf import losses, runtime
@@ -30,8 +32,36 @@ def cross_entropy_of(model: Classifier, training: bool = False) -> BatchLosses:
     return batch_losses
 
 
+@dataclasses.dataclass(frozen=True)
+class SoftTargets:
+    """Networks whose answers a network learns from, besides labels.
+
+    Attributes:
+      networks: each tells about the classes that it knows, the first of the network's; none of them is changed.
+      weight: of the distillation from each.
+      temperature: tau of the distillation, above 0.
+    """
+
+    networks: tuple[Classifier, ...]
+    weight: float
+    temperature: float
+
+    def loss(self, images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """This replica's share of the weighted distillation of logits `[B, K + M]`, a scalar."""
+        values = []
+        for network in self.networks:
+            told = network(images, training=False).logits
+            values.append(losses.distillation(logits[:, : told.shape[1]], told, self.temperature))
+        return self.weight * runtime.global_mean(tf.add_n(values))
+
+
 def method_losses_of(
-    method: Method, model: Classifier, teacher: Classifier | None, before: Classifier | None, groups: ClassGroups
+    method: Method,
+    model: Classifier,
+    teacher: Classifier | None,
+    before: Classifier | None,
+    groups: ClassGroups,
+    soft_targets: SoftTargets | None = None,
 ) -> BatchLosses:
     """Losses of a batch in balanced fine-tuning: the method's own, of networks with frozen batch norm.
 
@@ -41,6 +71,7 @@ def method_losses_of(
       teacher: Θ_{i-1}; None if the method does not look at it.
       before: a copy of Θ_i as it was before fine-tuning; None if the method does not look at it.
       groups: how many classes each phase so far has brought.
+      soft_targets: networks to learn from besides; None for none.
 
     Returns:
       A function of images and labels that names the losses.
@@ -48,6 +79,10 @@ def method_losses_of(
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         old, present = (None if other is None else other(images, training=False) for other in (teacher, before))
-        return method.finetuning_losses(model(images, training=False), old, present, labels, groups)
+        outputs = model(images, training=False)
+        terms = method.finetuning_losses(outputs, old, present, labels, groups)
+        if soft_targets is not None:
+            terms = {**terms, "soft_targets": soft_targets.loss(images, outputs.logits)}
+        return terms
 
     return batch_losses

@@ -18,7 +18,9 @@ from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loss_scale import LossScale
+from mnemonics_tf.training.rehearsal import PhaseRehearsal
 from mnemonics_tf.training.settings import SGDSettings
+from mnemonics_tf.training.weight_average import WeightAverage
 
 # Maps normalised images `[B, H, W, C]` and labels (`[B]`, or soft ones `[B, K + M]`) to named losses (shares of global
 # means), whose sum depends on every variable that is trained: a ValueError names those that it does not depend on.
@@ -54,6 +56,7 @@ class Trainer:
         stage: str,
         seed: int,
         noise: GradientNoise | None = None,
+        rehearsal: PhaseRehearsal | None = None,
     ) -> None:
         """Trains the model's trainable variables in place by SGD. The step is traced once.
 
@@ -65,23 +68,16 @@ class Trainer:
           stage: what progress bars, TensorBoard and errors call this training.
           seed: the same seed repeats the order of images, their augmentation and the noise.
           noise: is added to the gradients; None for no noise.
+          rehearsal: changes batches, rates and the final weights; None, as in phase 0, leaves them to `settings`.
 
         Raises:
           DivergedError: the mean of a loss over an epoch is NaN or infinite.
         """
-        batches = runtime.distribute(
-            self.strategy,
-            lambda share: pipeline.training_batches(
-                data, settings.batch_size, settings.epochs, seed, self.augmentation, share
-            ),
-        )
-        with self.strategy.scope():
-            optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
-            optimizer.build(model.trainable_variables)
-            loss_scale = LossScale() if model.backbone.output.dtype == "float16" else None
+        batches = self._batches(data, settings, seed, rehearsal)
+        optimizer, loss_scale, average = self._variables(model, settings, rehearsal)
         add_noise = functools.partial(noise.add, step=optimizer.iterations, seed=seed) if noise else list
         replica_step = _replica_step(
-            model, batch_losses, optimizer, settings.weight_decay, self.pixel_range, add_noise, loss_scale
+            model, batch_losses, optimizer, settings.weight_decay, self.pixel_range, add_noise, loss_scale, average
         )
 
         @tf.function(input_signature=[batches.element_spec])
@@ -93,7 +89,7 @@ class Trainer:
         with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
             iterator = iter(batches)
             for epoch in range(settings.epochs):
-                learning_rate = settings.learning_rate_at(epoch)
+                learning_rate = _learning_rate_at(epoch, settings, rehearsal)
                 optimizer.learning_rate.assign(learning_rate)
                 history = []
                 for _ in range(steps_per_epoch):
@@ -105,9 +101,47 @@ class Trainer:
                 bar.set_postfix(epoch=epoch + 1, loss=f"{sum(means.values()):.3f}", refresh=False)
                 self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch + 1)
         runtime.average_over_replicas(self.strategy, model.non_trainable_variables)
+        if average is not None:
+            average.apply()
+
+    def _variables(
+        self, model: Classifier, settings: SGDSettings, rehearsal: PhaseRehearsal | None
+    ) -> tuple[keras.optimizers.Optimizer, LossScale | None, WeightAverage | None]:
+        """What a training keeps beside the network, in the strategy's scope; the scale and the mean where wanted."""
+        with self.strategy.scope():
+            optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
+            optimizer.build(model.trainable_variables)
+            loss_scale = LossScale() if model.backbone.output.dtype == "float16" else None
+            return optimizer, loss_scale, _average_of(model, rehearsal)
+
+    def _batches(
+        self, data: LabelledImages, settings: SGDSettings, seed: int, rehearsal: PhaseRehearsal | None
+    ) -> tf.distribute.DistributedDataset:
+        mixture, jittered = (None, None) if rehearsal is None else (rehearsal.mixture, rehearsal.jittered)
+        return runtime.distribute(
+            self.strategy,
+            lambda share: pipeline.training_batches(
+                data, settings.batch_size, settings.epochs, seed, self.augmentation, share, mixture, jittered
+            ),
+        )
 
     def _steps_per_epoch(self, num_images: int, batch_size: int) -> int:
         return num_batches(images_per_epoch(num_images, batch_size, self.strategy.num_replicas_in_sync), batch_size)
+
+
+def _learning_rate_at(epoch: int, settings: SGDSettings, rehearsal: PhaseRehearsal | None) -> float:
+    if rehearsal is None:
+        return settings.learning_rate_at(epoch)
+    return rehearsal.settings.learning_rate_at(epoch, settings)
+
+
+def _average_of(model: Classifier, rehearsal: PhaseRehearsal | None) -> WeightAverage | None:
+    """The mean of the model's weights over its steps, where it is wanted."""
+    if rehearsal is None or not rehearsal.settings.weight_average:
+        return None
+    # Frozen weights stay what they are, to the last bit.
+    statistics = [variable for variable in model.non_trainable_variables if variable.name.startswith("moving_")]
+    return WeightAverage([*model.trainable_variables, *statistics], rehearsal.settings.weight_average)
 
 
 def _replica_step(
@@ -118,6 +152,7 @@ def _replica_step(
     pixel_range: PixelRange,
     add_noise: Callable[[list[tf.Tensor]], list[tf.Tensor]],
     loss_scale: LossScale | None,
+    average: WeightAverage | None,
 ) -> BatchLosses:
     variables = model.trainable_variables
     undecayed = {
@@ -147,6 +182,8 @@ def _replica_step(
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
         optimizer.apply(add_noise(decayed), variables)
+        if average is not None:
+            average.add()
         return losses
 
     return replica_step

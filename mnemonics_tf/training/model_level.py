@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -13,7 +14,10 @@ from mnemonics_tf.models.imprinting import imprint
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.system import seeds
 from mnemonics_tf.training.loop import BatchLosses, Trainer
+from mnemonics_tf.training.rehearsal import PhaseRehearsal, Rehearsal
 from mnemonics_tf.training.settings import ModelLevel
+
+_AS_PUBLISHED = Rehearsal()
 
 
 def train_model(
@@ -25,6 +29,7 @@ def train_model(
     settings: ModelLevel,
     trainer: Trainer,
     seed: int,
+    rehearsal: Rehearsal = _AS_PUBLISHED,
 ) -> tuple[Classifier, Predictor]:
     """Trains the network of a phase, Θ_i, from Θ_{i-1} on D_i and E_{0:i-1} (line 4 or 8 of Algorithm 1).
 
@@ -37,6 +42,7 @@ def train_model(
       settings: epochs, rates, weight transfer, distillation and precision.
       trainer: runs the training on the devices.
       seed: fixes everything random here but the initial weights, which follow Keras's global seed.
+      rehearsal: how memory is used; it changes nothing in phase 0. By default nothing at all.
 
     Returns:
       Θ_i, folded (Eq. 14) and with every weight trainable again, and the predictor that runs it.
@@ -44,27 +50,19 @@ def train_model(
     Raises:
       DivergedError: a loss became NaN or infinite.
     """
-    trained_by = dataclasses.replace(factory, precision=settings.precision)
-    teacher = None
-    if previous is not None and phase.num_old_classes and settings.distillation and method.distils:
-        teacher = previous.model
+    model, teacher = _networks(previous, phase, factory, method, settings, trainer)
     is_grown = previous is None or previous.model.num_classes < phase.num_classes
-    with trainer.strategy.scope():
-        if previous is None:
-            model = trained_by.build(0, phase.num_new_classes)
-        elif is_grown:
-            model = trained_by.grow(previous.model, phase.num_new_classes)
-        else:
-            model = trained_by.same(previous.model)
-        if teacher is not None and settings.precision != factory.precision:
-            teacher = trained_by.same(teacher)
     if previous is not None and is_grown and method.imprints:
         imprint(model.head, previous.features(phase.train, "imprint_weights"), phase.train.labels)
     transferring = previous is not None and settings.scale_form is not None
     model.train_phase(transferring, old_head=method.trains_old_head)
-    batch_losses = _losses_of(method, model, teacher, phase.groups)
     data, held_out = method.training_data(phase, exemplars, seeds.generator(seed, "training_data"))
-    trainer.fit(model, batch_losses, data, settings, "train_model", seed, method.gradient_noise)
+    rehearsing = None
+    if previous is not None and rehearsal != _AS_PUBLISHED:
+        rehearsing = PhaseRehearsal(rehearsal, data.labels, phase.groups)
+    offsets = rehearsing.offsets(settings.batch_size) if rehearsing else None
+    batch_losses = _losses_of(method, model, teacher, phase.groups, offsets)
+    trainer.fit(model, batch_losses, data, settings, "train_model", seed, method.gradient_noise, rehearsing)
     model.fold()
     if settings.precision != factory.precision:
         with trainer.strategy.scope():
@@ -76,8 +74,39 @@ def train_model(
     return model, predictor
 
 
-def _losses_of(method: Method, model: Classifier, teacher: Classifier | None, groups: ClassGroups) -> BatchLosses:
-    """The losses of a batch at the model level, teacher included."""
+def _networks(
+    previous: Predictor | None,
+    phase: Phase,
+    factory: ClassifierFactory,
+    method: Method,
+    settings: ModelLevel,
+    trainer: Trainer,
+) -> tuple[Classifier, Classifier | None]:
+    """The network that is to be trained, and its teacher if there is one, both in the precision of the model level."""
+    trained_by = dataclasses.replace(factory, precision=settings.precision)
+    teacher = None
+    if previous is not None and phase.num_old_classes and settings.distillation and method.distils:
+        teacher = previous.model
+    with trainer.strategy.scope():
+        if previous is None:
+            model = trained_by.build(0, phase.num_new_classes)
+        elif previous.model.num_classes < phase.num_classes:
+            model = trained_by.grow(previous.model, phase.num_new_classes)
+        else:
+            model = trained_by.same(previous.model)
+        if teacher is not None and settings.precision != factory.precision:
+            teacher = trained_by.same(teacher)
+    return model, teacher
+
+
+def _losses_of(
+    method: Method,
+    model: Classifier,
+    teacher: Classifier | None,
+    groups: ClassGroups,
+    offsets: Callable[[tf.Tensor], tf.Tensor] | None,
+) -> BatchLosses:
+    """The losses of a batch at the model level, teacher included; `offsets` of logits follow from labels."""
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         # Called inside the traced step: the teacher is traced with it, once.
@@ -86,6 +115,9 @@ def _losses_of(method: Method, model: Classifier, teacher: Classifier | None, gr
             # Where only more images of known classes come it knows the last group too, and methods expect K classes.
             old = slice(groups.num_old_classes)
             outputs = outputs._replace(logits=outputs.logits[:, old], scores=outputs.scores[:, old])
-        return method.losses(model(images, training=True), outputs, labels, groups)
+        own = model(images, training=True)
+        if offsets is not None:
+            own = own._replace(offsets=offsets(labels))
+        return method.losses(own, outputs, labels, groups)
 
     return batch_losses

@@ -9,6 +9,7 @@ from mnemonics_tf.models.choices import PRECISIONS, SCALE_FORMS
 
 WEIGHT_TRANSFERS = ("none", *SCALE_FORMS)
 TRAINED = ("all", "head")
+DISTILLED = ("none", "before", "teacher", "both")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +138,13 @@ class BalancedFinetune(SGDSettings):
         Θ_i. PODNet's configuration has `head`.
       initial_phase: whether phase 0 is fine-tuned too, where `enabled` is True. True by default, as in Algorithm 1,
         though nothing is out of balance there.
+      distil_from: whose answers are soft targets of later phases, beside the method's loss: `before`, the network as it
+        was before fine-tuning, of all classes; `teacher`, the network of the phase before, of the classes it knows;
+        `both`; or `none`, the default, as in the paper. Refused for methods that distil there by themselves (EEIL), and
+        with `ModelLevel.distillation = False`.
+      distillation_weight: weight of that distillation, above 0; with `both`, of each. The method's loss has weight 1. 1
+        by default. Without effect where `distil_from` is `none`.
+      temperature: tau of that distillation, above 0. 2 by default, as at the model level.
       epochs: passes over the exemplars of all classes. 50 by default, as in Section 7.1.
       batch_size: exemplars in a step, over all replicas. 128 by default, the batch of the model level: the paper does
         not say.
@@ -156,6 +164,9 @@ class BalancedFinetune(SGDSettings):
     enabled: bool | None = True
     trained: str = "all"
     initial_phase: bool = True
+    distil_from: str = "none"
+    distillation_weight: float = 1.0
+    temperature: float = 2.0
     epochs: int = 50
     batch_size: int = 128
     learning_rate: float = 0.01
@@ -170,6 +181,13 @@ class BalancedFinetune(SGDSettings):
             checks.check_bool(**{"BalancedFinetune.enabled": self.enabled})
         checks.check_bool(**{"BalancedFinetune.initial_phase": self.initial_phase})
         checks.check_choice("BalancedFinetune.trained", self.trained, TRAINED)
+        checks.check_choice("BalancedFinetune.distil_from", self.distil_from, DISTILLED)
+        checks.check_positive(
+            **{
+                "BalancedFinetune.distillation_weight": self.distillation_weight,
+                "BalancedFinetune.temperature": self.temperature,
+            }
+        )
 
     def applies_to(self, phase: int, by_method: bool) -> bool:
         """Whether a phase is fine-tuned.

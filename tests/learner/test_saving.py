@@ -19,6 +19,7 @@ from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.system import files, locks
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune
 
 
@@ -189,6 +190,14 @@ def test_card_that_is_no_card_is_refused(copy, content):
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_folder_of_an_earlier_version_without_settings_of_rehearsal_is_loaded(copy):
+    path = copy / "learner.json"
+    card = json.loads(path.read_text())
+    assert card.pop("rehearsal")["memory_share"] == 0.0
+    path.write_text(json.dumps(card))
+    assert IncrementalLearner.load(copy).settings.rehearsal == Rehearsal()
+
+
 def test_folder_that_can_only_be_read_is_loaded(copy):
     (copy / ".lock").unlink()
     os.chmod(copy, 0o555)

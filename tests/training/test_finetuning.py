@@ -20,7 +20,7 @@ from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system import devices
 from mnemonics_tf.system.tracking import Tracker
-from mnemonics_tf.training.finetuning import cross_entropy_of, method_losses_of
+from mnemonics_tf.training.finetuning import SoftTargets, cross_entropy_of, method_losses_of
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.settings import BalancedFinetune
 
@@ -144,6 +144,27 @@ def test_eeil_distils_all_classes_while_it_fine_tunes(model):
     assert float(terms["distillation_of_new"]) == pytest.approx(0, abs=1e-6)
 
 
+def _soft(logits: np.ndarray, temperature: float) -> np.ndarray:
+    powers = np.exp(logits.astype(np.float64) / temperature)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_soft_targets_add_the_distillation_of_the_classes_that_each_network_knows(model):
+    teacher, before = _FACTORY.build(0, 2), _FACTORY.copy(model)
+    model.head.new_kernel.assign(-model.head.new_kernel)
+    images, labels = _batch()
+    soft_targets = SoftTargets((teacher, before), weight=0.5, temperature=3.0)
+    terms = method_losses_of(Replay(), model, None, None, _GROUPS, soft_targets)(images, labels)
+    logits, of_teacher, of_before = (each(images).logits.numpy() for each in (model, teacher, before))
+    value = 0.0
+    for told in (of_teacher, of_before):
+        value -= (_soft(told, 3.0) * np.log(_soft(logits[:, : told.shape[1]], 3.0))).sum(axis=1).mean()
+    assert float(terms["soft_targets"]) == pytest.approx(0.5 * value, rel=1e-5)
+    plain = method_losses_of(Replay(), model, None, None, _GROUPS)(images, labels)
+    assert set(terms) - set(plain) == {"soft_targets"}
+    assert float(terms["cross_entropy"]) == float(plain["cross_entropy"])
+
+
 def test_plain_losses_are_cross_entropy_by_frozen_batch_norm(model):
     images, labels = _batch()
     terms = cross_entropy_of(model)(images, labels)
@@ -153,7 +174,16 @@ def test_plain_losses_are_cross_entropy_by_frozen_batch_norm(model):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"enabled": "yes"}, {"initial_phase": None}, {"trained": "heads"}, {"epochs": 0}], ids=str
+    "settings",
+    [
+        {"enabled": "yes"},
+        {"initial_phase": None},
+        {"trained": "heads"},
+        {"epochs": 0},
+        {"distil_from": "all"},
+        {"temperature": 0.0},
+    ],
+    ids=str,
 )
 def test_impossible_settings_are_usage_errors_that_name_them(settings):
     (name,) = settings

@@ -12,7 +12,7 @@ import pytest
 _SCRIPT = textwrap.dedent("""
     import sys
     import numpy as np, tensorflow as tf
-    count, training, output = int(sys.argv[1]), sys.argv[2] == "True", sys.argv[3]
+    count, training, output, rehearsing = int(sys.argv[1]), sys.argv[2] == "True", sys.argv[3], sys.argv[4] == "True"
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
 
@@ -23,6 +23,7 @@ _SCRIPT = textwrap.dedent("""
     from mnemonics_tf.models.resnet import ResNet
     from mnemonics_tf.system.tracking import Tracker
     from mnemonics_tf.training.loop import Trainer
+    from mnemonics_tf.training.rehearsal import PhaseRehearsal, Rehearsal
     from mnemonics_tf.training.settings import ModelLevel
     from mnemonics_tf.data.types import ClassGroups, LabelledImages, PixelRange
 
@@ -39,11 +40,20 @@ _SCRIPT = textwrap.dedent("""
     method = LUCIR()
     settings = ModelLevel(epochs=2, batch_size=8, learning_rate=0.05, weight_decay=0.01, milestones=())
 
+    groups, rehearsal, offsets = ClassGroups((2, 2)), None, None
+    data = data.take(slice(0, 24)) if not training else data
+    if rehearsing:
+        use = Rehearsal(0.375, True, 1.0, 0.02, "cosine", "exemplars", 0.8)
+        rehearsal = PhaseRehearsal(use, data.labels, groups)
+        offsets = rehearsal.offsets(settings.batch_size)
+
     def batch_losses(images, labels):
-        return method.losses(model(images, training=training), teacher(images), labels, ClassGroups((2, 2)))
+        outputs = model(images, training=training)
+        outputs = outputs if offsets is None else outputs._replace(offsets=offsets(labels))
+        return method.losses(outputs, teacher(images), labels, groups)
 
     trainer = Trainer(strategy, PixelRange((0.5,), (0.25,)), Augmentation(), Tracker())
-    trainer.fit(model, batch_losses, data.take(slice(0, 24)) if not training else data, settings, "train_model", 0)
+    trainer.fit(model, batch_losses, data, settings, "train_model", 0, None, rehearsal)
     for variable in model.variables:
         copies = strategy.experimental_local_results(variable.value)
         for copy in copies:
@@ -52,18 +62,19 @@ _SCRIPT = textwrap.dedent("""
 """)
 
 
-def _train(devices: int, training: bool, folder) -> list[np.ndarray]:
+def _train(devices: int, training: bool, folder, rehearsing: bool = False) -> list[np.ndarray]:
     output = folder / f"{devices}.npz"
-    command = [sys.executable, "-c", _SCRIPT, str(devices), str(training), str(output)]
+    command = [sys.executable, "-c", _SCRIPT, str(devices), str(training), str(output), str(rehearsing)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr
     with np.load(output) as arrays:
         return [arrays[name] for name in arrays.files]
 
 
-def test_two_devices_train_like_one(tmp_path):
+@pytest.mark.parametrize("rehearsing", [False, True], ids=["plain", "with every use of memory"])
+def test_two_devices_train_like_one(tmp_path, rehearsing):
     # With frozen statistics: in training mode each device normalises by its own half of the batch.
-    one, two = (_train(devices, training=False, folder=tmp_path) for devices in (1, 2))
+    one, two = (_train(devices, training=False, folder=tmp_path, rehearsing=rehearsing) for devices in (1, 2))
     for first, second in zip(one, two, strict=True):
         np.testing.assert_allclose(second, first, atol=2e-6)
 

@@ -1,0 +1,65 @@
+"""What settings of memory's use are refused beside others, each with one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.methods.eeil import EEIL
+from mnemonics_tf.methods.icarl import ICaRL
+from mnemonics_tf.methods.joint import Joint
+from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.methods.lwf import LwF
+from mnemonics_tf.training.rehearsal import Rehearsal
+from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
+
+_NONE_KEPT = {
+    "memory": Memory(strategy="herding", per_class=0, adjust=False),
+    "finetuning": BalancedFinetune(enabled=False),
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((LUCIR(), Rehearsal(memory_share=0.001)), "Rehearsal.memory_share = 0.001: of 128 images .* that is 0"),
+        ((LwF(), Rehearsal(memory_share=0.5), _NONE_KEPT), "Rehearsal.memory_share = 0.5: .* keeps no memory"),
+        ((LwF(), Rehearsal(logit_adjustment=1.0), _NONE_KEPT), "Rehearsal.logit_adjustment = 1.0: .* keeps no memory"),
+        ((Joint(), Rehearsal(memory_share=0.5)), "Rehearsal.memory_share = 0.5: method 'joint' trains on all images"),
+        (
+            (ICaRL(targets="sigmoid"), Rehearsal(logit_adjustment=1.0)),
+            "Rehearsal.logit_adjustment = 1.0: the loss of method 'icarl' is no softmax",
+        ),
+        (
+            (LUCIR(), Rehearsal(), {"finetuning": BalancedFinetune(enabled=None, distil_from="before")}),
+            "BalancedFinetune.distil_from = 'before': nothing is fine-tuned",
+        ),
+        (
+            (EEIL(), Rehearsal(), {"finetuning": BalancedFinetune(distil_from="both")}),
+            "BalancedFinetune.distil_from = 'both': method 'eeil' distils there by itself",
+        ),
+        (
+            (
+                LUCIR(),
+                Rehearsal(),
+                {
+                    "finetuning": BalancedFinetune(distil_from="teacher"),
+                    "model_level": ModelLevel(distillation=False),
+                },
+            ),
+            "BalancedFinetune.distil_from = 'teacher': ModelLevel.distillation = False",
+        ),
+    ],
+)
+def test_contradictions_are_refused_in_one_line(settings, message):
+    method, rehearsal, others = (*settings, {})[:3]
+    with pytest.raises(UsageError, match=f"^{message}") as raised:
+        Settings(method, rehearsal=rehearsal, **others).check()
+    assert "\n" not in str(raised.value)
+
+
+def test_separated_softmax_needs_no_memory():
+    # New images over new classes alone is what LwF was made for.
+    Settings(LwF(), rehearsal=Rehearsal(separated_softmax=True), **_NONE_KEPT).check()
