@@ -44,6 +44,8 @@ class PhaseResult:
       seconds: duration of each stage.
       reused: whether the network is that of an earlier run with the same initial phase. Files of versions that shared
         no initial phases do not have it.
+      statistics_bytes: what the method keeps of all images beside network and exemplars, such as Gram matrices; 0 for
+        most methods, and in files of versions that had no such method.
     """
 
     phase: int
@@ -55,6 +57,7 @@ class PhaseResult:
     probe: dict[str, float]
     seconds: dict[str, float]
     reused: bool = False
+    statistics_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,6 +232,7 @@ def _phase_result(content: Any) -> PhaseResult:
 def _check_phase(phase: PhaseResult, where: str) -> None:
     _check(phase.phase >= 0 and phase.num_classes >= 1, f"'{where}phase' or '{where}num_classes' is too small")
     _check(phase.exemplars_per_class >= 0, f"'{where}exemplars_per_class' is {phase.exemplars_per_class}")
+    _check(phase.statistics_bytes >= 0, f"'{where}statistics_bytes' is {phase.statistics_bytes}")
     _check(bool(phase.accuracy), f"'{where}accuracy' is empty")
     _check_percentages(f"{where}accuracy", phase.accuracy.values())
     _check_percentages(f"{where}initial_classes_accuracy", phase.initial_classes_accuracy.values())

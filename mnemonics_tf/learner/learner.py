@@ -242,7 +242,7 @@ class IncrementalLearner:
     def memory(self) -> MemoryView:
         """What is kept of the images seen so far. Raises UsageError before the first."""
         self._network  # noqa: B018  # nothing is kept before
-        return memory_view(self._ready.exemplars, self._ready.classes)
+        return memory_view(self._ready.exemplars, self._ready.classes, self._ready.statistics)
 
     @property
     def history(self) -> tuple[Evaluation | None, ...]:

@@ -72,7 +72,7 @@ class RunJournal:
         settings = context.settings
         description = describe_initial_phase(
             phase.train,
-            context.factory,
+            context.factory.trained,
             settings.method,
             settings.model_level,
             context.trainer,
@@ -82,7 +82,7 @@ class RunJournal:
 
         def build() -> Classifier:
             with context.trainer.strategy.scope():
-                return context.factory.build(0, phase.num_new_classes)
+                return context.factory.trained.build(0, phase.num_new_classes)
 
         return self._initial_phases.network(description, build, train)
 

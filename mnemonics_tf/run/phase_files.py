@@ -10,6 +10,7 @@ from mnemonics_tf.data.types import Arrival, LabelledImages
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import ClassTable, LearnerState
+from mnemonics_tf.memory.statistics import load_statistics, num_bytes, save_statistics
 from mnemonics_tf.memory.store import ExemplarStore, load_exemplars, save_exemplars
 from mnemonics_tf.models.weights import save_weights
 from mnemonics_tf.results import METRICS_FILE, PhaseResult, phase_to_text
@@ -40,6 +41,7 @@ def write_phase(folder: str, state: LearnerState, arrival: Arrival, context: Con
         save_weights(state.new_network.model, os.path.join(folder, _WEIGHTS))
         bar.update()
         save_exemplars(os.path.join(folder, _EXEMPLARS), work.exemplars.slots, classes.order)
+        save_statistics(folder, work.statistics)
         bar.update()
         export_saved_model(
             os.path.join(folder, "saved_model"),
@@ -80,6 +82,7 @@ def result_of(state: LearnerState, arrival: Arrival, seconds: dict[str, float]) 
         probe=work.probe,
         seconds=seconds,
         reused=work.reused,
+        statistics_bytes=num_bytes(work.statistics),
     )
 
 
@@ -104,6 +107,7 @@ def read_state(folder: str, phase: int, classes: ClassTable, context: Context, s
         phase=phase + 1,
         classes=classes,
         network=network,
+        statistics=load_statistics(folder),
     )
 
 
