@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import special
 
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.evaluation.classifiers import Predictions
@@ -42,6 +43,17 @@ class Answers:
         best = self.probabilities.max(axis=1, initial=0.0)
         rows = [(name, f"{100 * share:.1f} %") for name, share in zip(self.names, best, strict=True)]
         return display.table(("class", "probability"), rows)
+
+
+def answers_of(logits: np.ndarray, classes: ClassTable) -> Answers:
+    """The answers that logits `[n, num_classes]` give."""
+    best = logits.argmax(axis=1)
+    return Answers(
+        names=tuple(classes.names[index] for index in best),
+        ids=classes.order[best],
+        probabilities=special.softmax(logits.astype(np.float64), axis=1).astype(np.float32),
+        class_names=classes.names,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,14 @@ import dataclasses
 
 import numpy as np
 
-from mnemonics_tf.data.types import Arrival, LabelledImages
+from mnemonics_tf import checks
+from mnemonics_tf.data.listing import listed
+from mnemonics_tf.data.types import Arrival
+from mnemonics_tf.learner.arrivals import NamedImages
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import LearnerState
+from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
 
 
@@ -41,7 +46,16 @@ def fitted(state: LearnerState, arrival: Arrival, context: Context) -> LearnerSt
     return state.with_work(network=network, statistics=statistics)
 
 
-def without_classes(state: LearnerState, images: LabelledImages, context: Context) -> LearnerState:
+def check_can_forget(method: Method) -> None:
+    """Raises UsageError if a method cannot take classes back."""
+    if method.num_units is None:
+        raise checks.UsageError(
+            f"Method {method.name!r} cannot forget classes: its network was trained on their images. Only methods with "
+            "a fitted head can, such as 'analytic'."
+        )
+
+
+def without_classes(state: LearnerState, images: NamedImages, context: Context) -> LearnerState:
     """The state of a learner that has never seen the classes that some images show.
 
     Args:
@@ -50,17 +64,30 @@ def without_classes(state: LearnerState, images: LabelledImages, context: Contex
       context: settings and tools.
 
     Raises:
-      UsageError: an image that was learned is missing.
+      UsageError: a class is unknown, or has trained the network in phase 0, or an image that was learned is missing.
     """
+    method, known = context.settings.method, state.classes
     if state.network is None:
         raise ValueError("The learner knows no class.")
-    method, model = context.settings.method, state.network.model
+    unknown = [name for name in images.names if name not in known.names]
+    if unknown:
+        raise checks.UsageError(
+            f"The learner does not know {listed(unknown)}: it knows {listed(sorted(known.names))}. Leave out what is "
+            "unknown."
+        )
+    first = [name for name in images.names if name in known.names[: known.sizes[0]]]
+    if first:
+        raise checks.UsageError(
+            f"{listed(first)}: the network itself was trained on the first classes, and no subtraction takes them out. "
+            "Begin a new learner without them."
+        )
+    indexed, model = images.indexed(known), state.network.model
     statistics = method.forget(
-        state.network.predictor, images, state.classes.names, state.statistics, context.traits.horizontal_flip
+        state.network.predictor, indexed, known.names, state.statistics, context.traits.horizontal_flip
     )
-    classes = state.classes.without(set(np.unique(images.labels).tolist()))
+    classes = known.without(set(np.unique(indexed.labels).tolist()))
 
-    def fill(smaller) -> None:
+    def fill(smaller: Classifier) -> None:
         smaller.backbone.set_weights(model.backbone.get_weights())
         smaller.head.take_units(model.head)
         method.fit(smaller.head, statistics)

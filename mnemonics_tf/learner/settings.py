@@ -111,7 +111,7 @@ class Settings:
         if self.method.num_units is not None and self.model_level.scale_form is not None:
             raise checks.UsageError(
                 f"ModelLevel.weight_transfer = {self.model_level.weight_transfer!r}: method {self.method.name!r} trains "
-                "no network after phase 0. Set ModelLevel.weight_transfer = 'none'."
+                "nothing after phase 0. Set ModelLevel.weight_transfer = 'none'."
             )
 
     def _check_without_exemplars(self) -> None:
@@ -204,8 +204,8 @@ class Settings:
         level.check_devices(num_replicas)
         if self.method.num_units is not None and sizes[0] < 2:
             raise checks.UsageError(
-                f"Method {self.method.name!r} trains its network in phase 0 alone, and there is one class to tell apart "
-                "there. Give phase 0 two classes or more (Protocol.initial_share, sizes or classes)."
+                f"Method {self.method.name!r} trains its network in phase 0 alone, and there is one class there. "
+                "Give phase 0 two classes or more (Protocol.initial_share, sizes or classes)."
             )
         known = 0
         for phase, new in enumerate(sizes):

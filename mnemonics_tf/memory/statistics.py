@@ -1,4 +1,4 @@
-"""Statistics that a method keeps of the images it has seen, in the place of exemplars: arrays by name, and their file."""
+"""Statistics that a method keeps of the images it has seen, in the place of exemplars: arrays by name; their file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def save_statistics(folder: str, statistics: Statistics) -> None:
     """Writes an `.npz` that needs no pickle to a folder, or nothing for methods that keep no statistics."""
     if statistics:
         with open(os.path.join(folder, FILE), "wb") as file:
-            np.savez(file, **statistics)
+            np.savez(file, allow_pickle=False, **dict(statistics))
 
 
 def load_statistics(folder: str) -> Statistics:

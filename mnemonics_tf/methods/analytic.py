@@ -197,16 +197,16 @@ class Analytic(Method):
 
         sums, checksums = Sums(self.units, num_classes), np.zeros(len(data), np.int64)
         for flip in (False, True) if mirrored else (False,):
-            waiting: list[tuple[np.ndarray, np.ndarray]] = []
+            waiting, places = np.zeros((0, self.units), np.float32), np.zeros(0, np.int64)
             for rows, (units, pixels) in predictor.units(data, "fit_head", flip):
                 if not flip:
                     checksums[rows] = _checksums_of(pixels)
-                waiting.append((units, data.labels[rows]))
-                if sum(len(labels) for _, labels in waiting) >= _ROWS:
-                    sums.add(*map(np.concatenate, zip(*waiting, strict=True)))
-                    waiting = []
-            if waiting:
-                sums.add(*map(np.concatenate, zip(*waiting, strict=True)))
+                waiting, places = np.concatenate([waiting, units]), np.concatenate([places, rows])
+                if len(places) >= _ROWS:
+                    sums.add(waiting, data.labels[places])
+                    waiting, places = waiting[:0], places[:0]
+            if len(places):
+                sums.add(waiting, data.labels[places])
         sums.gram, sums.of_classes, checksums = predictor.sum_over_workers([sums.gram, sums.of_classes, checksums])
         return sums, checksums
 

@@ -48,15 +48,15 @@ class Sums:
         """The lower triangle of G, column after column, `[U (U + 1) / 2]`: half of the bytes."""
         return np.concatenate([self.gram[column:, column] for column in range(len(self.gram))])
 
-    def add(self, units: np.ndarray, labels: np.ndarray, sign: float = 1.0) -> None:
-        """Adds rows `[n, U]` of classes `[n]`, or subtracts them where `sign` is -1.
+    def add(self, units: np.ndarray, labels: np.ndarray) -> None:
+        """Adds rows `[n, U]`, at least one, of classes `[n]`.
 
         Float32 rows are multiplied in float64: a sum over a million images has more digits than float32.
         """
         rows = units.astype(np.float64)
-        self.gram = linalg.blas.dsyrk(sign, rows.T, beta=1.0, c=self.gram, lower=1, overwrite_c=1)
+        self.gram = linalg.blas.dsyrk(1.0, rows.T, beta=1.0, c=self.gram, lower=1, overwrite_c=1)
         one_hot = np.zeros((len(labels), self.of_classes.shape[1]))
-        one_hot[np.arange(len(labels)), labels] = sign
+        one_hot[np.arange(len(labels)), labels] = 1.0
         self.of_classes += rows.T @ one_hot
 
     def weights(self, penalty: float) -> np.ndarray:

@@ -81,7 +81,7 @@ class Classifier(keras.Model):
         else:
             self.head = FittedHead(num_old_classes, num_new_classes, num_units, **common)
             width = pooled_width(width, [each.shape[1:] for each in outputs])
-        self.head.build((None, width))
+        self.head.build((0, width))  # for batches of any size
         self.built = True
 
     @property
