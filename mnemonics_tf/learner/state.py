@@ -41,7 +41,7 @@ class ClassTable:
     def without(self, classes: Collection[int]) -> ClassTable:
         """The table without the classes of some indices; phases of which none is left are left out."""
         kept = [index for index in range(len(self)) if index not in classes]
-        ends = np.cumsum(self.sizes)
+        ends = np.cumsum(self.sizes).tolist()
         sizes = [sum(end - size <= index < end for index in kept) for end, size in zip(ends, self.sizes, strict=True)]
         return ClassTable(
             tuple(self.ids[index] for index in kept),
