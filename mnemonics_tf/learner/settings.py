@@ -110,8 +110,8 @@ class Settings:
             self._check_without_exemplars()
         if self.method.num_units is not None and self.model_level.scale_form is not None:
             raise checks.UsageError(
-                f"ModelLevel.weight_transfer = {self.model_level.weight_transfer!r}: {self.method.name!r} trains nothing "
-                "after phase 0. Set ModelLevel.weight_transfer = 'none'."
+                f"ModelLevel.weight_transfer = {self.model_level.weight_transfer!r}: {self.method.name!r} trains "
+                "nothing after phase 0. Set ModelLevel.weight_transfer = 'none'."
             )
 
     def _check_without_exemplars(self) -> None:

@@ -190,7 +190,7 @@ def test_settings_out_of_their_range_are_refused(settings, message):
 
 def test_more_units_than_memory_holds_are_refused_with_their_bytes(monkeypatch):
     monkeypatch.setattr("mnemonics_tf.system.machine.memory_bytes", lambda: 24 * 100**2)
-    with pytest.raises(UsageError, match="take 244,824 bytes, and there are 240,000 of memory. Set 100 at most"):
+    with pytest.raises(UsageError, match=r"take 244,824 bytes, and there are 240,000 of memory\. Set 100"):
         IncrementalLearner(Analytic(units=101))
     IncrementalLearner(Analytic(units=100))
 
