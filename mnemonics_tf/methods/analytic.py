@@ -41,9 +41,9 @@ class Analytic(Method):
 
     Attributes:
       units: U, at least 1. 6,000 by default, whose Gram matrix takes 144 MB; RanPAC has 10,000.
-      penalties: the ridge penalties to choose among, rising, above 0. Phase 0 chooses, by images that it holds out,
-        and later phases keep the choice, so that it depends on no image that may have to be forgotten. The values by
-        default are a decade apart and reach beyond those that were found best with units of 1 to 10.
+      penalties: the ridge penalties to choose among, rising, above 0. Phase 0 chooses that of the least squared error
+        on images that it holds out, and later phases keep the choice: it depends on no image that may have to be
+        forgotten. By default six of them, a decade apart: five digits choose 10.
       held_out_share: share of each class's images of phase 0 that chooses the penalty (5,000 images in all at most),
         above 0 and below 1. They are added to the statistics once it is chosen. 0.1 by default.
 
@@ -52,7 +52,7 @@ class Analytic(Method):
     """
 
     units: int = 6000
-    penalties: tuple[float, ...] = (1.0, 10.0, 100.0, 1e3, 1e4)
+    penalties: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
     held_out_share: float = 0.1
 
     name: ClassVar[str] = "analytic"

@@ -78,25 +78,23 @@ class Sums:
 
 
 def best_penalty(sums: Sums, units: np.ndarray, labels: np.ndarray, penalties: Sequence[float]) -> tuple[float, float]:
-    """The penalty whose weights classify held-out rows best, and the gain that makes their outputs logits.
+    """The penalty whose weights have the least squared error on held-out rows, and the gain that makes outputs logits.
+
+    Few held-out rows of few classes may all be right whatever the penalty is: their number would choose none.
 
     Args:
       sums: of the rows that are not held out.
       units: held-out rows, `[n, U]`, at least one.
       labels: their classes, `[n]`.
-      penalties: candidates, above 0, rising.
+      penalties: candidates, above 0.
 
     Returns:
-      The penalty with most held-out rows right, the largest of several; and the gain, above 0, by which the softmax of
-      `gain * outputs` has the least cross-entropy on them.
+      The penalty; and the gain, above 0, by which the softmax of `gain * outputs` has the least cross-entropy on them.
     """
-    right, chosen, outputs = -1, penalties[0], np.zeros((len(labels), sums.of_classes.shape[1]))
-    for penalty in penalties:
-        found = units.astype(np.float64) @ sums.weights(penalty)
-        count = int(np.sum(found.argmax(axis=1) == labels))
-        if count >= right:
-            right, chosen, outputs = count, penalty, found
-    return chosen, calibrated_gain(outputs, labels)
+    rows, targets = units.astype(np.float64), np.eye(sums.of_classes.shape[1])[labels]
+    found = [rows @ sums.weights(penalty) for penalty in penalties]
+    best = int(np.argmin([np.sum((outputs - targets) ** 2) for outputs in found]))
+    return penalties[best], calibrated_gain(found[best], labels)
 
 
 def calibrated_gain(outputs: np.ndarray, labels: np.ndarray) -> float:

@@ -200,7 +200,7 @@ def test_auto_is_analytic_where_nothing_is_kept_or_many_classes_come_first():
     assert "'analytic'" in repr(IncrementalLearner("auto", memory=Memory("herding", per_class=0, adjust=False)))
     assert "'lucir'" in repr(IncrementalLearner("auto", memory=Memory()))
     choices = IncrementalLearner("auto")._choices
-    assert [choices.for_classes(count).method.name for count in (19, 20)] == ["lucir", "analytic"]
+    assert [choices.for_classes(count).method.name for count in (4, 5)] == ["lucir", "analytic"]
     # Other wishes of the user may speak against it.
     choices = IncrementalLearner("auto", finetuning=BalancedFinetune(enabled=True))._choices
-    assert choices.for_classes(20).method.name == "lucir"
+    assert choices.for_classes(5).method.name == "lucir"

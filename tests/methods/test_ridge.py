@@ -51,14 +51,15 @@ def test_matrix_that_rounding_makes_indefinite_is_solved_with_a_larger_penalty()
     np.testing.assert_allclose(sums.weights(0.0005), np.full((_UNITS, _CLASSES), 1 / 0.004))
 
 
-def test_penalty_is_that_with_most_held_out_rows_right():
+def test_penalty_is_that_with_the_least_squared_error_on_held_out_rows():
     sums = ridge.Sums(_UNITS, _CLASSES)
     seen, seen_labels = _rows(4, 15)
     sums.add(seen, seen_labels)
     units, labels = _rows(5, 60)
     candidates = (1e-3, 1.0, 10.0, 1e3)
-    right = [np.sum((units @ _solved(seen, seen_labels, each)).argmax(axis=1) == labels) for each in candidates]
-    expected = max(each for each, count in zip(candidates, right, strict=True) if count == max(right))
+    errors = [np.sum((units @ _solved(seen, seen_labels, each) - np.eye(_CLASSES)[labels]) ** 2) for each in candidates]
+    expected = candidates[int(np.argmin(errors))]
+    assert expected not in (candidates[0], candidates[-1])
     penalty, gain = ridge.best_penalty(sums, units, labels, candidates)
     assert penalty == expected
     assert gain == ridge.calibrated_gain(units.astype(np.float64) @ _solved(seen, seen_labels, expected), labels)
