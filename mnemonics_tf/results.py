@@ -48,6 +48,8 @@ class PhaseResult:
         versions that counted no bytes.
       bytes_per_class: what is kept of a class, labels included (the largest number, if they differ).
       memory_bytes: all that is kept of all classes, with what they share, see `mnemonics_tf.memory.budget`.
+      statistics_bytes: what the method keeps of all images beside network and exemplars, such as Gram matrices; 0 for
+        most methods, and in files of versions that had no such method.
     """
 
     phase: int
@@ -62,6 +64,7 @@ class PhaseResult:
     num_exemplars: int | None = None
     bytes_per_class: int | None = None
     memory_bytes: int | None = None
+    statistics_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,6 +242,7 @@ def _check_phase(phase: PhaseResult, where: str) -> None:
     for name in ("num_exemplars", "bytes_per_class", "memory_bytes"):
         value = getattr(phase, name)
         _check(value is None or value >= 0, f"'{where}{name}' is {value}")
+    _check(phase.statistics_bytes >= 0, f"'{where}statistics_bytes' is {phase.statistics_bytes}")
     _check(bool(phase.accuracy), f"'{where}accuracy' is empty")
     _check_percentages(f"{where}accuracy", phase.accuracy.values())
     _check_percentages(f"{where}initial_classes_accuracy", phase.initial_classes_accuracy.values())

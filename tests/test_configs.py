@@ -99,7 +99,7 @@ def test_every_leaf_takes_each_use_of_memory(leaf):
 
 
 @pytest.mark.parametrize("schedule", _SCHEDULES, ids=lambda path: path.stem)
-@pytest.mark.parametrize("method", ["joint", "lwf_without_exemplars"])
+@pytest.mark.parametrize("method", ["analytic", "joint", "lwf_without_exemplars"])
 def test_methods_that_take_no_mnemonics_train_all_weights_on_every_schedule(method, schedule):
     _build([_CONFIGS / f"methods/{method}.gin", _CONFIGS / "datasets/cifar100.gin", schedule], "cifar100")
     assert config.build("ModelLevel").scale_form is None
@@ -118,7 +118,11 @@ def test_leaves_that_users_type_are_there():
             ("lwf", "icarl", "bic", "lucir"), ("digits", "cifar100", "imagenet_subset", "imagenet", "folder")
         )
     }
-    assert {path.stem for path in _LEAVES} >= expected | {"lucir_cifar100_short"}
+    assert {path.stem for path in _LEAVES} >= expected | {
+        "analytic_cifar100_short",
+        "analytic_digits",
+        "lucir_cifar100_short",
+    }
 
 
 def test_every_method_has_a_configuration_that_selects_it():

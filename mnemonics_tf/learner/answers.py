@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import special
 
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.evaluation.classifiers import Predictions
 from mnemonics_tf.learner import display
 from mnemonics_tf.learner.state import ClassTable
+from mnemonics_tf.memory.statistics import Statistics, num_bytes
 from mnemonics_tf.memory.store import ExemplarStore
 
 
@@ -41,6 +43,17 @@ class Answers:
         best = self.probabilities.max(axis=1, initial=0.0)
         rows = [(name, f"{100 * share:.1f} %") for name, share in zip(self.names, best, strict=True)]
         return display.table(("class", "probability"), rows)
+
+
+def answers_of(logits: np.ndarray, classes: ClassTable) -> Answers:
+    """The answers that logits `[n, num_classes]` give."""
+    best = logits.argmax(axis=1)
+    return Answers(
+        names=tuple(classes.names[index] for index in best),
+        ids=classes.order[best],
+        probabilities=special.softmax(logits.astype(np.float64), axis=1).astype(np.float32),
+        class_names=classes.names,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,26 +113,29 @@ class MemoryView:
       names: the class of each image, n names.
       counts: number of exemplars of each class, by name; an exemplar may be a mosaic of several images.
       num_bytes: what the exemplars take, without their labels.
+      statistics_bytes: what the method keeps of all images beside them, such as Gram matrices; 0 for most methods.
     """
 
     images: np.ndarray
     names: tuple[str, ...]
     counts: dict[str, int]
     num_bytes: int
+    statistics_bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __str__(self) -> str:
-        return f"{sum(self.counts.values())} exemplars of {len(self.counts)} classes, {self.num_bytes:,} bytes"
+        exemplars = f"{sum(self.counts.values())} exemplars of {len(self.counts)} classes, {self.num_bytes:,} bytes"
+        return exemplars + (f"; statistics, {self.statistics_bytes:,} bytes" if self.statistics_bytes else "")
 
     def _repr_html_(self) -> str:
         rows = [(name, f"{count}") for name, count in self.counts.items()]
         return f"<p>{self}</p>{display.pictures(self.images, self.names)}" + display.table(("class", "exemplars"), rows)
 
 
-def memory_view(exemplars: ExemplarStore, classes: ClassTable) -> MemoryView:
-    """The exemplars of a learner, for people."""
+def memory_view(exemplars: ExemplarStore, classes: ClassTable, statistics: Statistics) -> MemoryView:
+    """The exemplars and statistics of a learner, for people."""
     shown, counts = exemplars.decoded(), exemplars.counts(len(classes)).tolist()
     images = shown.array.view()
     images.flags.writeable = False  # it may be the memory itself
@@ -128,4 +144,5 @@ def memory_view(exemplars: ExemplarStore, classes: ClassTable) -> MemoryView:
         names=tuple(classes.names[label] for label in shown.labels),
         counts=dict(zip(classes.names, counts, strict=True)),
         num_bytes=exemplars.num_bytes,
+        statistics_bytes=num_bytes(statistics),
     )

@@ -80,10 +80,16 @@ class Context:
         """A trained classifier with what runs it."""
         return Network(model, self.trainer.predictor(model))
 
-    def restored(self, num_old_classes: int, num_new_classes: int, fill: Callable[[Classifier], object]) -> Network:
-        """A network whose weights were kept: built on the learner's devices, and filled by `fill`."""
+    def restored(
+        self,
+        num_old_classes: int,
+        num_new_classes: int,
+        fill: Callable[[Classifier], object],
+        factory: ClassifierFactory | None = None,
+    ) -> Network:
+        """A network whose weights were kept: built on the learner's devices, by its factory, and filled by `fill`."""
         with self.trainer.strategy.scope():
-            model = self.factory.build(num_old_classes, num_new_classes)
+            model = (factory or self.factory).build(num_old_classes, num_new_classes)
         fill(model)
         model.train_all()
         return self.network(model)
@@ -113,6 +119,7 @@ def factory_of(settings: Settings, traits: ImageTraits) -> ClassifierFactory:
         settings.head_name,
         settings.method.corrects_bias,
         settings.method.tells_maps,
+        num_units=settings.method.num_units,
     )
 
 

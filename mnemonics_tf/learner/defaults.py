@@ -9,13 +9,16 @@
 
 The rates fall to a tenth after a half and after four fifths of the epochs. Every scale is that of this project's
 configurations: `configs/schedules/digits.gin` for the smallest images, `short.gin` and `paper_cifar100.gin` for the
-others. A learner keeps 20 exemplars a class, which start from herding, are learned by a few careful meta-steps, and
-are fine-tuned on together with the old ones. Weight transfer is off: it presumes features of many classes, and the
-first classes of an open-ended learner are few.
+others. `method="auto"` is `analytic` where the memory is to keep nothing or, if nothing is said of the memory, where 5
+classes or more come first, and `lucir` otherwise. A learner keeps no exemplars with `analytic`, and otherwise 20 a
+class, which start from herding, are learned by a few careful meta-steps, and are fine-tuned on together with the old
+ones. Weight transfer is off: it presumes features of many classes, and the first classes of an open-ended learner are
+few.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -41,6 +44,9 @@ _SIDES = {"resnet8": 16, "resnet20": 48, "resnet32": 112}
 
 _IMAGES_TO_TRAIN_ON = 200_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 80
+# The fewest that it was tried with, on digits.
+_CLASSES_FOR_ANALYTIC = 5
+AUTO = "auto"
 PARTS = ("model_level", "rehearsal", "exemplar_level", "finetuning", "probe", "head", "classifier", "deterministic")
 
 
@@ -65,6 +71,7 @@ class Choices:
       horizontal_flip: whether a mirrored image still shows its class.
       seed: of all that is random.
       parts: further settings by their names in `Settings`.
+      is_open: whether the first images still choose between `method` and `analytic`.
     """
 
     method: Method
@@ -74,6 +81,7 @@ class Choices:
     horizontal_flip: bool | None
     seed: int
     parts: dict[str, Any]
+    is_open: bool = False
 
     @classmethod
     def made(
@@ -105,9 +113,12 @@ class Choices:
             raise checks.UsageError(
                 f"backbone = {backbone!r}: expected a ResNet, or one of {', '.join(map(repr, BACKBONES))}."
             )
+        is_open = method == AUTO and memory is None
         if isinstance(method, str):
+            if method == AUTO:
+                method = "analytic" if memory is not None and not memory.keeps else "lucir"
             known = methods.available()
-            checks.check_choice("method", method, known)
+            checks.check_choice("method", method, (*known, AUTO))
             method = known[method]()
         elif not isinstance(method, Method):
             raise checks.UsageError(f"method = {method!r}: expected a base method, or its name, such as 'lucir'.")
@@ -116,15 +127,26 @@ class Choices:
                 f"method = {method.name!r}: it trains on the images of old classes again, and a learner does not have "
                 "them. Use another method."
             )
-        choices = cls(method, backbone, memory, image_size, horizontal_flip, seed, parts)
+        choices = cls(method, backbone, memory, image_size, horizontal_flip, seed, parts, is_open)
         # Contradictions are told now, and not when the first images come.
         choices.settings(side=32, num_images=1000).check()
         return choices
+
+    def for_classes(self, num_classes: int) -> Choices:
+        """The choices once so many classes have come first: which method it is is settled then."""
+        analytic = dataclasses.replace(self, method=methods.available()["analytic"](), is_open=False)
+        if self.is_open and num_classes >= _CLASSES_FOR_ANALYTIC:
+            with contextlib.suppress(checks.UsageError):  # other choices of the user may be against it
+                analytic.settings(side=32, num_images=1000).check()
+                return analytic
+        return dataclasses.replace(self, is_open=False)
 
     def settings(self, side: int, num_images: int) -> Settings:
         """All settings, for images of `side` pixels of which `num_images` come first."""
         backbone = self.backbone or BACKBONES[_backbone_for(side)]
         memory = self.memory or Memory(initial="herding")
+        if self.memory is None and self.method.num_units is not None:
+            memory = Memory(strategy="herding", per_class=0, adjust=False)
         chosen: dict[str, Any] = {
             "model_level": _model_level(side, num_images),
             "exemplar_level": _exemplar_level(side),

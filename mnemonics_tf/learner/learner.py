@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from scipy import special
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.pipeline import Augmentation
@@ -17,9 +16,10 @@ from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.evaluation.classifiers import nme_logits, predict
 from mnemonics_tf.learner import arrivals, display, saving
-from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, evaluation_of, memory_view
+from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, answers_of, evaluation_of, memory_view
 from mnemonics_tf.learner.context import Context, Journal, beginning, factory_of
-from mnemonics_tf.learner.defaults import PARTS, Choices, settled
+from mnemonics_tf.learner.defaults import AUTO, PARTS, Choices, settled
+from mnemonics_tf.learner.fitting import check_can_forget, without_classes
 from mnemonics_tf.learner.journal import NoJournal
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
@@ -47,9 +47,11 @@ class IncrementalLearner:
     size and number (`mnemonics_tf.learner.defaults`); `learner.settings` then tells all of it.
 
     Args:
-      method: a base method, by its name in `configs/methods` or as an object, such as `LUCIR(margin=0.3)`.
+      method: a base method, by its name in `configs/methods` or as an object, such as `LUCIR(margin=0.3)`; `auto` for
+        one that suits the memory and the first classes: `analytic`, which keeps no exemplars, or `lucir`.
       backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18` or a `ResNet`; None for one that suits the images' size.
-      memory: which exemplars are kept; None for 20 a class, learned from herding.
+      memory: which exemplars are kept; None for 20 a class, learned from herding, or for none
+        with `analytic`.
       image_size: side of the square to which images are brought that come from files, or from a `tf.data.Dataset` in
         which they differ in size; None for one that suits the first files. Arrays stay as they are.
       horizontal_flip: whether a mirrored image still shows its class; None for yes if images have three channels:
@@ -159,14 +161,14 @@ class IncrementalLearner:
             test = intake.read_validation(validation, class_names, train)
         elif test is None:
             train, test = arrivals.held_out(train, self._validation_share, self._seed_of("validation"))
-        before = self._settings, self._traits, self._state, self._history
+        before = self._choices, self._settings, self._traits, self._state, self._history
         try:
             self._settle(train)
             self._check(train)
             self._tracker.start_phase(self._ready.phase, None)
             return self.advance(arrivals.arrival_of(train, test, self._ready.classes))
         except BaseException:
-            self._settings, self._traits, self._state, self._history = before
+            self._choices, self._settings, self._traits, self._state, self._history = before
             raise
 
     def advance(self, arrival: Arrival) -> Evaluation | None:
@@ -192,6 +194,20 @@ class IncrementalLearner:
         """Goes on from a state that was written down; `read` makes it with this learner's tools."""
         self._state = read(self._context())
 
+    def forget_classes(self, images: Any, labels: Any = None, *, class_names: Sequence[str] | None = None) -> None:
+        """Takes classes back, as if they had never come. Only learners whose method is `analytic` can.
+
+        What their images have added is subtracted, up to the rounding of float32, and the head solved anew: all images
+        that were learned of the classes must be there once more (others may be among them), as `learn` takes them. The
+        first classes stay, as they have trained the network, and so do `history` and what was saved or exported before.
+
+        Raises:
+          UsageError: it cannot be done. The learner is as it was.
+        """
+        check_can_forget(self._choices.method)
+        shown, _ = self._intake("forget_classes").read(images, labels, class_names)
+        self._state = without_classes(self._ready, shown, self._context())
+
     def predict(self, images: Any) -> Answers:
         """What images show.
 
@@ -208,13 +224,7 @@ class IncrementalLearner:
         features, logits = self._network.predictor(unlabelled, "predict")
         if self.settings.primary_classifier == "nme" and state.means is not None:
             logits = nme_logits(features, state.means)
-        best = logits.argmax(axis=1)
-        return Answers(
-            names=tuple(state.classes.names[index] for index in best),
-            ids=state.classes.order[best],
-            probabilities=special.softmax(logits.astype(np.float64), axis=1).astype(np.float32),
-            class_names=state.classes.names,
-        )
+        return answers_of(logits, state.classes)
 
     def evaluate(self, images: Any, labels: Any = None, *, class_names: Sequence[str] | None = None) -> Evaluation:
         """How well images of known classes are recognised.
@@ -242,7 +252,7 @@ class IncrementalLearner:
     def memory(self) -> MemoryView:
         """What is kept of the images seen so far. Raises UsageError before the first."""
         self._network  # noqa: B018  # nothing is kept before
-        return memory_view(self._ready.exemplars, self._ready.classes)
+        return memory_view(self._ready.exemplars, self._ready.classes, self._ready.statistics)
 
     @property
     def history(self) -> tuple[Evaluation | None, ...]:
@@ -268,12 +278,7 @@ class IncrementalLearner:
         """
         network = self._network
         content = saving.Content(
-            self.settings,
-            self._seen,
-            self._ready,
-            self._validation_share,
-            self._history,
-            tuple(self._choices.parts),
+            self.settings, self._seen, self._ready, self._validation_share, self._history, tuple(self._choices.parts)
         )
         saving.write(os.fspath(folder), content, network.model)
 
@@ -313,13 +318,7 @@ class IncrementalLearner:
         means = state.means if self.settings.primary_classifier == "nme" else None
         with saving.replacing_export(os.fspath(folder)) as partial:
             export_saved_model(
-                partial,
-                self._network.model,
-                factory,
-                state.pixel_range,
-                state.classes.ids,
-                state.classes.names,
-                means,
+                partial, self._network.model, factory, state.pixel_range, state.classes.ids, state.classes.names, means
             )
 
     def _repr_html_(self) -> str:
@@ -329,7 +328,8 @@ class IncrementalLearner:
     def __repr__(self) -> str:
         known = self._known
         names = f": {', '.join(known.names[:5])}{', ...' if len(known) > 5 else ''}" if len(known) else ""
-        return f"IncrementalLearner({self._choices.method.name!r}, {len(known)} classes{names})"
+        method = AUTO if self._choices.is_open else self._choices.method.name
+        return f"IncrementalLearner({method!r}, {len(known)} classes{names})"
 
     @property
     def _known(self) -> ClassTable:
@@ -366,6 +366,7 @@ class IncrementalLearner:
             num_images = len(train) + self._state.exemplars.num_images
             self._settings = self._choices.followed(self.settings, max(self._seen.image_shape[:2]), num_images)
             return
+        self._choices = self._choices.for_classes(len(train.names))
         height, width, channels = train.images.shape[1:]
         self._settings, self._traits = settled(self._choices, (height, width, channels), len(train))
         self._state = beginning(self._settings, self._traits, arrivals.statistics(train))

@@ -2,7 +2,7 @@
 
     <folder>/
       learner.json              version, settings, classes, statistics of pixels; names the state that counts
-      states/000003/            network.weights.h5  exemplars.npz  means.npy  COMPLETE
+      states/000003/            network.weights.h5  exemplars.npz  means.npy  statistics.npz  COMPLETE
       .lock                     keeps a second process out
 
 Each save writes a new state beside the old one. `learner.json` is replaced last, in one step, and then the old state
@@ -33,6 +33,7 @@ from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.memory.statistics import load_statistics, save_statistics
 from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier
@@ -114,6 +115,7 @@ class Saved:
             slots = load_exemplars(os.path.join(self.folder, _EXEMPLARS), self.classes.order)
             stored = os.path.join(self.folder, _MEANS)
             means = np.load(stored, allow_pickle=False) if os.path.isfile(stored) else None
+            statistics = load_statistics(self.folder)
         except (OSError, ValueError, KeyError) as error:
             raise _damaged(self.folder, f"{type(error).__name__}: {error}".partition("\n")[0]) from error
         return LearnerState(
@@ -123,6 +125,7 @@ class Saved:
             phase=self.phase,
             classes=self.classes,
             network=network,
+            statistics=statistics,
             means=means,
         )
 
@@ -145,6 +148,7 @@ def write(folder: str, content: Content, model: Classifier) -> None:
                 exemplars = content.state.exemplars
                 path = os.path.join(partial, _EXEMPLARS)
                 save_exemplars(path, exemplars.slots, content.state.classes.order, exemplars.codec)
+                save_statistics(partial, content.state.statistics)
                 if content.state.means is not None:
                     np.save(os.path.join(partial, _MEANS), content.state.means, allow_pickle=False)
             files.write_text(os.path.join(folder, _CARD), json.dumps(_card(content, name), indent=1) + "\n")

@@ -113,6 +113,11 @@ class Settings:
             self._check_without_exemplars()
         self._check_rehearsal()
         self._check_soft_targets()
+        if self.method.num_units is not None and self.model_level.scale_form is not None:
+            raise checks.UsageError(
+                f"ModelLevel.weight_transfer = {self.model_level.weight_transfer!r}: {self.method.name!r} trains "
+                "nothing after phase 0. Set ModelLevel.weight_transfer = 'none'."
+            )
 
     def _check_without_exemplars(self) -> None:
         if self.finetuning.enabled:
@@ -238,6 +243,11 @@ class Settings:
             fewest = memory.count(sum(sizes[:-1]) or sizes[0]) * memory.images_per_slot
             self.method.check(fewest, self.head_name)
         level.check_devices(num_replicas)
+        if self.method.num_units is not None and sizes[0] < 2:
+            raise checks.UsageError(
+                f"Method {self.method.name!r} trains its network in phase 0 alone, and there is one class there. "
+                "Give phase 0 two classes or more (Protocol.initial_share, sizes or classes)."
+            )
         known = 0
         for phase, new in enumerate(sizes):
             images = sum(plan.class_sizes[known : known + new])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from mnemonics_tf.data.types import Arrival, ClassGroups, LabelledImages, Phase, PixelRange
 from mnemonics_tf.evaluation.classifiers import Predictions
+from mnemonics_tf.memory.statistics import Statistics
 from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.predictor import Predictor
@@ -37,6 +38,17 @@ class ClassTable:
             return self
         return ClassTable((*self.ids, *ids), (*self.names, *names), (*self.sizes, len(ids)))
 
+    def without(self, classes: Collection[int]) -> ClassTable:
+        """The table without the classes of some indices; phases of which none is left are left out."""
+        kept = [index for index in range(len(self)) if index not in classes]
+        ends = np.cumsum(self.sizes).tolist()
+        sizes = [sum(end - size <= index < end for index in kept) for end, size in zip(ends, self.sizes, strict=True)]
+        return ClassTable(
+            tuple(self.ids[index] for index in kept),
+            tuple(self.names[index] for index in kept),
+            tuple(size for size in sizes if size),
+        )
+
     @property
     def order(self) -> np.ndarray:
         """Class ids by index, `[num_classes]` int64."""
@@ -64,6 +76,7 @@ class Work:
       finished: names of the steps that are over, in their order.
       network: Θ_i, from `train_model` on; `finetune_balanced` changes it in place.
       reused: whether it was trained by an earlier run.
+      statistics: what the method keeps of all images so far, from `train_model` on; empty for most methods.
       new: E_i, slots that are worked on, of the classes that arrive.
       old: E_{0:i-1}, slots that are worked on, without the classes of which more images arrived.
       exemplars: E_{0:i}, as they are kept, from `enforce_budget` on.
@@ -75,6 +88,7 @@ class Work:
     finished: tuple[str, ...] = ()
     network: Network | None = None
     reused: bool = False
+    statistics: Statistics = dataclasses.field(default_factory=dict)
     new: LabelledImages | None = None
     old: LabelledImages | None = None
     exemplars: ExemplarStore | None = None
@@ -94,6 +108,7 @@ class LearnerState:
       phase: number of phases that are over, which is the index of the next one.
       classes: the classes that are known.
       network: Θ_i; None before the first phase.
+      statistics: what the method keeps of all images so far, beside network and exemplars; empty for most methods.
       means: nearest-mean classifier, `[num_classes, d]` of length 1; None without exemplars of every class.
       predictions: of the last phase, for its test images; None without any.
       work: what the steps of the phase under way have come to; None between phases.
@@ -105,6 +120,7 @@ class LearnerState:
     phase: int = 0
     classes: ClassTable = ClassTable()
     network: Network | None = None
+    statistics: Statistics = dataclasses.field(default_factory=dict)
     means: np.ndarray | None = None
     predictions: Predictions | None = None
     work: Work | None = None
@@ -148,6 +164,7 @@ class LearnerState:
             phase=self.phase + 1,
             classes=self.classes.grown(arrival.class_ids, arrival.class_names),
             network=self.new_network,
+            statistics=work.statistics,
             exemplars=self.exemplars if work.exemplars is None else work.exemplars,
             means=work.means,
             predictions=work.predictions,

@@ -25,6 +25,7 @@ from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
 from mnemonics_tf.evaluation import classifiers
 from mnemonics_tf.evaluation.probe import probe_exemplars as probe
 from mnemonics_tf.learner.context import Context
+from mnemonics_tf.learner.fitting import fitted
 from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory import budget, store
 from mnemonics_tf.memory.codecs import Coded
@@ -38,7 +39,17 @@ Step = Callable[[LearnerState, Arrival, Context], LearnerState]
 
 
 def train_model(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
-    """Θ_i from Θ_{i-1}, on D_i and E_{0:i-1}; that of an interrupted attempt, if it was trained to its end."""
+    """Θ_i from Θ_{i-1}, on D_i and E_{0:i-1}; that of an interrupted attempt, if it was trained to its end.
+
+    Where the head is fitted, phase 0 is trained and then fitted, and later phases are fitted alone.
+    """
+    if context.settings.method.num_units is None:
+        return _trained(state, arrival, context)
+    return fitted(state if state.network else _trained(state, arrival, context), arrival, context)
+
+
+def _trained(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+    """The state with the network of the phase, trained now or by an interrupted attempt."""
     if context.snapshots is None:
         return _newly_trained(state, arrival, context)
     saved = context.snapshots.load(train_model.__name__)
@@ -48,7 +59,7 @@ def train_model(state: LearnerState, arrival: Arrival, context: Context) -> Lear
         return state
     weights = [saved[f"weight{index}"] for index in range(len(saved) - 2)]
     num_old, num_new = map(int, saved["classes"])
-    network = context.restored(num_old, num_new, lambda model: model.set_weights(weights))
+    network = context.restored(num_old, num_new, lambda model: model.set_weights(weights), context.factory.trained)
     return state.with_work(network=network, reused=bool(saved["reused"]))
 
 
@@ -72,7 +83,7 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
             previous.predictor if previous else None,
             phase,
             rehearsed,
-            context.factory,
+            context.factory.trained,
             settings.method,
             settings.model_level,
             context.trainer,

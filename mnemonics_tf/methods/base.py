@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 
 from mnemonics_tf import checks, losses, runtime
 from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase
+from mnemonics_tf.memory.statistics import Statistics
 from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.choices import HEADS
 from mnemonics_tf.system.lazy import tf
 
 if TYPE_CHECKING:
     from mnemonics_tf.models.classifier import Classifier, Outputs
+    from mnemonics_tf.models.fitted_head import FittedHead
     from mnemonics_tf.models.predictor import Predictor
 
 Losses: TypeAlias = "dict[str, tf.Tensor]"
@@ -123,6 +126,68 @@ class Method:
         return "cross_entropy" if self.starts_by_cross_entropy else repr(self)
 
     @property
+    def num_units(self) -> int | None:
+        """The number of random units of a `FittedHead`; None, the default, for a head that is trained.
+
+        With a fitted head, phase 0 is trained by `losses` and no later phase trains anything. In each phase `gather`
+        sees the images once, and `fit` sets the head by the statistics of all images so far.
+        """
+        return None
+
+    def gather(
+        self,
+        predictor: Predictor,
+        data: LabelledImages,
+        groups: ClassGroups,
+        statistics: Statistics,
+        mirrored: bool,
+        seed: int,
+    ) -> Statistics:
+        """Adds images to the statistics that the method keeps. Only methods with a fitted head have it.
+
+        Args:
+          predictor: runs a network with the phase's classes, whose head is not fitted yet.
+          data: what arrives, D_i.
+          groups: how many classes each phase so far has brought.
+          statistics: of all images before; empty in phase 0. They stay as they are.
+          mirrored: whether a mirrored image still shows its class.
+          seed: of all that is random here.
+
+        Returns:
+          The statistics of all images so far.
+        """
+        raise NotImplementedError
+
+    def fit(self, head: FittedHead, statistics: Statistics) -> None:
+        """Sets the weights of a head by the statistics of all its classes. Only methods with a fitted head have it."""
+        raise NotImplementedError
+
+    def forget(
+        self,
+        predictor: Predictor,
+        data: LabelledImages,
+        class_names: Sequence[str],
+        statistics: Statistics,
+        mirrored: bool,
+    ) -> Statistics:
+        """Takes classes out of the statistics. Only methods with a fitted head have it.
+
+        Args:
+          predictor: runs the network.
+          data: images of the classes to be forgotten: all that were learned, and perhaps others.
+          class_names: what people call each class, by index.
+          statistics: of all images so far. They stay as they are.
+          mirrored: whether a mirrored image still shows its class.
+
+        Returns:
+          The statistics without these classes; the others keep their order.
+
+        Raises:
+          UsageError: some image that was learned is missing.
+        """
+        raise NotImplementedError
+
+    @property
     def imprints(self) -> bool:
         """Whether the head's weights of new classes start from their embeddings, see `imprint`. False by default."""
         return False
@@ -165,10 +230,16 @@ class Method:
         """
 
     def check_keeps_exemplars(self, keeps: bool) -> None:
-        """Raises UsageError if the method needs exemplars and `keeps` is False, that is, the run keeps none."""
+        """Raises UsageError if the method needs exemplars and the run keeps none, or has no use for those it keeps."""
         if self.needs_exemplars and not keeps:
             raise checks.UsageError(
-                f"Method {self.name!r} needs exemplars, and ExemplarMemory.per_class = 0 keeps none. Raise it."
+                f"Method {self.name!r} needs exemplars, and ExemplarMemory.per_class = 0 keeps none. Raise it, or take "
+                "the method 'analytic'."
+            )
+        if self.num_units is not None and keeps:
+            raise checks.UsageError(
+                f"Method {self.name!r} trains on no exemplars, and ExemplarMemory keeps some. Set "
+                "ExemplarMemory.per_class = 0, as configs/methods/analytic.gin does."
             )
 
     def check(self, exemplars_per_class: int, head: str) -> None:

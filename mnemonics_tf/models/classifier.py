@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf.models.heads import HEADS
+from mnemonics_tf.models.fitted_head import FittedHead, pooled, pooled_width
+from mnemonics_tf.models.heads import HEADS, Head
 from mnemonics_tf.models.layers import ScaleShiftLayer
 from mnemonics_tf.models.resnet import ResNet
 
@@ -54,8 +55,10 @@ class Classifier(keras.Model):
         the number of images, do not count in it.
       corrected: whether logits go through a gain and an offset for each class (BiC), see `Head`. False by default: no
         other method needs them.
-      map_layers: names of layers of the backbone whose outputs become `Outputs.maps`. Empty by default: PODNet alone
-        looks at them.
+      map_layers: names of layers of the backbone whose outputs become `Outputs.maps`. Empty by default: PODNet and
+        fitted heads alone look at them.
+      num_units: random units of a `FittedHead`, which then takes the place of `head` and reads the `map_layers`. None
+        by default, for a head that is trained.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Classifier(keras.Model):
         head: str = "cosine",
         corrected: bool = False,
         map_layers: Sequence[str] = (),
+        num_units: int | None = None,
         **kwargs,
     ):
         # Keras casts what a model is called with to the model's own dtype, which is not that of its layers by itself.
@@ -74,12 +78,18 @@ class Classifier(keras.Model):
         self.backbone = backbone
         # The same layers with more outputs.
         self._with_maps = None
-        if map_layers:
-            outputs = [backbone.get_layer(name).output for name in map_layers]
+        outputs = [backbone.get_layer(name).output for name in map_layers]
+        if outputs:
             self._with_maps = keras.Model(backbone.input, [*outputs, backbone.output])
-        make_head = HEADS[head]
-        self.head = make_head(num_old_classes, num_new_classes, corrected, dtype=backbone.input.dtype, name="head")
-        self.head.build(backbone.output_shape)
+        self._is_fitted = num_units is not None
+        width, common = backbone.output_shape[-1], {"dtype": backbone.input.dtype, "name": "head"}
+        self.head: Head
+        if num_units is None:
+            self.head = HEADS[head](num_old_classes, num_new_classes, corrected, **common)
+        else:
+            self.head = FittedHead(num_old_classes, num_new_classes, num_units, **common)
+            width = pooled_width(width, [each.shape[1:] for each in outputs])
+        self.head.build((0, width))  # for batches of any size
         self.built = True
 
     @property
@@ -88,13 +98,22 @@ class Classifier(keras.Model):
         return self.head.num_classes
 
     def call(self, images: tf.Tensor, training: bool = False) -> Outputs:
+        features, maps = self._embed(images, training)
+        scores, logits = self.head(pooled(features, maps) if self._is_fitted else features)
+        return Outputs(features, scores, logits, self.head.eta, maps)
+
+    def units(self, images: tf.Tensor) -> tf.Tensor:
+        """The units that a fitted head reads of normalised images `[B, H, W, C]`: `[B, U]`."""
+        return self.head.units(pooled(*self._embed(images, training=False)))
+
+    def _embed(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """Embeddings and maps."""
         if self._with_maps is None:
             maps, features = [], self.backbone(images, training=training)
         else:
             *maps, features = self._with_maps(images, training=training)
         features, *maps = (tf.cast(each, self.backbone.input.dtype) for each in (features, *maps))
-        scores, logits = self.head(features)
-        return Outputs(features, scores, logits, self.head.eta, tuple(maps))
+        return features, tuple(maps)
 
     @property
     def scale_shift_layers(self) -> list[ScaleShiftLayer]:
@@ -160,6 +179,8 @@ class ClassifierFactory:
         wants them.
       precision: the numbers that the backbone computes with: `float32`, `bfloat16` or `float16`. Its weights and the
         head are float32 all the same. `float32` by default, which every device computes.
+      num_units: random units of the `FittedHead` that takes the place of `head` once phase 0 is trained, see
+        `trained`. None by default, for a head that is trained in all phases.
     """
 
     network: ResNet
@@ -169,6 +190,12 @@ class ClassifierFactory:
     corrected: bool = dataclasses.field(default=False, metadata={"later_phases_only": True})
     tells_maps: bool = dataclasses.field(default=False, metadata={"later_phases_only": True})
     precision: str = "float32"
+    num_units: int | None = dataclasses.field(default=None, metadata={"later_phases_only": True})
+
+    @property
+    def trained(self) -> ClassifierFactory:
+        """What builds networks to be trained: the same backbone with `head`. This very factory but for fitted heads."""
+        return self if self.num_units is None else dataclasses.replace(self, num_units=None)
 
     def build(self, num_old_classes: int, num_new_classes: int) -> Classifier:
         """A classifier with random weights.
@@ -183,8 +210,10 @@ class ClassifierFactory:
         signed = HEADS[self.head].wants_signed_features
         dtype = None if self.precision == "float32" else f"mixed_{self.precision}"
         backbone = self.network.build(self.image_shape, self.scale_form, dtype, signed)
-        map_layers = self.network.stage_outputs if self.tells_maps else ()
-        return Classifier(backbone, num_old_classes, num_new_classes, self.head, self.corrected, map_layers)
+        map_layers = self.network.stage_outputs if self.tells_maps or self.num_units is not None else ()
+        return Classifier(
+            backbone, num_old_classes, num_new_classes, self.head, self.corrected, map_layers, self.num_units
+        )
 
     def grow(self, previous: Classifier, num_new_classes: int) -> Classifier:
         """A copy of `previous` with `num_new_classes` more outputs, whose weights are random; eta is carried on.

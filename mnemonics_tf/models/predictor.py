@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -54,8 +54,8 @@ class Predictor:
         count = len(data)
         features = np.zeros((count, self.model.backbone.output.shape[-1]), np.float32)
         logits = np.zeros((count, self.model.num_classes), np.float32)
-        for rows, (batch_features, batch_logits) in self._batches(data, stage, mirrored=False):
-            features[rows], logits[rows] = batch_features[: len(rows)], batch_logits[: len(rows)]
+        for rows, (batch_features, batch_logits) in self._batches(data, stage, False, self._outputs):
+            features[rows], logits[rows] = batch_features, batch_logits
         features, logits = runtime.sum_over_workers(self._strategy, [features, logits])
         return features, logits
 
@@ -71,39 +71,65 @@ class Predictor:
           `[n, d]`, float32.
         """
         features = np.zeros((len(data), self.model.backbone.output.shape[-1]), np.float32)
-        for rows, (batch_features, _) in self._batches(data, stage, mirrored):
-            features[rows] = batch_features[: len(rows)]
+        for rows, (batch_features, _) in self._batches(data, stage, mirrored, self._outputs):
+            features[rows] = batch_features
         return runtime.sum_over_workers(self._strategy, [features])[0]
 
-    def _batches(
-        self, data: LabelledImages, stage: str, mirrored: bool
+    def units(
+        self, data: LabelledImages, stage: str, mirrored: bool = False
     ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-        """Positions of images and what the network says of them, for the replicas of this process."""
+        """The units that the model's fitted head reads, batch by batch, as there may be too many for memory.
+
+        Several workers have a part of the images each: what is made of them is to be added up (`sum_over_workers`).
+
+        Args:
+          data: images; labels are not looked at.
+          stage: what the progress bar is called.
+          mirrored: whether the images are mirrored, left to right, before the network sees them. False by default.
+
+        Yields:
+          Positions of b images, `[b]`, and of each its units, `[b, U]` float32, and its pixels, `[b, H, W, C]`.
+        """
+        return self._batches(data, stage, mirrored, self._units_and_pixels)
+
+    def sum_over_workers(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Adds each array up over the workers that share images with this one. All of them must call it."""
+        return runtime.sum_over_workers(self._strategy, arrays)
+
+    def _outputs(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        outputs = self.model(pixels.normalise(images, self.pixel_range), training=False)
+        return outputs.features, outputs.logits
+
+    def _units_and_pixels(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.model.units(pixels.normalise(images, self.pixel_range)), images
+
+    def _batches(
+        self, data: LabelledImages, stage: str, mirrored: bool, tell: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
+        """Positions of images and what `tell` says of their pixels, for the replicas of this process."""
         share = runtime.share_of(self._strategy)
         batches = runtime.distribute(
             self._strategy, lambda own: pipeline.evaluation_batches(data, _BATCH_SIZE, own, mirrored)
         )
-        predict = self._function(batches.element_spec)
+        predict = self._function(batches.element_spec, tell)
         with self._tracker.progress(stage, len(data), "images") as bar:
             for step, images in enumerate(batches):
                 start = step * _BATCH_SIZE
                 size = min(_BATCH_SIZE, len(data) - start)
                 each = -(-size // share.num_replicas)
                 results = runtime.local_values(self._strategy, predict(images))
-                for replica, (features, logits) in enumerate(results, share.first):
+                for replica, (first, second) in enumerate(results, share.first):
                     rows = np.arange(start + replica * each, start + min((replica + 1) * each, size))
-                    yield rows, (features.numpy(), logits.numpy())
+                    yield rows, (first.numpy()[: len(rows)], second.numpy()[: len(rows)])
                 bar.update(size)
 
-    def _function(self, spec: tf.TypeSpec) -> tf.types.experimental.PolymorphicFunction:
+    def _function(
+        self, spec: tf.TypeSpec, tell: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    ) -> tf.types.experimental.PolymorphicFunction:
         """Runs a batch on all replicas: traced once for images of uint8, and once for exemplars kept as floats."""
-
-        def predict(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            outputs = self.model(pixels.normalise(images, self.pixel_range), training=False)
-            return outputs.features, outputs.logits
-
-        if str(spec) not in self._functions:
-            self._functions[str(spec)] = tf.function(
-                lambda images: self._strategy.run(predict, args=(images,)), input_signature=[spec], autograph=False
+        name = f"{tell.__name__} {spec}"
+        if name not in self._functions:
+            self._functions[name] = tf.function(
+                lambda images: self._strategy.run(tell, args=(images,)), input_signature=[spec], autograph=False
             )
-        return self._functions[str(spec)]
+        return self._functions[name]

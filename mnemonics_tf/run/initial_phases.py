@@ -127,7 +127,7 @@ def shared_network(
     settings = context.settings
     description = describe_initial_phase(
         phase.train,
-        context.factory,
+        context.factory.trained,
         settings.method,
         settings.model_level,
         context.trainer,
@@ -137,7 +137,7 @@ def shared_network(
 
     def build() -> Classifier:
         with context.trainer.strategy.scope():
-            return context.factory.build(0, phase.num_new_classes)
+            return context.factory.trained.build(0, phase.num_new_classes)
 
     return shared.network(description, build, train)
 

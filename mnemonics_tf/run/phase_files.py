@@ -12,6 +12,7 @@ from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.memory.budget import size_of
 from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
+from mnemonics_tf.memory.statistics import load_statistics, num_bytes, save_statistics
 from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.models.weights import save_weights
 from mnemonics_tf.results import METRICS_FILE, PhaseResult, phase_to_text
@@ -42,6 +43,7 @@ def write_phase(folder: str, state: LearnerState, arrival: Arrival, context: Con
         save_weights(state.new_network.model, os.path.join(folder, _WEIGHTS))
         bar.update()
         save_exemplars(os.path.join(folder, _EXEMPLARS), work.exemplars.slots, classes.order, context.codec)
+        save_statistics(folder, work.statistics)
         bar.update()
         export_saved_model(
             os.path.join(folder, "saved_model"),
@@ -86,6 +88,7 @@ def result_of(state: LearnerState, arrival: Arrival, seconds: dict[str, float]) 
         num_exemplars=len(work.exemplars),
         bytes_per_class=int(size.by_class.max()),
         memory_bytes=size.total,
+        statistics_bytes=num_bytes(work.statistics),
     )
 
 
@@ -110,6 +113,7 @@ def read_state(folder: str, phase: int, classes: ClassTable, context: Context, s
         phase=phase + 1,
         classes=classes,
         network=network,
+        statistics=load_statistics(folder),
     )
 
 
