@@ -31,7 +31,7 @@ class Outcome:
       classifier: what the method predicts by, `cnn` or `nme`.
       accuracy: percent of the test images of `all`, `old` and `new` classes, by classifier.
       images_per_class: exemplars of an old class that the phase was trained on, the mean over classes.
-      bytes_per_class: what the memory of an old class takes, the mean over classes.
+      bytes_per_class: what the memory takes, labels, tables and a method's statistics included, for each old class.
       steps: training steps of the later phase.
       seconds: duration of its training.
       memory_seconds: what choosing, learning and coding the memory took.

@@ -23,6 +23,8 @@ from mnemonics_tf.learner.journal import NoJournal
 from mnemonics_tf.learner.settings import PhasePlan, Settings
 from mnemonics_tf.learner.state import LearnerState
 from mnemonics_tf.learner.steps import run_phase
+from mnemonics_tf.memory.budget import size_of
+from mnemonics_tf.memory.statistics import num_bytes
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
@@ -165,7 +167,7 @@ class _Trial:
             "classifier": settings.primary_classifier,
             "accuracy": outcomes.accuracies(finished.predictions, num_old),
             "images_per_class": state.exemplars.num_images / num_old,
-            "bytes_per_class": state.exemplars.num_bytes / num_old,
+            "bytes_per_class": (size_of(state.exemplars, num_old).total + num_bytes(state.statistics)) / num_old,
             "steps": tracker.steps.get("train_model", 0),
             "seconds": time.perf_counter() - begun,
             "memory_seconds": self._memory_seconds,
