@@ -14,6 +14,7 @@ import tensorflow as tf
 from conftest import ROOT, TINY_BINDINGS, run_main
 
 from mnemonics_tf.data.decoding import centre_square
+from mnemonics_tf.memory.exemplar_file import read_exemplars
 
 _Main = Callable[[Sequence[str]], tuple[int, str]]
 
@@ -213,3 +214,29 @@ def test_run_that_holds_its_images_learns_the_same_from_whole_squares(animals, t
         assert len(_read_json(folder / "skipped.json")) == 2
     _check_same_exemplars(held, streamed)
     assert _read_json(held / "data.json") == _read_json(streamed / "data.json")
+
+
+def test_streamed_exemplars_are_kept_as_codes_of_so_many_bytes(animals, tmp_path, call_main: _Main):
+    coded = ('ExemplarMemory.codec = "jpeg"', "ExemplarMemory.quality = 80", "ExemplarMemory.bytes_per_class = 1500")
+    chosen = ('ExemplarMemory.strategy = "random"', "ExemplarMemory.adjust = False", "ExemplarMemory.per_class = 20")
+    bindings = (*_STREAMED, *_QUICK, *coded, *chosen)
+    code, shown = call_main(_arguments(tmp_path / "run", animals, *bindings))
+    assert code == 0, shown
+    phases = _read_json(tmp_path / "run/results.json")["phases"]
+    for number, phase in enumerate(phases):
+        path = tmp_path / f"run/phases/{number:03d}/exemplars.npz"
+        exemplars = read_exemplars(path)
+        assert (exemplars.images.shape[1:], exemplars.images.dtype) == ((16, 16, 3), np.uint8)
+        assert set(exemplars.labels) == set(_ORDER[: phase["num_classes"]])
+        assert len(exemplars.images) == phase["num_exemplars"]
+        assert sum(array.nbytes for array in _exemplars(tmp_path / "run", number).values()) == phase["memory_bytes"]
+        assert 750 < phase["bytes_per_class"] <= 1500
+    before = read_exemplars(path).images
+    shutil.rmtree(tmp_path / "run/phases/001")
+    code, shown = call_main(_arguments(tmp_path / "run", animals, *bindings))
+    assert code == 0, shown
+    np.testing.assert_array_equal(read_exemplars(path).images, before)
+    code, shown = call_main(_arguments(tmp_path / "no", animals, *bindings, "ExemplarMemory.code_new = 0.5"))
+    assert (code, shown.count("\n")) == (2, 1)
+    assert "code_new = 0.5: of a data set that is streamed" in shown
+    assert not (tmp_path / "no").exists()
