@@ -103,6 +103,7 @@ def test_keys_stand_in_the_order_that_users_know():
         "probe",
         "seconds",
         "reused",
+        "statistics_bytes",
     ]
     assert _content()["schema_version"] == 2
 
