@@ -106,6 +106,7 @@ def test_keys_stand_in_the_order_that_users_know():
         "num_exemplars",
         "bytes_per_class",
         "memory_bytes",
+        "statistics_bytes",
     ]
     assert _content()["schema_version"] == 2
 

@@ -13,7 +13,8 @@ _UNITS, _CLASSES = 7, 3
 def _rows(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(_CLASSES), generator.integers(0, _CLASSES, count - _CLASSES)])
-    return generator.normal(size=(count, _UNITS)).astype(np.float32), labels
+    means = np.eye(_CLASSES, _UNITS)[labels]
+    return (means + generator.normal(size=(count, _UNITS))).astype(np.float32), labels
 
 
 def _solved(units: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
@@ -56,13 +57,14 @@ def test_penalty_is_that_with_the_least_squared_error_on_held_out_rows():
     seen, seen_labels = _rows(4, 15)
     sums.add(seen, seen_labels)
     units, labels = _rows(5, 60)
-    candidates = (1e-3, 1.0, 10.0, 1e3)
+    candidates = (1e-3, 1.0, 10.0, 1e5)
     errors = [np.sum((units @ _solved(seen, seen_labels, each) - np.eye(_CLASSES)[labels]) ** 2) for each in candidates]
     expected = candidates[int(np.argmin(errors))]
     assert expected not in (candidates[0], candidates[-1])
     penalty, gain = ridge.best_penalty(sums, units, labels, candidates)
     assert penalty == expected
-    assert gain == ridge.calibrated_gain(units.astype(np.float64) @ _solved(seen, seen_labels, expected), labels)
+    outputs = units.astype(np.float64) @ _solved(seen, seen_labels, expected)
+    assert gain == pytest.approx(ridge.calibrated_gain(outputs, labels), rel=1e-6)
 
 
 def test_gain_has_the_least_cross_entropy():
