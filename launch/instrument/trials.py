@@ -15,10 +15,9 @@ from sweeping.grid import ROOT, PlannedRun
 from instrument import outcomes
 from instrument.outcomes import Outcome
 from mnemonics_tf import __version__, checks, config
-from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.data.types import Dataset, Phase
-from mnemonics_tf.learner.context import Context, beginning
+from mnemonics_tf.learner.context import Context, beginning, context_of
 from mnemonics_tf.learner.journal import NoJournal
 from mnemonics_tf.learner.settings import PhasePlan, Settings
 from mnemonics_tf.learner.state import LearnerState
@@ -30,7 +29,6 @@ from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import Tracker
-from mnemonics_tf.training.loop import Trainer
 
 _MAKING_MEMORY = ("select_exemplars", "learn_exemplars", "enforce_budget")
 
@@ -187,10 +185,8 @@ class _Trial:
         return self._state
 
     def _context(self, settings: Settings, tracker: Tracker) -> Context:
-        traits = self._stream.dataset.traits
-        augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop)
-        trainer = Trainer(self._strategy, self._stream.pixel_range, augmentation, tracker)
-        return Context(settings, traits, trainer, self._journal)
+        stream = self._stream
+        return context_of(settings, stream.dataset.traits, stream.pixel_range, self._strategy, tracker, self._journal)
 
 
 class _SharedStart(NoJournal):

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import tensorflow as tf
+
+from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, Phase, PixelRange
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import LearnerState, Network
@@ -108,6 +111,29 @@ class Context:
                 self.snapshots,
             )
         return self._optimiser
+
+
+def context_of(
+    settings: Settings,
+    traits: ImageTraits,
+    pixel_range: PixelRange,
+    strategy: tf.distribute.Strategy,
+    tracker: Tracker,
+    journal: Journal,
+) -> Context:
+    """The context of a phase.
+
+    Args:
+      settings: of the learner.
+      traits: what all images have in common.
+      pixel_range: normalisation of images.
+      strategy: whose devices train.
+      tracker: shows progress and notes durations.
+      journal: where results are put down.
+    """
+    coded = settings.memory.code_new
+    augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop, coded)
+    return Context(settings, traits, Trainer(strategy, pixel_range, augmentation, tracker), journal)
 
 
 def factory_of(settings: Settings, traits: ImageTraits) -> ClassifierFactory:

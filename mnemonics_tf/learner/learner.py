@@ -11,13 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.evaluation.classifiers import nme_logits, predict
 from mnemonics_tf.learner import arrivals, display, saving
 from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, answers_of, evaluation_of, memory_view
-from mnemonics_tf.learner.context import Context, Journal, beginning, factory_of
+from mnemonics_tf.learner.context import Context, Journal, beginning, context_of, factory_of
 from mnemonics_tf.learner.defaults import AUTO, PARTS, Choices, settled
 from mnemonics_tf.learner.fitting import check_can_forget, without_classes
 from mnemonics_tf.learner.journal import NoJournal
@@ -31,7 +30,6 @@ from mnemonics_tf.serving.export import export_saved_model
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.system.tracking import Tracker
-from mnemonics_tf.training.loop import Trainer
 
 
 class IncrementalLearner:
@@ -50,8 +48,7 @@ class IncrementalLearner:
       method: a base method, by its name in `configs/methods` or as an object, such as `LUCIR(margin=0.3)`; `auto` for
         one that suits the memory and the first classes: `analytic`, which keeps no exemplars, or `lucir`.
       backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18` or a `ResNet`; None for one that suits the images' size.
-      memory: which exemplars are kept; None for 20 a class, learned from herding, or for none
-        with `analytic`.
+      memory: which exemplars are kept; None for 20 a class, learned from herding, or none with `analytic`.
       image_size: side of the square to which images are brought that come from files, or from a `tf.data.Dataset` in
         which they differ in size; None for one that suits the first files. Arrays stay as they are.
       horizontal_flip: whether a mirrored image still shows its class; None for yes if images have three channels:
@@ -390,11 +387,8 @@ class IncrementalLearner:
         return self._strategy
 
     def _context(self) -> Context:
-        traits, state, strategy = self._seen, self._ready, self._on_devices()
-        coded = self.settings.memory.code_new
-        augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop, coded)
-        trainer = Trainer(strategy, state.pixel_range, augmentation, self._tracker)
-        return Context(self.settings, traits, trainer, self._journal)
+        pixel_range, strategy = self._ready.pixel_range, self._on_devices()
+        return context_of(self.settings, self._seen, pixel_range, strategy, self._tracker, self._journal)
 
     def _seed_of(self, purpose: str) -> int:
         phase = 0 if self._state is None else self._state.phase

@@ -63,7 +63,8 @@ def test_memory_has_later_phases_of_every_length_and_they_are_not_run_twice(tmp_
     written = [path.stat().st_mtime_ns for path in files]
     assert len(list((tmp_path / "out/initial_phases").glob("*.npz"))) == 1
     rows = [line.split(" | ") for line in finished.stdout.splitlines() if line.startswith("| replay")]
-    assert [row[2:6] for row in rows] == [["four", "4.0", "288", "1"], ["four", "4.0", "288", "2"]]  # 8 x 8 pixels and a label
+    # An exemplar: 8 x 8 pixels, and 8 bytes of a label.
+    assert [row[2:6] for row in rows] == [["four", "4.0", "288", "1"], ["four", "4.0", "288", "2"]]
     assert int(rows[1][6]) == 2 * int(rows[0][6]) > 0
     for row in rows:
         everything, old, new = (float(cell) for cell in row[7:10])
