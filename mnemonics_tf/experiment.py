@@ -8,9 +8,8 @@ import zlib
 from collections.abc import Callable
 
 from mnemonics_tf import checks, runtime
-from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.stream import ClassStream
-from mnemonics_tf.data.types import Arrival, Dataset, LabelledImages, PixelRange
+from mnemonics_tf.data.types import Arrival, Dataset, PixelRange
 from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.learner.settings import PhasePlan
 from mnemonics_tf.learner.state import ClassTable
@@ -54,8 +53,8 @@ class Run:
         plan = PhasePlan(self._stream.phase_sizes, self._stream.class_sizes.tolist())
         self._settings.check_images(self._stream.dataset.traits, self._stream.streamed)
         self._settings.check_plan(plan, self._strategy.num_replicas_in_sync)
-        if not isinstance(self._stream.train.images, StoredImages):
-            self._check_budget(self._stream.train)
+        names = self._stream.class_names
+        self._settings.check_first_images(self._stream.train, names, len(names), later=self.num_phases > 1)
         self._config = configuration.text()
         self.directory = RunDirectory(output_dir)
         self._phases: list[PhaseResult] = []
@@ -185,18 +184,11 @@ class Run:
             noted = {**classes, "images": stream.identity(), "pixel_range": dataclasses.asdict(stream.pixel_range)}
             self.directory.write_data(noted)
 
-    def _check_budget(self, data: LabelledImages) -> None:
-        """Raises UsageError for a budget of bytes that is too small for images of a class."""
-        names = self._stream.class_names
-        self._settings.check_first_images(data, names, len(names), later=self.num_phases > 1)
-
     def _arriving(self, index: int) -> Arrival:
         """What comes in a phase: the images that can be read, the same on all workers."""
         stream = self._stream
         arrival = stream.arrival(index, self._settings.method.trains_on_old_data)
         self._settings.memory.check_readable(arrival.train, stream.class_names)
-        if isinstance(stream.train.images, StoredImages):  # only now is it known which of them can be read
-            self._check_budget(arrival.train)
         # Folders may lie elsewhere on other machines: the last two names of a path tell the image.
         skipped = sorted(os.sep.join(place.split(os.sep)[-2:]) for place in stream.skipped)
         test = b"" if arrival.test is None else arrival.test.labels.tobytes()

@@ -119,6 +119,18 @@ def test_what_was_written_is_read(tmp_path):
     assert results.read_phase(str(path)) == _PHASE_1
 
 
+def test_phase_of_a_version_that_counted_no_bytes_is_read(tmp_path):
+    content = dataclasses.asdict(dataclasses.replace(_PHASE_0, num_exemplars=8, bytes_per_class=9, memory_bytes=18))
+    for name in ("num_exemplars", "bytes_per_class", "memory_bytes"):
+        (tmp_path / "metrics.json").write_text(json.dumps({**content, name: -1}))
+        with pytest.raises(checks.UsageError, match=rf"'{name}' is -1"):
+            results.read_phase(str(tmp_path / "metrics.json"))
+    for name in ("num_exemplars", "bytes_per_class", "memory_bytes"):
+        del content[name]
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    assert results.read_phase(str(tmp_path / "metrics.json")) == _PHASE_0
+
+
 def test_phase_of_a_version_that_shared_no_phases_is_read(tmp_path):
     content = dataclasses.asdict(_PHASE_0)
     del content["reused"]

@@ -236,7 +236,14 @@ def test_streamed_exemplars_are_kept_as_codes_of_so_many_bytes(animals, tmp_path
     code, shown = call_main(_arguments(tmp_path / "run", animals, *bindings))
     assert code == 0, shown
     np.testing.assert_array_equal(read_exemplars(path).images, before)
-    code, shown = call_main(_arguments(tmp_path / "no", animals, *bindings, "ExemplarMemory.code_new = 0.5"))
-    assert (code, shown.count("\n")) == (2, 1)
-    assert "code_new = 0.5: of a data set that is streamed" in shown
-    assert not (tmp_path / "no").exists()
+    for slip, message in (
+        ("ExemplarMemory.code_new = 0.5", "code_new = 0.5: of a data set that is streamed"),
+        (
+            "ExemplarMemory.bytes_per_class = 100",
+            "bytes_per_class = 100 leaves 100 bytes of a class, but an exemplar of",
+        ),
+    ):
+        code, shown = call_main(_arguments(tmp_path / "no", animals, *bindings, slip))
+        assert (code, shown.count("\n")) == (2, 1)
+        assert message in shown
+        assert not (tmp_path / "no").exists()

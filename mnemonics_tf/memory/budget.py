@@ -7,17 +7,21 @@ the rounded images that are filed beside them for other programs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.data.headers import UnreadableImageError
+from mnemonics_tf.data.types import Images, LabelledImages
 from mnemonics_tf.memory.codecs import Codec, Coded, Mosaic
 from mnemonics_tf.memory.coded import encoded, held
 from mnemonics_tf.memory.exemplar_file import head_of
+from mnemonics_tf.memory.formats import Format
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import ExemplarStore, codec_for, in_order, select
@@ -139,7 +143,8 @@ def check_first_images(memory: Memory, data: LabelledImages, names: Sequence[str
       num_classes: that will share the memory in the end, as far as is known.
 
     Returns:
-      How many exemplars it will leave of a class, about: exactly for pixels, by the mean of the images for codes.
+      How many exemplars it will leave of a class, about: exactly for pixels, by the mean of the images for codes. 1 if
+      no image can be read.
 
     Raises:
       UsageError: there is a class none of whose images fit.
@@ -150,13 +155,22 @@ def check_first_images(memory: Memory, data: LabelledImages, names: Sequence[str
         members = np.flatnonzero(data.labels == label)[:_LOOKED_AT]
         if isinstance(codec, Coded):
             form = codec.format(data.images.shape[1:])
-            own = [len(code) + _LABEL + _LENGTH for code in encoded(data.images[members], form)]
+            own = [len(code) + _LABEL + _LENGTH for code in _codes_of_readable(data.images[members], form)]
         else:
             own = [_bytes_of_pixels(memory, data)]
-        if min(own) > share:
+        if own and min(own) > share:
             raise _too_small(memory, names[label], min(own), share)
         sizes += own
-    return int(share // np.mean(sizes))
+    return int(share // np.mean(sizes)) if sizes else 1
+
+
+def _codes_of_readable(images: Images, form: Format) -> list[bytes]:
+    """Codes of images without those that cannot be read, which are left out when their phase arrives."""
+    codes = []
+    for row in range(len(images)):
+        with contextlib.suppress(OSError, UnreadableImageError, tf.errors.OpError):
+            codes += encoded(images[row : row + 1], form)
+    return codes
 
 
 def _too_small(memory: Memory, name: str, needed: int, share: int) -> checks.UsageError:

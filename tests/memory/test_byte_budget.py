@@ -227,6 +227,18 @@ def test_codes_of_a_streamed_set_wait_in_a_file(tmp_path):
     assert coded.images.content(5) == waiting.images.content(2)
 
 
+def test_images_that_cannot_be_read_are_no_reason_to_refuse_a_budget(tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "good.png").write_bytes(
+        format_for("png", 90, _SHAPE).file(format_for("png", 90, _SHAPE).encode(_data().array[0]))
+    )
+    stored = StoredImages.of_files([str(tmp_path / name) for name in ("none.png", "empty.png", "good.png")], 10)
+    data = LabelledImages(stored, np.array([0, 1, 1]))
+    assert budget.check_first_images(_memory(bytes_per_class=10**6), data, _NAMES, 3) > 100
+    with pytest.raises(UsageError, match="of class 'bee' takes"):
+        budget.check_first_images(_memory(bytes_per_class=30), data, _NAMES, 3)
+
+
 def test_images_that_are_learned_are_chosen_uncoded_and_fit_in_the_end():
     memory = _memory(strategy="mnemonics", bytes_per_class=2000)
     data = _data()

@@ -91,9 +91,17 @@ def test_exemplars_are_described_by_what_differs(tmp_path, changes, label):
     assert row[2] == label
 
 
-def test_budget_in_total(tmp_path):
-    write_run(tmp_path / "run", budget="total_2000")
-    assert _rows(_general(tmp_path), "cifar100")[0][3] == "2000 in all"
+@pytest.mark.parametrize(
+    ("budget", "label"),
+    [
+        ("total_2000", "2000 in all"),
+        ("bytes_per_class_61440", "61440 bytes a class"),
+        ("total_bytes_6000000", "6000000 bytes in all"),
+    ],
+)
+def test_budget_in_other_units(tmp_path, budget, label):
+    write_run(tmp_path / "run", budget=budget)
+    assert _rows(_general(tmp_path), "cifar100")[0][3] == label
 
 
 def test_measured_figures_stand_below_the_papers(tmp_path):

@@ -419,6 +419,8 @@ def _other_image() -> LabelledImages:
 
 _OTHERS = {
     "one pixel": {"data": _other_image()},
+    "images also coded": {"data": dataclasses.replace(_DATA, coded=_DATA.images + 1)},
+    "images coded otherwise": {"data": dataclasses.replace(_DATA, coded=_DATA.images + 2)},
     "one label": {"data": LabelledImages(_DATA.images, np.array([0, 1, 2, 0, 2, 2]))},
     "order of images": {"data": _DATA.take(np.array([3, 1, 2, 0, 4, 5]))},
     "fewer images": {"data": _DATA.take(slice(0, 5))},
@@ -458,6 +460,7 @@ def test_all_those_keys_are_different(trainer):
         {"pixel_range": PixelRange((0.4,), (0.25,))},
         {"augmentation": Augmentation(1)},
         {"augmentation": Augmentation(2)},
+        {"augmentation": Augmentation(coded_share=0.5)},
     ],
     ids=str,
 )
