@@ -125,7 +125,7 @@ def test_valid_arguments_are_not_refused(adjoint):
         ({"engine": "prototype"}, "features = None"),
         ({"engine": "adjoint", "features": _features}, "features = <function .* no other engine uses it"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_options_that_do_not_fit_the_engine_are_usage_errors(options, message):
     with pytest.raises(UsageError, match=message):

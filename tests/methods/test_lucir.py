@@ -76,7 +76,7 @@ def test_settings_reach_their_terms():
         ({"less_forget_weight": 0.0}, {"cross_entropy", "margin_ranking"}),
         ({"margin_weight": 0.0}, {"cross_entropy", "less_forget"}),
     ],
-    ids=str,
+    ids=["less_forget", "margin_ranking"],
 )
 def test_weight_of_zero_leaves_the_term_out(settings, left):
     assert set(LUCIR(**settings).losses(_outputs(0), _outputs(1), tf.constant(_LABELS), _GROUPS)) == left
