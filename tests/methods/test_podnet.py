@@ -86,7 +86,7 @@ def test_settings_reach_their_terms():
 @pytest.mark.parametrize(
     ("settings", "left"),
     [({"spatial_weight": 0.0}, {"nca", "pod_flat"}), ({"flat_weight": 0.0}, {"nca", "pod_spatial"})],
-    ids=str,
+    ids=["spatial", "flat"],
 )
 def test_weight_of_zero_leaves_the_term_out(settings, left):
     teacher = oracles.of_old_classes(oracles.outputs(1))
