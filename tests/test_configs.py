@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 from mnemonics_tf import config, methods
+from mnemonics_tf.checks import UsageError
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 
@@ -92,10 +93,15 @@ def test_every_leaf_goes_without_the_mnemonics(leaf):
 
 
 @pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)
-def test_every_leaf_takes_each_use_of_memory(leaf):
+def test_every_leaf_that_keeps_exemplars_takes_each_use_of_memory(leaf):
     for use in _USES:
         _build([leaf, use], _dataset_of(leaf))
-        config.resolved().settings.check()
+        settings = config.resolved().settings
+        if settings.memory.keeps:
+            settings.check()
+        else:
+            with pytest.raises(UsageError, match=r"Rehearsal\.memory_share = .*keeps no memory to use"):
+                settings.check()
 
 
 @pytest.mark.parametrize("schedule", _SCHEDULES, ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -138,10 +139,9 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), epoch_seed)
         return tf.data.Dataset.from_tensor_slices(order[:used]).batch(batch_size)
 
-    with tf.device("/CPU:0"):  # whole data sets do not belong on a GPU
+    with tf.device("/CPU:0"):
         labels = tf.constant(data.targets)
-        pixels = None if isinstance(data.images, StoredImages) else tf.constant(data.images)
-        coded = None if data.coded is None else tf.constant(data.coded)
+    read = _training_images(data, augmentation)
 
     def load(step: tf.Tensor, indices: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         part = _part(tf.size(indices), replica, share)
@@ -149,13 +149,7 @@ def training_batches(
         batch_seed = tf.stack([tf.constant(seed, tf.int64), 2 * step])
         draws = augmentation.draw(tf.size(indices), batch_seed)
         own, draws = tf.gather(indices, part), Draws(*(tf.gather(drawn, part) for drawn in draws))
-        if isinstance(data.images, StoredImages):
-            images = augmentation.of_rows(data.images, own, draws)
-        else:
-            images = tf.gather(pixels, own)
-            if coded is not None:
-                images = tf.where(draws.coded[:, None, None, None], tf.gather(coded, own), images)
-            images = augmentation(images, draws)
+        images = read(own, draws)
         if jittered is not None:
             images = _jittered(images, tf.gather(tf.constant(jittered), own), tf.size(indices), part, batch_seed)
         return images, tf.gather(labels, own)
@@ -165,6 +159,23 @@ def training_batches(
     else:
         batches = tf.data.Dataset.range(epochs).flat_map(epoch_indices).enumerate()
     return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)
+
+
+def _training_images(data: LabelledImages, augmentation: Augmentation) -> Callable[[tf.Tensor, Draws], tf.Tensor]:
+    """A function of positions `[b]` and their draws that returns augmented images `[b, H, W, C]`."""
+    if isinstance(data.images, StoredImages):
+        return functools.partial(augmentation.of_rows, data.images)
+    with tf.device("/CPU:0"):  # whole data sets do not belong on a GPU
+        pixels = tf.constant(data.images)
+        coded = None if data.coded is None else tf.constant(data.coded)
+
+    def read(positions: tf.Tensor, draws: Draws) -> tf.Tensor:
+        images = tf.gather(pixels, positions)
+        if coded is not None:
+            images = tf.where(draws.coded[:, None, None, None], tf.gather(coded, positions), images)
+        return augmentation(images, draws)
+
+    return read
 
 
 def _jittered(

@@ -144,7 +144,9 @@ def _no_bindings_left():
     gin.clear_config()
 
 
-_VARIANTS = [(path, variant) for path in _GRIDS for variant in read_grid(str(path)).exemplars]
+# Those of the paper's tables, and their like on digits.
+_TABLES = [path for path in _GRIDS if path.stem != "next_phase"]
+_VARIANTS = [(path, variant) for path in _TABLES for variant in read_grid(str(path)).exemplars]
 
 
 @pytest.mark.usefixtures("_no_bindings_left")
@@ -179,3 +181,17 @@ def test_every_run_of_the_projects_grids_parses(path):
         if run.name.endswith("-seed0"):
             _parse(run)
             config.build("Experiment").build_method()
+
+
+@pytest.mark.usefixtures("_no_bindings_left")
+def test_memories_of_the_instrument_differ_in_the_memory_alone():
+    grid = read_grid(str(ROOT / "configs/sweeps/next_phase.gin"))
+    others = set()
+    for run in grid.runs():
+        _parse(run)
+        memory = config.build("ExemplarMemory")
+        name = "learned" if memory.learns else memory.strategy
+        assert f"-{name}{memory.per_class}-" in run.name
+        assert not memory.adjust
+        others.add((config.build("ModelLevel"), config.build("ResNet"), config.build("BalancedFinetune")))
+    assert len(others) == 1

@@ -49,8 +49,10 @@ def _context(devices, /, **memory) -> Context:
         ResNet((1,), (4,), embedding_dim=4),
         Memory(**{"strategy": "herding", "per_class": 3, "adjust": False, **memory}),
         ModelLevel(epochs=1, batch_size=16, milestones=(), weight_transfer="none"),
-        ExemplarLevel(epochs=1, steps_per_epoch=1, inner_steps=1, learning_rate=1e3, adjust_learning_rate=1e3),
-        BalancedFinetune(epochs=1),
+        exemplar_level=ExemplarLevel(
+            epochs=1, steps_per_epoch=1, inner_steps=1, learning_rate=1e3, adjust_learning_rate=1e3
+        ),
+        finetuning=BalancedFinetune(epochs=1),
         seed=3,
     )
     return Context(settings, _TRAITS, Trainer(devices, _RANGE, Augmentation(), Tracker()), _Notes())

@@ -286,7 +286,7 @@ def test_it_needs_two_exemplars_of_a_class(head):
     BiC().check(2, head)
     with pytest.raises(UsageError, match=r"leaves 1\. Raise ExemplarMemory\.per_class \(or total\)\."):
         BiC().check(1, head)
-    with pytest.raises(UsageError, match=r"ExemplarMemory\.per_class = 0 keeps none\. Raise it\."):
+    with pytest.raises(UsageError, match=r"ExemplarMemory\.per_class = 0 keeps none\. Raise it, "):
         BiC().check(0, head)
 
 
