@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# As the package has it, where TensorFlow is imported after it. Tests import TensorFlow first, and without oneDNN the runs
-# in their process would differ by rounding from runs that are processes of their own.
+# As the package has it, if TensorFlow is imported after it. Tests import TensorFlow first, and without oneDNN runs in
+# their process would differ by rounding from runs that are processes of their own.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # The job of a shell in the background ignores Ctrl-C, and so would every process that tests start and interrupt.
