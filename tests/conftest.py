@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# As the package has it, if TensorFlow is imported after it. Tests import TensorFlow first, and without oneDNN runs in
-# their process would differ by rounding from runs that are processes of their own.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# The same arithmetic in the process of the tests, which imports TensorFlow before the package, and in those that it starts:
+# bits are compared. oneDNN, which the package switches on, takes longer to compile than the tests' networks to compute.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # The job of a shell in the background ignores Ctrl-C, and so would every process that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
