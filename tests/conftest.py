@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# The same arithmetic in the process of the tests, which imports TensorFlow before the package, and in those that it starts:
-# bits are compared. oneDNN, which the package switches on, takes longer to compile than the tests' networks to compute.
+# The same arithmetic here, where TensorFlow is imported before the package, and in processes that tests start: bits are
+# compared. oneDNN, which the package switches on, takes longer to compile than the tests' networks to compute.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # The job of a shell in the background ignores Ctrl-C, and so would every process that tests start and interrupt.
