@@ -100,6 +100,7 @@ def test_analytic_run_keeps_statistics_on_a_shared_initial_phase_and_is_resumed(
 
 def test_bias_correction_survives_a_resumed_run(call_main, tmp_path):
     # The second phase has a correction of its own, and the third one starts from it.
+    bindings = (*_PLAIN, "Experiment.method = @bic", "Protocol.sizes = (6, 2, 2)")
     folder = tmp_path / "run"
     code, stderr = call_main(tiny_arguments(folder, *bindings))
     assert code == 0, stderr
