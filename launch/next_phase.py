@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 from instrument import outcomes
-from sweeping.grid import Grid, read_grid
+from sweeping.grid import Grid, file_of, read_grid
 from sweeping.output import prepared
 
 from mnemonics_tf import checks
@@ -45,15 +45,11 @@ def main(argv: list[str]) -> int:
     """Does what the flags say. Returns the exit code: 0 if every later phase was run."""
     logging.set_verbosity(logging.FATAL)
     try:
-        if len(argv) > 1:
-            raise checks.UsageError(f"Unexpected argument {argv[1]!r}: everything is a flag; see --help.")
-        if _GRID.value is None:
-            raise checks.UsageError("No --grid was given. Try --grid=configs/sweeps/next_phase.gin.")
+        grid_file = file_of(argv, _GRID.value, "configs/sweeps/next_phase.gin")
         checks.check_positive_integer(**{"--training_seeds": _TRAINING_SEEDS.value})
         lengths = [_length(text) for text in _LENGTHS.value]
         if not lengths:
             raise checks.UsageError("--lengths is empty: expected numbers above 0, such as --lengths=1,2.")
-        grid_file = os.path.expanduser(_GRID.value)
         grid = read_grid(grid_file)
         folder = prepared(_OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(grid_file).stem))
         with quiet():

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 from sweeping import process, scheduler, screen, slurm
-from sweeping.grid import PlannedRun, read_grid
+from sweeping.grid import PlannedRun, file_of, read_grid
 from sweeping.output import prepared
 from sweeping.progress import Entry, State
 
@@ -48,12 +48,8 @@ def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
     """
     logging.set_verbosity(logging.FATAL)
     try:
-        if len(argv) > 1:
-            raise checks.UsageError(f"Unexpected argument {argv[1]!r}: everything is a flag; see --help.")
-        if _GRID.value is None:
-            raise checks.UsageError("No --grid was given. Try --grid=configs/sweeps/digits.gin.")
+        grid_file = file_of(argv, _GRID.value, "configs/sweeps/digits.gin")
         checks.check_positive_integer(**{"--jobs": _JOBS.value})
-        grid_file = os.path.expanduser(_GRID.value)
         runs = _chosen(read_grid(grid_file).runs())
         shown_dir = _OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(grid_file).stem)
         output_dir = prepared(shown_dir, scheduler.LOGS)

@@ -11,11 +11,10 @@ from mnemonics_tf import checks, runtime
 from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.data.types import Arrival, Dataset, PixelRange
 from mnemonics_tf.learner.learner import IncrementalLearner
-from mnemonics_tf.learner.settings import PhasePlan
 from mnemonics_tf.learner.state import ClassTable
 from mnemonics_tf.memory.store import codec_for
 from mnemonics_tf.results import PhaseResult, Results, summarise
-from mnemonics_tf.run.configuration import Configuration
+from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases
 from mnemonics_tf.run.journal import RunJournal
@@ -50,11 +49,7 @@ class Run:
         if self._settings.deterministic:
             seeds.make_deterministic()
         self._stream = ClassStream(self._load_dataset(configuration), self._protocol)
-        plan = PhasePlan(self._stream.phase_sizes, self._stream.class_sizes.tolist())
-        self._settings.check_images(self._stream.dataset.traits, self._stream.streamed)
-        self._settings.check_plan(plan, self._strategy.num_replicas_in_sync)
-        names = self._stream.class_names
-        self._settings.check_first_images(self._stream.train, names, len(names), later=self.num_phases > 1)
+        check_data(self._settings, self._stream, self._strategy.num_replicas_in_sync)
         self._config = configuration.text()
         self.directory = RunDirectory(output_dir)
         self._phases: list[PhaseResult] = []

@@ -19,13 +19,13 @@ from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.data.types import Dataset, Phase
 from mnemonics_tf.learner.context import Context, beginning, context_of
 from mnemonics_tf.learner.journal import NoJournal
-from mnemonics_tf.learner.settings import PhasePlan, Settings
+from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import LearnerState
 from mnemonics_tf.learner.steps import run_phase
 from mnemonics_tf.memory.budget import size_of
 from mnemonics_tf.memory.statistics import num_bytes
 from mnemonics_tf.models.classifier import Classifier
-from mnemonics_tf.run.configuration import Configuration
+from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import Tracker
@@ -77,10 +77,8 @@ class Bench:
         settings = dataclasses.replace(
             configuration.settings, probe=dataclasses.replace(configuration.settings.probe, enabled=False)
         )
-        settings.check_images(stream.dataset.traits, stream.streamed)
-        plan = PhasePlan(stream.phase_sizes, stream.class_sizes.tolist())
         text = configuration.text()
-        trial = _Trial(settings, configuration, stream, self._journal, plan)
+        trial = _Trial(settings, configuration, stream, self._journal)
         for length in self._plan.lengths:
             for training_seed in self._plan.training_seeds:
                 path = self._folder / f"{run.name}-length{length:g}-training{training_seed}.json"
@@ -128,11 +126,10 @@ class _Trial:
         configuration: Configuration,
         stream: ClassStream,
         journal: _SharedStart,
-        plan: PhasePlan,
     ):
         self._settings, self._stream, self._journal = settings, stream, journal
         self._strategy = configuration.devices.create_strategy()
-        settings.check_plan(plan, self._strategy.num_replicas_in_sync)
+        check_data(settings, stream, self._strategy.num_replicas_in_sync)
         if settings.deterministic:
             seeds.make_deterministic()
         self._state: LearnerState | None = None

@@ -109,6 +109,24 @@ class Grid:
         )
 
 
+def file_of(argv: Sequence[str], given: str | None, example: str) -> str:
+    """The path of the grid's file that a command line gives, with `~` expanded.
+
+    Args:
+      argv: the command line without its flags.
+      given: the flag --grid.
+      example: a grid that comes with the project.
+
+    Raises:
+      UsageError: there is no flag, or something that is none.
+    """
+    if len(argv) > 1:
+        raise checks.UsageError(f"Unexpected argument {argv[1]!r}: everything is a flag; see --help.")
+    if given is None:
+        raise checks.UsageError(f"No --grid was given. Try --grid={example}.")
+    return os.path.expanduser(given)
+
+
 def read_grid(path: str) -> Grid:
     """Reads a grid's gin file. See `gin_paths` for where an `include` is looked for.
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.sources import Source
 from mnemonics_tf.data.types import Dataset
-from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.learner.settings import PhasePlan, Settings
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.system.devices import Devices
+
+if TYPE_CHECKING:
+    from mnemonics_tf.data.stream import ClassStream
 
 _T = TypeVar("_T")
 
@@ -110,3 +113,20 @@ class Configuration:
         self.settings.check(self.protocol.has_later_phases)
         if self.source is not None:
             self.settings.check_source(self.source.horizontal_flip, self.source.known_shape)
+
+
+def check_data(settings: Settings, stream: ClassStream, num_replicas: int) -> None:
+    """Checks settings against the data of a run, before a folder is opened or anything is trained.
+
+    Args:
+      settings: checked against one another already.
+      stream: the data, dealt out to phases.
+      num_replicas: that share each batch.
+
+    Raises:
+      UsageError: the images, the classes or their numbers do not go with the settings.
+    """
+    names = stream.class_names
+    settings.check_images(stream.dataset.traits, stream.streamed)
+    settings.check_plan(PhasePlan(stream.phase_sizes, stream.class_sizes.tolist()), num_replicas)
+    settings.check_first_images(stream.train, names, len(names), later=stream.num_phases > 1)

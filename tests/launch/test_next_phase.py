@@ -75,6 +75,16 @@ def test_memory_has_later_phases_of_every_length_and_they_are_not_run_twice(tmp_
     assert [path.stat().st_mtime_ns for path in files] == written
 
 
+def test_budget_that_holds_no_image_is_refused_before_anything_is_trained(tmp_path):
+    grid = pathlib.Path(_grid(tmp_path))
+    few = '"ExemplarMemory.bytes_per_class = 10", "ExemplarMemory.strategy'
+    grid.write_text(grid.read_text().replace('"ExemplarMemory.per_class = 4", "ExemplarMemory.strategy', few))
+    finished = _call(tmp_path, f"--grid={grid}")
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1), finished.stderr
+    assert "bytes_per_class = 10 leaves 10 bytes of a class" in finished.stderr
+    assert not list((tmp_path / "out/initial_phases").glob("*.npz"))
+
+
 def test_accuracies_are_those_of_all_old_and_new_classes():
     predictions = SimpleNamespace(
         labels=np.array([0, 0, 1, 2, 2]), by_classifier={"cnn": np.array([0, 1, 1, 2, 0]), "nme": np.full(5, 2)}
