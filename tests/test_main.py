@@ -66,6 +66,7 @@ def test_exemplars_are_learned_and_adjusted(tiny_run, results):
     assert (first_images != images[:20]).any()
 
 
+@pytest.mark.heavy
 def test_every_switch_of_the_exemplar_level_goes_with_every_other(tmp_path, call_main):
     bindings = (
         'ExemplarMemory.initial = "herding"',
@@ -119,7 +120,9 @@ def test_resumed_run_ends_like_one_that_was_never_killed(tiny_run, results, tmp_
     assert not (folder / "phases/001.partial").exists()
 
 
+@pytest.mark.heavy
 def test_same_seed_gives_the_same_bytes(tiny_run, tmp_path):
+    """Of both phases and of mnemonics; `test_streamed_runs` has the same of quicker runs."""
     finished = run_main(tiny_arguments(tmp_path / "again"))
     assert finished.returncode == 0, finished.stderr
     for phase in ("000", "001"):
