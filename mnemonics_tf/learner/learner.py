@@ -370,8 +370,7 @@ class IncrementalLearner:
 
     def _check(self, train: arrivals.NamedImages) -> None:
         """Raises UsageError if what comes cannot be learned as the settings say."""
-        if isinstance(train.images, StoredImages):
-            self.settings.memory.check_stored()
+        self.settings.memory.check_place(isinstance(train.images, StoredImages))
         new = [name for name in train.names if name not in self._known.names]
         counts = np.bincount(train.labels, minlength=len(train.names))
         replicas = self._on_devices().num_replicas_in_sync

@@ -177,8 +177,7 @@ class Settings:
           UsageError: the network or the memory cannot take such images.
         """
         self.check_source(traits.horizontal_flip, traits.image_shape)
-        if streamed:
-            self.memory.check_stored()
+        self.memory.check_place(streamed)
 
     def check_source(self, horizontal_flip: bool, image_shape: tuple[int, int, int] | None) -> None:
         """Checks the settings against what is known of images before any is there.

@@ -13,7 +13,7 @@ from mnemonics_tf.memory.formats import check_holds
 
 SELECTIONS = ("herding", "random")
 STRATEGIES = ("mnemonics", *SELECTIONS)
-CODECS = ("raw", "png", "webp", "jpeg")
+CODECS = ("raw", "png", "webp", "jpeg", "source")
 
 _MOST_COUNTED = 20  # exemplars a class, unless something else is said
 
@@ -42,8 +42,9 @@ class Memory:
         are upsampled for training. 1 by default, whole images: mosaics of four halved images were worse (a probe's
         accuracy of 34.5 % against 50.7 %, `docs/measured_facts.md`).
       codec: how images are kept: `raw` pixels, or coded: `png` loses nothing, `webp` and `jpeg` lose detail. Each image
-        is coded once; where exemplars are learned, their pixels are learned as floats and coded at the end. `raw` by
-        default, as in the paper.
+        is coded once; where exemplars are learned, their pixels are learned as floats and coded at the end. `source`
+        keeps the files of a streamed data set as they came, with all their resolution, so that random windows are cut
+        out of exemplars as out of new images. `raw` by default, as in the paper.
       quality: of `webp` and `jpeg`, 1 to 100; without effect on the others. 90 by default: some 35 dB on CIFAR-100,
         where a sixth of the raw bytes is left.
       bytes_per_class: in the place of a number, the bytes of each class: as many of the chosen images as fit stay, most
@@ -106,13 +107,20 @@ class Memory:
         checks.check_share(**{"ExemplarMemory.code_new": self.code_new})
         if self.quality > 100:
             raise checks.UsageError(f"ExemplarMemory.quality = {self.quality}: expected a whole number from 1 to 100.")
+        if self.codec in ("raw", "source") and self.code_new:
+            what = "raw pixels are not coded" if self.codec == "raw" else "files that stay as they came are not coded"
+            raise checks.UsageError(
+                f"ExemplarMemory.code_new = {self.code_new}: {what}. Set ExemplarMemory.codec to 'webp' or 'jpeg', or "
+                "leave code_new out."
+            )
         if self.codec == "raw":
-            if self.code_new:
-                raise checks.UsageError(
-                    f"ExemplarMemory.code_new = {self.code_new}: raw pixels are not coded. Set ExemplarMemory.codec to "
-                    "'webp' or 'jpeg', or leave code_new out."
-                )
             return
+        if self.codec == "source" and (self.learns or self.adjust):
+            wanted = f"strategy = {self.strategy!r}" if self.learns else "adjust = True"
+            raise checks.UsageError(
+                f"ExemplarMemory.codec = 'source' with {wanted}: pixels that were learned are no file. Set strategy = "
+                "'herding' or 'random' and adjust = False, or another codec."
+            )
         reasons = {"store_floats": "formats of pictures hold bytes", "low_resolution": "tiles of a mosaic would blend"}
         for name, default in (("store_floats", False), ("low_resolution", 1)):
             if getattr(self, name) != default:
@@ -260,7 +268,7 @@ class Memory:
         Raises:
           UsageError: `low_resolution` does not divide height and width, or the codec cannot hold such images.
         """
-        if self.codec != "raw":
+        if self.codec not in ("raw", "source"):
             check_holds(self.codec, image_shape)
         if any(side % self.low_resolution for side in image_shape[:2]):
             raise checks.UsageError(
@@ -268,12 +276,24 @@ class Memory:
                 f"images, {image_shape[0]} x {image_shape[1]}."
             )
 
-    def check_stored(self) -> None:
-        """Checks the settings for a data set whose images stay in files.
+    def check_place(self, streamed: bool) -> None:
+        """Checks the settings against where the images of the data set are.
+
+        Args:
+          streamed: whether they stay in files.
 
         Raises:
-          UsageError: `store_floats`, `low_resolution` or `code_new` is set, which need images in memory.
+          UsageError: `store_floats`, `low_resolution` or `code_new` is set, which need images in memory, or `codec` is
+            `source`, which needs files.
         """
+        if not streamed:
+            if self.codec == "source":
+                raise checks.UsageError(
+                    "ExemplarMemory.codec = 'source': the images of this data set are held in memory as pixels, "
+                    "without their files. Set in_memory = False of a folder or TFDS set, or codec = 'png', 'webp' or "
+                    "'jpeg'."
+                )
+            return
         if self.code_new:
             raise checks.UsageError(
                 f"ExemplarMemory.code_new = {self.code_new}: of a data set that is streamed from files, windows are "

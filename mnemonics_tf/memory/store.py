@@ -14,7 +14,7 @@ import numpy as np
 
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages
-from mnemonics_tf.memory.codecs import Codec, Coded, codec_of, decoded
+from mnemonics_tf.memory.codecs import Codec, Coded, Source, codec_of, decoded
 from mnemonics_tf.memory.pixel_file import PixelFile, as_codes, as_pixels
 from mnemonics_tf.memory.selection import select_herding, select_random
 from mnemonics_tf.memory.settings import Memory
@@ -145,8 +145,11 @@ def as_kept(slots: LabelledImages, codec: Codec, file: PixelFile | None = None) 
       file: where pixels, or codes, go that must not be held in memory; None holds them.
 
     Returns:
-      Slots that no longer depend on the files that images came from.
+      Slots that no longer depend on the files that images came from. Only those that are kept as files, of a streamed
+      data set, stay where they are until the phase is written.
     """
+    if isinstance(codec, Source):
+        return slots if file is not None else dataclasses.replace(slots, images=codec.kept(slots.images))
     if isinstance(codec, Coded):
         if file is not None:
             return as_codes(slots, file, codec.format(slots.images.shape[1:]))
