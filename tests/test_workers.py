@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, tiny_arguments
+from conftest import ROOT, TINY_BINDINGS, tiny_arguments
 
 # An epoch of the model level is one batch of all new images and exemplars, so epochs are steps; likewise meta-steps.
 _BINDINGS = (
@@ -250,3 +250,24 @@ def test_worker_that_cannot_be_reached_is_named_and_nothing_is_written(tmp_path)
     (line,) = output.strip().splitlines()
     assert f"worker 1 ({addresses[1]}) cannot be reached" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.heavy
+def test_statistics_of_two_workers_are_those_of_one_device(tmp_path, call_main):
+    def arguments(folder: Path) -> list[str]:
+        mnemonics = ("ExemplarMemory.", "ModelLevel.weight_transfer")
+        bindings = [binding for binding in TINY_BINDINGS if not binding.startswith(mnemonics)]
+        bindings += ["analytic.units = 50", "ModelLevel.learning_rate = 0.02", "ModelLevel.batch_size = 1000"]
+        configs = [f"--gin_file={ROOT}/configs/{name}.gin" for name in ("methods/analytic", "datasets/digits")]
+        return [*configs, *(f"--gin_param={binding}" for binding in bindings), f"--output_dir={folder}"]
+
+    workers = _start_workers(arguments(tmp_path / "two"))
+    outputs = [_finish(worker) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(outputs)
+    code, shown = call_main(arguments(tmp_path / "one"))
+    assert code == 0, shown
+    for phase in ("000", "001"):
+        one, two = (np.load(tmp_path / run / f"phases/{phase}/statistics.npz") for run in ("one", "two"))
+        for name in one.files:
+            scale = np.abs(one[name]).max()
+            np.testing.assert_allclose(two[name], one[name], atol=1e-3 * scale, err_msg=name)
