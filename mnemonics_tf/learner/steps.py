@@ -20,6 +20,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mnemonics_tf import runtime
+from mnemonics_tf.checks import DivergedError
 from mnemonics_tf.data.decoding import explaining_lost_files
 from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
 from mnemonics_tf.evaluation import classifiers
@@ -30,8 +32,10 @@ from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory import budget, store
 from mnemonics_tf.memory.codecs import Coded
 from mnemonics_tf.memory.coded import round_trip
+from mnemonics_tf.memory.optimising.movement import movement_of, told
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
+from mnemonics_tf.system.tracking import notice
 from mnemonics_tf.training.finetuning import SoftTargets, method_losses_of
 from mnemonics_tf.training.model_level import train_model as train
 
@@ -120,9 +124,12 @@ def learn_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> 
     if not context.settings.memory.learns or before is None or not len(before):
         return state
     optimiser = context.optimiser(state.new_network)
-    learned = optimiser.learn(before, _candidates(state, arrival), _seed(state, "learn_exemplars"))
+    try:
+        learned = optimiser.learn(before, _candidates(state, arrival), _seed(state, "learn_exemplars"))
+    except DivergedError as error:
+        return _told(state, f"{error} The chosen images are kept as they are.", context)
     context.journal.exemplars_changed("new", before, learned)
-    return state.with_work(new=learned)
+    return _moved(state.with_work(new=learned), "learned", before, learned, context)
 
 
 def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
@@ -136,8 +143,12 @@ def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
         return state.with_work(old=old)
     optimiser = context.optimiser(state.new_network)
     before = old.take(is_split)
-    adjusted = optimiser.adjust(before, _seed(state, "adjust_exemplars"))
+    try:
+        adjusted = optimiser.adjust(before, _seed(state, "adjust_exemplars"))
+    except DivergedError as error:
+        return _told(state.with_work(old=old), f"{error} Old exemplars are kept as they are.", context)
     context.journal.exemplars_changed("old", before, adjusted)
+    state = _moved(state, "adjusted", before, adjusted, context)
     if not is_split.all():
         kept = store.as_kept(adjusted, context.codec, context.file)
         adjusted = _by_class(kept.join(old.take(~is_split)))
@@ -265,6 +276,26 @@ def run_phase(state: LearnerState, arrival: Arrival, context: Context) -> Learne
                 state = step(state, arrival, context)
             state = state.with_work(finished=(*state.under_way.finished, step.__name__))
         return context.journal.phase_finished(state, arrival, context)
+
+
+def _moved(
+    state: LearnerState, which: str, before: LabelledImages, after: LabelledImages, context: Context
+) -> LearnerState:
+    """Notes how far exemplars were moved, and says so in a line."""
+    movement = movement_of(before, after, rounded=not context.settings.memory.store_floats)
+    _say(told(movement, which, len(before)), state, context)
+    return state.with_work(movement={**state.under_way.movement, which: movement})
+
+
+def _told(state: LearnerState, note: str, context: Context) -> LearnerState:
+    """Notes what did not go as configured, and says so in a line."""
+    _say(note, state, context)
+    return state.with_work(notes=(*state.under_way.notes, note))
+
+
+def _say(text: str, state: LearnerState, context: Context) -> None:
+    if runtime.is_chief(context.trainer.strategy):
+        notice(f"phase {state.phase}: {text}")
 
 
 def _seed(state: LearnerState, step: str) -> int:

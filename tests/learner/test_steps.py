@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_learner import SHAPE, bars
 
+from mnemonics_tf.checks import DivergedError
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
@@ -137,6 +138,8 @@ def test_adjusting_leaves_classes_alone_that_cannot_be_split(strategy):
     assert (adjusted.images[:3] != old.images[:3]).any()
     ((which, before, after),) = context.journal.changed
     assert (which, len(before), len(after)) == ("old", 6, 6)
+    moved = state.under_way.movement["adjusted"]
+    assert moved.largest == np.abs(np.clip(np.rint(after.images), 0, 255) - before.images).max() > 0
     # What the state held is untouched.
     np.testing.assert_array_equal(state.exemplars.slots.images, old.images)
 
@@ -191,6 +194,31 @@ def test_exemplars_that_are_codes_are_not_coded_again(strategy):
     assert {image.tobytes() for image in decoded.array[decoded.labels == 4]} == {
         image.tobytes() for image in shown[train.labels == 4]
     }
+
+
+def test_exemplars_whose_learning_diverges_stay_what_was_chosen(strategy, monkeypatch, capsys):
+    context = _context(strategy, strategy="mnemonics", adjust=True)
+
+    class Broken:
+        def learn(self, *_):
+            raise DivergedError("meta_loss became nan in stage learn_exemplars, epoch 1, step 2.")
+
+        adjust = learn
+
+    monkeypatch.setattr(context, "optimiser", lambda network: Broken())
+    old, new = _labelled([0, 1, 2], 3), _labelled([3, 4], 3)
+    state = _state(context, old).with_work(new=new)
+    for step in (steps.learn_exemplars, steps.adjust_exemplars):
+        state = step(state, _arrival(_labelled([3, 4], 3)), context)
+    np.testing.assert_array_equal(state.under_way.new.images, new.images)
+    np.testing.assert_array_equal(state.under_way.old.images, old.images)
+    lines = [f"phase 1: {note}" for note in state.under_way.notes]
+    assert capsys.readouterr().err.splitlines() == lines
+    assert [line.partition("step 2. ")[2] for line in lines] == [
+        "The chosen images are kept as they are.",
+        "Old exemplars are kept as they are.",
+    ]
+    assert (context.journal.changed, state.under_way.movement) == ([], {})
 
 
 def test_adjusted_codes_stand_beside_those_that_cannot_be_split(strategy, monkeypatch):
