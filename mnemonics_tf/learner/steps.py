@@ -28,11 +28,13 @@ from mnemonics_tf.evaluation import classifiers
 from mnemonics_tf.evaluation.probe import probe_exemplars as probe
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.fitting import fitted
+from mnemonics_tf.learner.objective import lacks_checkpoints, objective_of, with_checkpoints
 from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory import budget, store
 from mnemonics_tf.memory.codecs import Coded
 from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.memory.optimising.movement import movement_of, told
+from mnemonics_tf.memory.optimising.tasks import UnsuitableError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import notice
@@ -59,11 +61,14 @@ def _trained(state: LearnerState, arrival: Arrival, context: Context) -> Learner
     saved = context.snapshots.load(train_model.__name__)
     if saved is None:
         state = _newly_trained(state, arrival, context)
-        context.snapshots.save(train_model.__name__, _as_arrays(state))
+        kept = {} if context.checkpoints is None else context.checkpoints.as_arrays()
+        context.snapshots.save(train_model.__name__, {**_as_arrays(state), **kept})
         return state
-    weights = [saved[f"weight{index}"] for index in range(len(saved) - 2)]
+    weights = [saved[f"weight{index}"] for index in range(sum(name.startswith("weight") for name in saved))]
     num_old, num_new = map(int, saved["classes"])
     network = context.restored(num_old, num_new, lambda model: model.set_weights(weights), context.factory.trained)
+    if context.checkpoints is not None:
+        context.checkpoints.restore(saved, network.model)
     return state.with_work(network=network, reused=bool(saved["reused"]))
 
 
@@ -123,10 +128,14 @@ def learn_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> 
     before = state.under_way.new
     if not context.settings.memory.learns or before is None or not len(before):
         return state
-    optimiser = context.optimiser(state.new_network)
+    if lacks_checkpoints(context):
+        state = _told(
+            state, "no networks of this phase's training are at hand: the trained one alone is matched.", context
+        )
+    optimiser = context.optimiser(state.new_network, objective_of(state, context))
     try:
         learned = optimiser.learn(before, _candidates(state, arrival), _seed(state, "learn_exemplars"))
-    except DivergedError as error:
+    except (DivergedError, UnsuitableError) as error:
         return _told(state, f"{error} The chosen images are kept as they are.", context)
     context.journal.exemplars_changed("new", before, learned)
     return _moved(state.with_work(new=learned), "learned", before, learned, context)
@@ -270,6 +279,7 @@ def run_phase(state: LearnerState, arrival: Arrival, context: Context) -> Learne
     """
     with context.journal.waiting_room(context) as file, explaining_lost_files(), seeds.keeping_global_generators():
         context.file, context.snapshots = file, context.journal.snapshots(state.phase)
+        context = with_checkpoints(context)
         state = state.begun()
         for step in STEPS:
             with context.tracker.stage(step.__name__):
