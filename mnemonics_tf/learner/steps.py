@@ -35,6 +35,7 @@ from mnemonics_tf.memory.codecs import Coded
 from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.memory.optimising.movement import movement_of, told
 from mnemonics_tf.memory.optimising.tasks import UnsuitableError
+from mnemonics_tf.memory.selection import margins_of
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import notice
@@ -109,17 +110,22 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
 
 
 def select_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
-    """E_i: real images of the classes that arrive, by herding or at random."""
-    memory, features = context.settings.memory, None
+    """E_i: real images of the classes that arrive, chosen as the settings say, by one pass of the network at most."""
+    memory, features, margins = context.settings.memory, None, None
     if memory.keeps and memory.selection == "herding":
         features = state.new_network.predictor.features(_candidates(state, arrival), "select_exemplars")
+    elif memory.keeps and memory.selection != "random":
+        shown = _candidates(state, arrival)
+        features, logits = state.new_network.predictor(shown, "select_exemplars")
+        margins = margins_of(logits, shown.labels)
     candidates = _candidates(state, arrival, as_kept=True)
     generator = seeds.generator(state.seed, state.phase, "select_exemplars")
     if memory.counts_bytes:
-        new = budget.select_fitting(memory, candidates, features, _names(state, arrival), generator, context.file)
+        names = _names(state, arrival)
+        new = budget.select_fitting(memory, candidates, features, names, generator, context.file, margins)
     else:
         count = memory.count(state.phase_of(arrival).num_classes)
-        new = store.select(memory, candidates, features, count, generator)
+        new = store.select(memory, candidates, features, count, generator, margins)
     return state.with_work(new=new)
 
 
