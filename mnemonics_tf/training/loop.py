@@ -87,7 +87,7 @@ class Trainer:
             shares = self.strategy.run(replica_step, args=batch)
             return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
 
-        steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size)
+        steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size, rehearsal)
         with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
             iterator = iter(batches)
             for epoch in range(settings.epochs):
@@ -129,8 +129,10 @@ class Trainer:
             ),
         )
 
-    def _steps_per_epoch(self, num_images: int, batch_size: int) -> int:
-        return num_batches(images_per_epoch(num_images, batch_size, self.strategy.num_replicas_in_sync), batch_size)
+    def _steps_per_epoch(self, num_images: int, batch_size: int, rehearsal: PhaseRehearsal | None) -> int:
+        used = images_per_epoch(num_images, batch_size, self.strategy.num_replicas_in_sync)
+        plain = num_batches(used, batch_size)
+        return plain if rehearsal is None else rehearsal.mixture.steps(plain)
 
 
 def _learning_rate_at(epoch: int, settings: SGDSettings, rehearsal: PhaseRehearsal | None) -> float:

@@ -49,7 +49,7 @@ def _shares(labels: np.ndarray) -> np.ndarray:
 
 
 def _statistics(model, images: np.ndarray) -> list[np.ndarray]:
-    """The outputs of both stages, of 6 x 6 and 3 x 3 pixels, which are no larger than two cells a side, and embeddings."""
+    """The outputs of both stages, of 6 x 6 and 3 x 3 pixels, each a cell of its own, and embeddings."""
     layers = [model.backbone.get_layer(name).output for name in NETWORK.stage_outputs]
     *maps, features = keras.Model(model.backbone.input, [*layers, model.backbone.output])(images, training=False)
     return [*(each.numpy().reshape(len(images), -1) for each in maps), features.numpy()]
@@ -95,13 +95,14 @@ def test_loss_and_gradient_are_those_of_the_formulas(model):
     loss, _ = _call(_objective(model, gradients="head", gradient_weight=0.5), exemplars, real)
     assert float(loss) == pytest.approx(expected + 0.5 * apart, rel=1e-4)
 
-    # Along one direction, with gradients of the last block: central differences of a smooth enough step.
+    # Along one direction, with gradients of the last block. They jump where a ReLU changes sides, which is no part of
+    # a derivative: the step is so short that hardly any does.
     objective = _objective(model, gradients="block", gradient_weight=0.5)
     images = _normalised(exemplars)
     loss, gradient = _call(objective, exemplars, real)
     direction = gradient.numpy() / np.linalg.norm(gradient)
-    ends = [float(_call(objective, exemplars, real, images + step * direction)[0]) for step in (0.02, -0.02)]
-    assert (ends[0] - ends[1]) / 0.04 == pytest.approx(np.linalg.norm(gradient), rel=0.03)
+    ends = [float(_call(objective, exemplars, real, images + step * direction)[0]) for step in (0.001, -0.001)]
+    assert (ends[0] - ends[1]) / 0.002 == pytest.approx(np.linalg.norm(gradient), rel=0.03)
     assert float(loss) != pytest.approx(expected, rel=1e-3)
 
 
@@ -113,7 +114,7 @@ def test_networks_are_those_that_were_kept_and_the_trained_one(model):
     firsts = {
         float(np.ravel(each.backbone[0])[0] - np.ravel(model.backbone.trainable_variables[0])[0]) for each in draws
     }
-    assert firsts == {0.0, pytest.approx(1.0)}
+    assert {round(each, 3) for each in firsts} == {0.0, 1.0}
     # Statistics of batch norm and the head go with the weights.
     changed = next(each for each in draws if np.ravel(each.backbone[0])[0] != np.ravel(draws[0].backbone[0])[0])
     for part in ("statistics", "head"):
