@@ -61,7 +61,7 @@ class SimulatedNextPhase:
                 "ExemplarLevel.objective = 'next_phase' needs two classes at hand, of which one plays a new one, and "
                 "there is one."
             )
-        return _Simulated(self, at_hand, old, self.settings.num_new(num_classes), seed, stage)
+        return _Simulated(self, at_hand, len(old), self.settings.num_new(num_classes), seed, stage)
 
     def compiled(self, num_new: int) -> tuple[Simulation, MetaGradientEngine]:
         """The network in phases of so many pseudo-new classes, and the engine of its losses."""
@@ -82,13 +82,13 @@ class _Simulated:
         self,
         owner: SimulatedNextPhase,
         at_hand: LabelledImages,
-        old: LabelledImages,
+        num_old: int,
         num_new: int,
         seed: int,
         stage: str,
     ):
-        self._owner, self._at_hand, self._num_new, self._seed, self._stage = owner, at_hand, num_new, seed, stage
-        self._old = self._normalised(old) if len(old) else None, old.labels
+        self._owner, self._at_hand, self._num_old, self._num_new = owner, at_hand, num_old, num_new
+        self._seed, self._stage = seed, stage
         self._classes = np.unique(at_hand.labels)
         self._simulation, self._engine = owner.compiled(num_new)
         self._batches = ValidationBatches(at_hand, owner.level.batch_size, seed, stage)
@@ -135,19 +135,26 @@ class _Simulated:
         self, images: tf.Tensor, labels: np.ndarray, new_classes: np.ndarray, transform, draws: np.random.Generator
     ) -> tuple[tf.Tensor, np.ndarray, np.ndarray]:
         """What the temporary model is trained on: images with the exemplars first, labels, and the plan `[T, b]`."""
-        level, (old_images, old_labels) = self._owner.level, self._old
+        level, at_hand = self._owner.level, self._at_hand
         num_steps = level.engine_object.num_steps(level.inner_steps, draws)
         half = max(1, level.inner_batch_size // 2)
-        memory_labels = np.concatenate([labels, old_labels])
-        members = np.flatnonzero(~np.isin(memory_labels, new_classes))
-        rehearsed = members[inner_plan(len(members), num_steps, half, draws)]
-        members = np.flatnonzero(np.isin(self._at_hand.labels, new_classes))
-        arriving = members[inner_plan(len(members), num_steps, half, draws)]
-        seen, places = np.unique(arriving, return_inverse=True)
-        pieces = [images] if old_images is None else [images, transform(old_images)]
-        pieces.append(transform(self._normalised(self._at_hand.take(seen))))
-        plan = np.concatenate([rehearsed, len(memory_labels) + places.reshape(arriving.shape)], axis=1)
-        return tf.concat(pieces, axis=0), np.concatenate([memory_labels, self._at_hand.labels[seen]]), plan
+
+        def planned(members: np.ndarray) -> np.ndarray:
+            return members[inner_plan(len(members), num_steps, half, draws)]
+
+        # Rows: exemplars, then the images at hand, of which exemplars of old classes stand at the end.
+        num_exemplars = len(labels)
+        all_labels = np.concatenate([labels, at_hand.labels])
+        rows, is_new = np.arange(len(all_labels)), np.isin(all_labels, new_classes)
+        is_memory = (rows < num_exemplars) | (rows >= len(all_labels) - self._num_old)
+        rehearsed = planned(np.flatnonzero(is_memory & ~is_new))
+        arriving = planned(np.flatnonzero((rows >= num_exemplars) & is_new))
+        plan = np.concatenate([rehearsed, arriving], axis=1)
+        # Only those that are used are read.
+        shown = np.unique(plan[plan >= num_exemplars])
+        plan = np.where(plan < num_exemplars, plan, num_exemplars + np.searchsorted(shown, plan))
+        real = transform(self._normalised(at_hand.take(shown - num_exemplars)))
+        return tf.concat([images, real], axis=0), np.concatenate([labels, all_labels[shown]]), plan
 
     def _normalised(self, data: LabelledImages) -> tf.Tensor:
         return pixels.normalise(in_memory(data).array, self._owner.pixel_range)
