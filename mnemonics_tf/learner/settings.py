@@ -114,6 +114,8 @@ class Settings:
                 "ExemplarLevel.learn_labels = True: only the balanced fine-tuning uses soft labels, and needs them for "
                 "all exemplars. Set ExemplarMemory.strategy = 'mnemonics' and BalancedFinetune.enabled = True."
             )
+        if level.objective == "matching":
+            self.matching.check_batches(level.batch_size)
         if not memory.keeps:
             self._check_without_exemplars()
         self._check_rehearsal()

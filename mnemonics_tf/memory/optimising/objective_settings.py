@@ -98,6 +98,14 @@ class Matching:
         checks.check_choice("Matching.gradients", self.gradients, GRADIENTS)
         checks.check_positive(**{"Matching.gradient_weight": self.gradient_weight})
 
+    def check_batches(self, batch_size: int) -> None:
+        """Raises UsageError if batches of so many real images do not tell how the images of a class vary."""
+        if batch_size < 2 * self.classes:
+            raise checks.UsageError(
+                f"Matching.classes = {self.classes} with ExemplarLevel.batch_size = {batch_size}: expected at least "
+                "two real images of each class in a batch. Raise batch_size, or lower classes."
+            )
+
     def epochs_kept(self, num_epochs: int) -> tuple[int, ...]:
         """After which epochs, counted from 1, a training of so many epochs keeps its network; the last is not among."""
         places = (round(num_epochs * (each + 1) / (self.checkpoints + 1)) for each in range(self.checkpoints))

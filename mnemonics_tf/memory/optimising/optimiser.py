@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +39,13 @@ class Snapshots(Protocol):
 
     def save(self, stage: str, state: Mapping[str, np.ndarray]) -> None:
         """Keeps the state in the place of what the stage had before; called at the end of each epoch."""
+
+
+class _Pace(NamedTuple):
+    """How long exemplars are optimised, and how fast their pixels move at first."""
+
+    epochs: int
+    learning_rate: float
 
 
 class ExemplarOptimiser:
@@ -93,13 +100,14 @@ class ExemplarOptimiser:
           DivergedError: a loss became NaN or infinite.
           UnsuitableError: the objective cannot work with these exemplars and data.
         """
-        rate, fixed = self._settings.learning_rate, real_slots(exemplars.labels, self._settings.real_share)
+        settings = self._settings
+        pace, fixed = _Pace(settings.epochs, settings.learning_rate), real_slots(exemplars.labels, settings.real_share)
         result = _Collected(self._file)
         for members, suffix in self._chunks(exemplars):
             chunk = in_memory(exemplars.take(members))
             stage = f"learn_exemplars{suffix}"
             task = self._learning.task(chunk, data.of_classes(np.unique(chunk.labels)), seed, stage)
-            result.add(members, self._optimise(chunk, task, fixed[members], rate, seed, stage))
+            result.add(members, self._optimise(chunk, task, fixed[members], pace, seed, stage))
         return result.exemplars
 
     def adjust(self, exemplars: LabelledImages, seed: int) -> LabelledImages:
@@ -127,14 +135,15 @@ class ExemplarOptimiser:
     def _adjust_chunk(self, exemplars: LabelledImages, seed: int, suffix: str) -> LabelledImages:
         split = seeds.generator(seed, f"split{suffix}")
         parts = split_within_classes(exemplars.labels, self._settings.num_parts, split)
-        result, rate = _Merged(exemplars), self._settings.adjust_learning_rate
+        settings, result = self._settings, _Merged(exemplars)
+        pace = _Pace(settings.adjust_epochs or settings.epochs, settings.adjust_learning_rate)
         fixed = real_slots(exemplars.labels, self._settings.real_share)
         for index, part in enumerate(parts):
             complement = np.setdiff1d(np.arange(len(exemplars)), part)
             present, stage = result.exemplars, f"adjust_exemplars_part{index + 1}{suffix}"
             others = decoded(present.take(complement), self._codec)
             task = self._adjusting.task(present.take(part), others, seed, stage)
-            result.replace(part, self._optimise(present.take(part), task, fixed[part], rate, seed, stage))
+            result.replace(part, self._optimise(present.take(part), task, fixed[part], pace, seed, stage))
         return result.exemplars
 
     def _chunks(self, exemplars: LabelledImages) -> Iterator[tuple[np.ndarray, str]]:
@@ -145,17 +154,17 @@ class ExemplarOptimiser:
             yield np.flatnonzero(np.isin(exemplars.labels, classes)), suffix
 
     def _optimise(
-        self, exemplars: LabelledImages, task: Task, fixed: np.ndarray, learning_rate: float, seed: int, stage: str
+        self, exemplars: LabelledImages, task: Task, fixed: np.ndarray, pace: _Pace, seed: int, stage: str
     ) -> LabelledImages:
         settings, steps = self._settings, task.steps_per_epoch
         variables = ExemplarVariables(
             exemplars, self._num_classes, self._codec, self._pixel_range, settings, fixed if fixed.any() else None
         )
         first = self._restore(stage, variables)
-        with self._tracker.progress(stage, settings.epochs * steps, "meta-steps") as bar:
+        with self._tracker.progress(stage, pace.epochs * steps, "meta-steps") as bar:
             bar.update(first * steps)
-            for epoch in range(first, settings.epochs):
-                rate = learning_rate * 0.5 ** (epoch // settings.halve_every)
+            for epoch in range(first, pace.epochs):
+                rate = pace.learning_rate * 0.5 ** (epoch // settings.halve_every)
                 history = []
                 for step in range(steps):
                     history.append(self._meta_step(variables, task, epoch * steps + step, rate, seed, stage))

@@ -38,6 +38,8 @@ class ExemplarLevel:
         few exemplars has poor statistics, and frozen ones fold into the convolutions, which is faster.
       epochs: passes of optimising new exemplars on D_i, and each part of the old ones on its complement. 50 by default,
         as in Section 7.1.
+      adjust_epochs: passes of optimising each part of the old ones, where they differ from those of new ones. None by
+        default: as many.
       steps_per_epoch: the most meta-steps in an epoch of a chunk. None by default: the whole pass over the data.
       classes_per_chunk: classes whose exemplars are optimised together; only one chunk at a time has image-size
         variables. None by default: all classes, as in the paper.
@@ -81,6 +83,7 @@ class ExemplarLevel:
     images_at_once: int | None = None
     batch_norm: str = "frozen"
     epochs: int = 50
+    adjust_epochs: int | None = None
     steps_per_epoch: int | None = None
     classes_per_chunk: int | None = None
     learning_rate: float = 0.01
@@ -113,7 +116,7 @@ class ExemplarLevel:
             "checkpoint_every",
             "images_at_once",
         )
-        optional_counts += ("project_every",)
+        optional_counts += ("project_every", "adjust_epochs")
         rates = ("learning_rate", "adjust_learning_rate", "rates_learning_rate", "labels_learning_rate")
         checks.check_positive_integer(
             **self._named(*counts), **{k: v for k, v in self._named(*optional_counts).items() if v is not None}

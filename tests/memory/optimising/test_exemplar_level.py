@@ -37,6 +37,7 @@ from mnemonics_tf.memory.optimising.settings import ExemplarLevel
         {"momentum": 0.9, "optimiser": "adam"},
         {"real_share": 1.0},
         {"project_every": 0},
+        {"adjust_epochs": 0},
         {"engine": "head", "objective": "next_phase"},
         {"learn_labels": True, "objective": "matching"},
         {"learned_rates": "shared", "objective": "next_phase"},

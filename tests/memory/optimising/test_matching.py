@@ -208,3 +208,9 @@ def test_epochs_that_are_kept_are_spread_and_do_not_include_the_last():
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(UsageError, match=f"Matching.{next(iter(settings))}"):
         Matching(**settings)
+
+
+def test_batches_have_two_images_of_a_class():
+    Matching(classes=10).check_batches(20)
+    with pytest.raises(UsageError, match=r"Matching\.classes = 10 with ExemplarLevel\.batch_size = 19"):
+        Matching(classes=10).check_batches(19)
