@@ -18,6 +18,7 @@ from mnemonics_tf.data.folder import Folder
 from mnemonics_tf.data.sources import TFDS, Digits
 from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.models.resnet import ResNet
@@ -34,7 +35,9 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "Experiment": ExperimentSettings,
     "ExemplarLevel": ExemplarLevel,
     "ExemplarMemory": Memory,
+    "Matching": Matching,
     "ModelLevel": ModelLevel,
+    "NextPhase": NextPhase,
     "Probe": Probe,
     "Protocol": Protocol,
     "Rehearsal": Rehearsal,
@@ -84,6 +87,8 @@ def resolved() -> Configuration:
         model_level=build("ModelLevel"),
         rehearsal=build("Rehearsal"),
         exemplar_level=build("ExemplarLevel"),
+        next_phase=build("NextPhase"),
+        matching=build("Matching"),
         finetuning=build("BalancedFinetune"),
         probe=build("Probe"),
         head=experiment.head,

@@ -26,6 +26,7 @@ from mnemonics_tf import checks, methods
 from mnemonics_tf.data.types import ImageTraits
 from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
@@ -47,13 +48,25 @@ _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 80
 # The fewest that it was tried with, on digits.
 _CLASSES_FOR_ANALYTIC = 5
 AUTO = "auto"
-PARTS = ("model_level", "rehearsal", "exemplar_level", "finetuning", "probe", "head", "classifier", "deterministic")
-
+PARTS = (
+    "model_level",
+    "rehearsal",
+    "exemplar_level",
+    "next_phase",
+    "matching",
+    "finetuning",
+    "probe",
+    "head",
+    "classifier",
+    "deterministic",
+)
 
 _KINDS: dict[str, type] = {
     "model_level": ModelLevel,
     "rehearsal": Rehearsal,
     "exemplar_level": ExemplarLevel,
+    "next_phase": NextPhase,
+    "matching": Matching,
     "finetuning": BalancedFinetune,
     "probe": Probe,
 }

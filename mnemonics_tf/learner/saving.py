@@ -31,6 +31,7 @@ from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
+from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.statistics import load_statistics, save_statistics
@@ -53,6 +54,8 @@ _PARTS = {
     "model_level": ModelLevel,
     "rehearsal": Rehearsal,
     "exemplar_level": ExemplarLevel,
+    "next_phase": NextPhase,
+    "matching": Matching,
     "finetuning": BalancedFinetune,
     "probe": Probe,
 }
@@ -224,7 +227,7 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
             f"Load it with the version that saved it."
         )
     try:
-        card = {"rehearsal": {}, **card}  # earlier versions had none
+        card = {"rehearsal": {}, "next_phase": {}, "matching": {}, **card}  # earlier versions had none
         method = dict(card["method"])
         name = method.pop("name")
         known = {**methods.available(), **({} if own_method is None else {own_method.name: own_method})}

@@ -10,6 +10,7 @@ from mnemonics_tf.data.batches import images_per_epoch
 from mnemonics_tf.data.types import ImageTraits, LabelledImages
 from mnemonics_tf.evaluation.settings import CLASSIFIERS, Probe
 from mnemonics_tf.memory.optimising.chunks import smallest_chunk
+from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
@@ -43,6 +44,8 @@ class Settings:
       model_level: how the network of a phase is trained.
       rehearsal: how later phases use memory in that training.
       exemplar_level: how exemplars are learned and adjusted.
+      next_phase: its objective `next_phase`.
+      matching: its objective `matching`.
       finetuning: the balanced fine-tuning after them.
       probe: how exemplars are judged.
       head: `cosine`, `linear` or `proxies`; None for the method's own.
@@ -58,6 +61,8 @@ class Settings:
     model_level: ModelLevel = dataclasses.field(default_factory=ModelLevel)
     rehearsal: Rehearsal = dataclasses.field(default_factory=Rehearsal)
     exemplar_level: ExemplarLevel = dataclasses.field(default_factory=ExemplarLevel)
+    next_phase: NextPhase = dataclasses.field(default_factory=NextPhase)
+    matching: Matching = dataclasses.field(default_factory=Matching)
     finetuning: BalancedFinetune = dataclasses.field(default_factory=BalancedFinetune)
     probe: Probe = dataclasses.field(default_factory=Probe)
     head: str | None = None
@@ -109,6 +114,8 @@ class Settings:
                 "ExemplarLevel.learn_labels = True: only the balanced fine-tuning uses soft labels, and needs them for "
                 "all exemplars. Set ExemplarMemory.strategy = 'mnemonics' and BalancedFinetune.enabled = True."
             )
+        if level.objective == "matching":
+            self.matching.check_batches(level.batch_size)
         if not memory.keeps:
             self._check_without_exemplars()
         self._check_rehearsal()
@@ -209,6 +216,8 @@ class Settings:
         memory, level = self.memory, self.exemplar_level
         images_per_epoch(sum(counts), self.model_level.batch_size, num_replicas)
         level.check_devices(num_replicas)
+        if level.objective == "next_phase" and num_known == 0:
+            self.next_phase.check_classes(num_new)
         if not memory.keeps or memory.counts_bytes:  # then `check_first_images` does what can be done
             return
         kept = memory.count(num_known + num_new)
@@ -242,6 +251,13 @@ class Settings:
             fewest = memory.count(sum(sizes[:-1]) or sizes[0]) * memory.images_per_slot
             self.method.check(fewest, self.head_name)
         level.check_devices(num_replicas)
+        if level.objective == "next_phase":
+            self.next_phase.check_classes(sizes[0])
+            if sizes[0] < 2:
+                raise checks.UsageError(
+                    "ExemplarLevel.objective = 'next_phase': phase 0 has one class, and one plays a new and another an "
+                    "old one. Give phase 0 two classes or more, or take the objective 'matching'."
+                )
         if self.method.num_units is not None and sizes[0] < 2:
             raise checks.UsageError(
                 f"Method {self.method.name!r} trains its network in phase 0 alone, and there is one class there. "

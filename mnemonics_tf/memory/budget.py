@@ -67,6 +67,7 @@ def select_fitting(
     names: Sequence[str],
     generator: np.random.Generator,
     file: PixelFile | None = None,
+    margins: np.ndarray | None = None,
 ) -> LabelledImages:
     """The initial exemplars of the classes of `data`, as many as fit in the bytes of a class; class after class.
 
@@ -76,10 +77,11 @@ def select_fitting(
     Args:
       memory: a budget of bytes.
       data: images of some classes, D_i; rows that are codes already stay as they are.
-      features: embeddings of `data`, `[n, d]`; only herding needs them.
+      features: embeddings of `data`, `[n, d]`; herding and `mixed` need them.
       names: of all classes that are known by now, by index.
       generator: for random choices.
       file: where codes go that must not be held in memory.
+      margins: see `selection.margins_of`, `[n]`; `boundary` and `mixed` need them.
 
     Raises:
       UsageError: the most important image of a class does not fit.
@@ -90,12 +92,12 @@ def select_fitting(
         each = _bytes_of_pixels(memory, data)
         if share < each:
             raise _too_small(memory, names[data.labels[0]], each, share)
-        return select(memory, data, features, share // each, generator)
+        return select(memory, data, features, share // each, generator, margins)
     form = codec.format(data.images.shape[1:]) if isinstance(codec, Coded) else None
     positions, codes = [], list[bytes]()
     for label in np.unique(data.labels):
         members = np.flatnonzero(data.labels == label)
-        first, own = in_order(memory, members, features, generator), list[bytes]()
+        first, own = in_order(memory, members, features, generator, margins), list[bytes]()
         sizes = np.zeros(0, np.int64)
         while sizes.sum() <= share and len(sizes) < len(members):
             further = first(min(max(_CODED_AT_ONCE, 2 * len(sizes)), len(members)))[len(sizes) :]

@@ -11,7 +11,8 @@ from mnemonics_tf import checks
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.memory.formats import check_holds
 
-SELECTIONS = ("herding", "random")
+SELECTIONS = ("herding", "random", "boundary", "mixed")
+DISCARDS = ("herding", "random")
 STRATEGIES = ("mnemonics", *SELECTIONS)
 CODECS = ("raw", "png", "webp", "jpeg", "source")
 
@@ -24,16 +25,19 @@ class Memory:
 
     Attributes:
       strategy: `mnemonics` starts from real images and learns their pixels (Eq. 9); `herding` keeps real images whose
-        mean embedding is near the class's; `random` keeps random real images. `mnemonics` by default: it is the paper's
+        mean embedding is near the class's; `random` keeps random real images; `boundary` keeps those that the trained
+        network is least sure of, right or wrong: its probability of the class is nearest to that of the best other
+        class; `mixed` takes turns between herding's and those. `mnemonics` by default: it is the paper's
         method.
-      initial: the images that `mnemonics` starts from: `random` or `herding` ones. `random` by default, as in
+      initial: the images that `mnemonics` starts from: one of the other strategies. `random` by default, as in
         Section 4.3. Without effect with the other strategies.
       per_class: exemplars of each class; 0 keeps none at all. Without effect where `total` is set. 20 by default, as in
         the paper's main setting (Section 7.1); left at that where the budget is one of bytes.
       total: exemplars of all classes together, dealt out evenly and rounded down, so that old classes lose some when
         new ones arrive (supplement A). None by default, no such limit: the paper's main setting has none.
-      discard: which exemplars of old classes go when they must: a `random` choice, or the ones that `herding` chose
-        last. `random` by default, as in supplement A. Without effect on `total_bytes`, where the last ones go.
+      discard: which exemplars of old classes go when they must: a `random` choice, or, by the name of `herding`, those
+        that were chosen last, which needs a choice with an order, so any but `random`. `random` by default, as in
+        supplement A. Without effect on `total_bytes`, where the last ones go.
       adjust: whether later phases optimise the exemplars of old classes anew (Eq. 10), whatever the strategy. True by
         default, as in Algorithm 1; it brings the paper 0.34 points of accuracy on average (Table 2).
       store_floats: keep learned exemplars as float32 instead of rounding them to uint8, which takes four times the
@@ -77,7 +81,7 @@ class Memory:
     def __post_init__(self):
         checks.check_choice("ExemplarMemory.strategy", self.strategy, STRATEGIES)
         checks.check_choice("ExemplarMemory.initial", self.initial, SELECTIONS)
-        checks.check_choice("ExemplarMemory.discard", self.discard, SELECTIONS)
+        checks.check_choice("ExemplarMemory.discard", self.discard, DISCARDS)
         checks.check_non_negative_integer(**{"ExemplarMemory.per_class": self.per_class})
         checks.check_positive_integer(**{"ExemplarMemory.low_resolution": self.low_resolution})
         checks.check_bool(**{"ExemplarMemory.adjust": self.adjust, "ExemplarMemory.store_floats": self.store_floats})
@@ -90,7 +94,7 @@ class Memory:
                 "ExemplarMemory.discard = 'herding': a budget a class discards nothing. Set ExemplarMemory.total, or "
                 "leave it out."
             )
-        if self.discard == "herding" and self.selection != "herding":
+        if self.discard == "herding" and self.selection == "random":
             raise checks.UsageError(
                 "ExemplarMemory.discard = 'herding': exemplars that were chosen at random have no such order. Set "
                 f"ExemplarMemory.{'initial' if self.strategy == 'mnemonics' else 'strategy'} = 'herding'."
@@ -156,7 +160,7 @@ class Memory:
 
     @property
     def selection(self) -> str:
-        """How real images are chosen: `herding` or `random`."""
+        """How real images are chosen: one of `SELECTIONS`."""
         return self.initial if self.learns else self.strategy
 
     @property

@@ -151,12 +151,16 @@ class Classifier(keras.Model):
         trains them, they change nothing.
         """
         unused = {id(weight) for layer in self.scale_shift_layers for weight in layer.transfer_weights}
-        named = {}
-        for layer in [*self.backbone.layers, self.head]:
-            for weight in layer.weights:
-                if id(weight) not in unused and weight.name not in self.head.correction_names:
-                    named[f"{layer.name}/{weight.name}"] = weight
-        return named
+        return {
+            name: weight
+            for name, weight in self.named_weights().items()
+            if id(weight) not in unused and weight.name not in self.head.correction_names
+        }
+
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """All variables, by names that any classifier of the same network, head and scale form has."""
+        layers = [*self.backbone.layers, self.head]
+        return {f"{layer.name}/{weight.name}": weight for layer in layers for weight in layer.weights}
 
     def fold(self) -> None:
         """Folds scale and shift into the weights of all layers that have them (Eq. 14). Outputs do not change."""

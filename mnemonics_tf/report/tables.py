@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -36,6 +37,9 @@ def general_table(groups: Sequence[Group], variations: Mapping[Group, Variation]
       variations: variations of the groups, as `labels.variations` numbers them; those of a group mark its row.
     """
     rows = [["dataset", "method", "exemplars", "budget", " N", "seeds", *[f"{'CNN':>6}", f"{'NME':>6}"] * 3]]
+    learned = any(run.movement for group in groups for run in group.runs)
+    if learned:
+        rows[0] += ["moved", "still real"]
     by_row = sorted(groups, key=lambda each: (*row_key(each.setup), each.setup.num_phases, _number(each, variations)))
     for group in by_row:
         dataset, method, exemplars, budget = row_key(group.setup)
@@ -46,9 +50,13 @@ def general_table(groups: Sequence[Group], variations: Mapping[Group, Variation]
             for classifier in _CLASSIFIERS
         ]
         numbers = [f"{group.setup.num_phases:2d}", f"{len(group.runs):5d}"]
-        rows.append([dataset, method, exemplars, budget, *numbers, *figures])
-    lines = _aligned([("", 6), *((title, 2) for title in _MEASURES.values())], rows)
+        moved = [_moved(group, "mean", ""), _moved(group, "unmoved", " %")] if learned else []
+        rows.append([dataset, method, exemplars, budget, *numbers, *figures, *moved])
+    headings = [("", 6), *((title, 2) for title in _MEASURES.values())]
+    lines = _aligned(headings + ([("learned exemplars", 2)] if learned else []), rows)
     lines += ["", "Percentages: mean ± half of the 95 % interval over seeds. * the classifier that is reported."]
+    if learned:
+        lines += ["Learned exemplars: mean change of a pixel in grey levels; how many are real images bit for bit."]
     if variations:
         lines += ["What else differs between runs of the same data:", *_legend(variations)]
     return "\n".join(lines)
@@ -138,6 +146,12 @@ def _text(value: Figure | None, mark: str = "") -> str:
         return _NONE
     interval = "" if value.half_interval is None else f" ± {value.half_interval:.2f}"
     return f"{value.mean:6.2f}{mark}{interval}"
+
+
+def _moved(group: Group, name: str, unit: str) -> str:
+    """How far the learned exemplars of a group moved, the mean over its runs; a dash if none were learned."""
+    values = [run.movement[name] for run in group.runs if run.movement]
+    return f"{statistics.fmean(values):5.1f}{unit}" if values else f"{'-':>5}"
 
 
 def _legend(variations: Mapping[Group, Variation]) -> list[str]:
