@@ -186,15 +186,17 @@ class _Sorting:
             if now not in self._known and len(paths) == self._counts[self._names.index(now)]:
                 lines.append(f"{now!r} holds the images that were learned as {before!r}, which keeps its name.")
             else:
-                lines.append(
-                    f"{len(paths)} images in {now!r} were learned as {before!r} and stay that (such as {paths[0]})."
-                )
-        if self._twofold:
-            example = self._files[next(iter(self._twofold))][0].path
-            lines.append(f"{len(self._twofold)} images lie in two classes and are left out (such as {example}).")
+                some = f"{len(paths)} images in {now!r} were" if len(paths) > 1 else f"1 image in {now!r} was"
+                stay = "stay" if len(paths) > 1 else "stays"
+                lines.append(f"{some} learned as {before!r} and {stay} that (such as {paths[0]}).")
+        count = len(self._twofold)
+        if count:
+            some = f"{count} images lie in two classes and are" if count > 1 else "1 image lies in two classes and is"
+            lines.append(f"{some} left out (such as {self._files[next(iter(self._twofold))][0].path}).")
         empty = [name for name, count in zip(self._names, self._counts, strict=True) if not count]
         if empty:
-            lines.append(f"There is no image in {listed(empty)}: what was learned of {listed(empty)} stays.")
+            it = "it" if len(empty) == 1 else "them"
+            lines.append(f"There is no image in {listed(empty)}: what was learned of {it} stays.")
         return lines
 
 
