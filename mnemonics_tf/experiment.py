@@ -20,7 +20,7 @@ from mnemonics_tf.run.initial_phases import InitialPhases
 from mnemonics_tf.run.journal import RunJournal
 from mnemonics_tf.run.phase_files import read_state
 from mnemonics_tf.run.telling import Teller
-from mnemonics_tf.system import seeds
+from mnemonics_tf.system import screen, seeds
 from mnemonics_tf.system.tracking import Tracker
 
 
@@ -85,6 +85,7 @@ class Run:
             if complete < self.num_phases:
                 self._learn_phases(complete, shared)
             elif self.is_chief:
+                self._notice_changed_data()
                 self.directory.remove_snapshots()
             self._write()
             # A worker that left before the first has written everything would be missed if that one had to start again.
@@ -190,6 +191,13 @@ class Run:
                 "pixel_range": dataclasses.asdict(stream.pixel_range),
             }
             self.directory.write_data(noted)
+
+    def _notice_changed_data(self) -> None:
+        """Says of a finished run that is looked at again if its data are others by now."""
+        try:
+            self._recall_data()
+        except checks.UsageError as error:
+            screen.notice(f"The results are those of the data as they were. {error}")
 
     def _arriving(self, index: int) -> Arrival:
         """What comes in a phase: the images that can be read, the same on all workers."""

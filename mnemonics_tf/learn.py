@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _CARD, _MODEL, _LOCK = "learner.json", "model", ".learning"
 _EXPORTED = os.path.join("assets.extra", "state")  # in a model: which state of the learner it is
 _MOST_ROWS = 40
+_ROOM = 30_000_000  # bytes of a new learner with its model
 _SMALLEST = 32  # pixels, for the network `small`
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -212,11 +214,23 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
     _show(str(news), *news.notices)
     learned = None
     if len(news):
+        _check_room(folder)
         _announce(learner, news)
         learned = learner.learn_new(news, epochs=_EPOCHS.value)
         learner.save(folder)
     _export(learner, folder)
     _show("", *_report(learner, learned), f"learner     {folder}", f"model       {os.path.join(folder, _MODEL)}")
+
+
+def _check_room(folder: str) -> None:
+    """Raises UsageError if there is no room for what will be written: what was learned for an hour would be lost."""
+    used = sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+    needed, free = _ROOM + 2 * used, shutil.disk_usage(folder).free
+    if free < needed:
+        raise checks.UsageError(
+            f"LEARNER_DIR = {folder}: {free / 1e6:,.0f} MB are free there, and {needed / 1e6:,.0f} MB may be needed. "
+            "Make room, or name a folder elsewhere."
+        )
 
 
 def _announce(learner: IncrementalLearner, news: News) -> None:

@@ -31,7 +31,8 @@ def learner(tiny_run) -> IncrementalLearner:
 
 
 def test_learner_is_what_the_run_has_come_to(tiny_run, learner, digits):
-    served = tf.saved_model.load(str(tiny_run / "phases/001/saved_model")).serve(digits)
+    model = tf.saved_model.load(str(tiny_run / "phases/001/saved_model"))
+    served = model.serve(digits)
     answers = learner.predict(digits)
     assert list(answers.names) == [name.decode() for name in served["class_names"].numpy()]
     np.testing.assert_array_equal(answers.ids, served["class_ids"])
@@ -63,7 +64,8 @@ def test_unfinished_run_goes_on_from_its_last_complete_phase(tiny_run, tmp_path,
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     shutil.rmtree(run / "phases/001")
     learner = IncrementalLearner.from_run(run)
-    served = tf.saved_model.load(str(run / "phases/000/saved_model")).serve(digits)
+    model = tf.saved_model.load(str(run / "phases/000/saved_model"))
+    served = model.serve(digits)
     np.testing.assert_allclose(learner.predict(digits).probabilities, served["probabilities"], atol=1e-5)
 
 

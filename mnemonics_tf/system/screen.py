@@ -109,17 +109,26 @@ def quiet() -> Iterator[None]:
     sys.stderr.flush()
     with tempfile.TemporaryFile() as aside:
         descriptor = os.dup(2)
-        _aside.append(descriptor)
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            sys.stderr.flush()
-            os.dup2(descriptor, 2)
-            aside.seek(0)
-            sys.stderr.write(aside.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(descriptor, 2)
-            _aside.remove(descriptor)
-            os.close(descriptor)
+        with turned_aside(descriptor):
+            os.dup2(aside.fileno(), 2)
+            try:
+                yield
+            except BaseException:
+                sys.stderr.flush()
+                os.dup2(descriptor, 2)
+                aside.seek(0)
+                sys.stderr.write(aside.read().decode(errors="replace"))
+                raise
+            finally:
+                os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def turned_aside(descriptor: int) -> Iterator[None]:
+    """Says where standard error is while something else takes its place, so that a process can say why it ends."""
+    _aside.append(descriptor)
+    try:
+        yield
+    finally:
+        _aside.remove(descriptor)
