@@ -164,7 +164,7 @@ class IncrementalLearner(Workshop):
           UsageError: there is nothing to learn from, or something else than was expected. The message says what.
           DivergedError: a loss became NaN.
         """
-        intake = arrivals.Intake(self._known, self._traits, self._choices.image_size)
+        intake = self._reader()
         train, test = intake.read(images, labels, class_names)
         if validation is not None:
             test = intake.read_validation(validation, class_names, train)
@@ -184,8 +184,7 @@ class IncrementalLearner(Workshop):
         Raises:
           UsageError: there is no such folder, it is laid out otherwise, or no image of a new class can be read.
         """
-        intake = arrivals.Intake(self._known, self._traits, self._choices.image_size)
-        return news_of(os.fspath(folder), intake, self._seen_images, self._validation_share)
+        return news_of(os.fspath(folder), self._reader(), self._seen_images, self._validation_share)
 
     def expected_seconds(self, news: News, *, epochs: int | None = None) -> float | None:
         """Roughly how long `learn_new` will take, in seconds; None for a network whose size nobody knows."""

@@ -105,6 +105,9 @@ class Workshop:
         """Reads images for a learner that must have learned something."""
         if not len(self._known):
             raise checks.UsageError(f"The learner knows no class yet: call learn before {purpose}.")
+        return self._reader()
+
+    def _reader(self) -> arrivals.Intake:
         return arrivals.Intake(self._known, self._traits, self._choices.image_size)
 
     @property

@@ -23,9 +23,10 @@ from conftest import ROOT
 from photographs import NAMES, picture, write
 
 from mnemonics_tf import learn, predict
+from mnemonics_tf.learner.answers import Evaluation, Learned
 from mnemonics_tf.learner.learner import IncrementalLearner
 
-_TINY = ("--size=32", "--memory=4", "--epochs=1", "--method=replay")
+_TINY = ("--size=16", "--memory=4", "--epochs=1", "--method=replay")
 _SIZE = {"height": 36, "width": 48}
 
 
@@ -101,7 +102,7 @@ def test_command_says_what_is_new_how_long_it_takes_and_what_came_of_it(taught):
 def test_learner_in_two_arrivals_is_as_one_that_sees_all_at_once(taught, learner, tmp_path):
     for folder in taught.images:
         shutil.copytree(folder, tmp_path / "all", dirs_exist_ok=True)
-    news = IncrementalLearner(image_size=32, validation_share=0.2).what_is_new(tmp_path / "all")
+    news = IncrementalLearner(image_size=16, validation_share=0.2).what_is_new(tmp_path / "all")
     assert learner.class_names == news.new_classes == NAMES[:4]
     assert tf.saved_model.load(str(taught.folder / "model")).classes()["class_ids"].numpy().tolist() == [0, 1, 2, 3]
     (state,) = (taught.folder / "states").iterdir()
@@ -119,6 +120,18 @@ def test_accuracies_are_those_of_held_out_images(taught, learner):
     answers = learner.predict(held_out.array)
     assert last.accuracy == pytest.approx(100 * np.mean(answers.ids == held_out.labels))
     assert f"accuracy    {last.accuracy:.1f} % of {last.num_images} held-out images" in taught.ended[1].stdout
+
+
+def test_epochs_are_for_one_time(learner):
+    assert learner.settings.model_level.epochs == 30  # what suits images of 16 pixels
+
+
+def test_what_is_recognised_less_well_may_be_forgotten():
+    before = Evaluation(75.0, {}, {"ant": 100.0, "bee": 50.0, "cat": 75.0}, 12, 3)
+    after = Evaluation(70.0, {}, {"ant": 75.0, "bee": 50.0, "cat": 100.0, "dog": 50.0}, 16, 4)
+    learned = Learned(("dog",), {"dog": 9}, before, after, 75.0, 3.0)
+    assert learned.forgotten == {"ant": (100.0, 75.0)}
+    assert Learned(("dog",), {"dog": 9}, None, after, None, 3.0).forgotten == {}
 
 
 def test_nothing_is_learned_twice(copy, taught):
