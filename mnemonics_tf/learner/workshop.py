@@ -134,15 +134,21 @@ class Workshop:
         height, width, channels = train.images.shape[1:]
         return choices, *settled(choices, (height, width, channels), len(train))
 
-    def _begin(self, train: arrivals.NamedImages, epochs: int | None = None) -> None:
-        """Settles what is open, and checks that the images can be learned so. Raises UsageError if they cannot."""
+    def _begin(self, train: arrivals.NamedImages, epochs: int | None = None) -> Settings:
+        """Settles what is open, and checks that the images can be learned so. Raises UsageError if they cannot.
+
+        Returns:
+          The settings without `epochs`, which are for this time.
+        """
         self._choices, self._settings, self._traits = self._settled_for(train)
+        settings = self._settings
         if self._state is None:
             self._state = beginning(self._settings, self._traits, arrivals.statistics(train))
         if epochs is not None:
             self._settings = with_epochs(self._settings, epochs)
         self._check(train)
         self._tracker.start_phase(self._ready.phase, None)
+        return settings
 
     def _expected_seconds(self, news: News, epochs: int | None) -> float | None:
         """Roughly how long it will take to learn what is new; None where nobody knows the network's size."""
@@ -159,24 +165,21 @@ class Workshop:
     def _learn_news(self, news: News, epochs: int | None) -> Learned:
         """Learns what is new in a folder, in a phase; images that are only to be measured by need none."""
         start = time.perf_counter()
-        if any(
-            digest.tobytes() in self._seen_images.row_of for part in (news.train, news.test) for digest in part.digests
-        ):
+        digests = (digest.tobytes() for part in (news.train, news.test) for digest in part.digests)
+        if not self._seen_images.row_of.keys().isdisjoint(digests):
             raise checks.UsageError(
                 f"{news.folder}: it was learned since it was looked through. Look what is new again."
             )
         known, train = self._known, named(news.train)
-        if len(train):
-            self._begin(train, epochs)
+        settings = self._begin(train, epochs) if len(train) else self.settings
         state = self._ready
         ids, names = train.new_classes(known)
         seen = seen_with(state.seen, news, known.grown(ids, names))
         before = self._measured(seen.held_out, known)
         self._state = dataclasses.replace(state, seen=seen)
         if len(train):
-            settings = self._settled_for(train)[1]
             after = self.advance(Arrival(ids, names, train.indexed(known.grown(ids, names)), seen.held_out))
-            self._settings = settings  # without `epochs`, which were for this time
+            self._settings = settings
         else:
             after = self._measured(seen.held_out, self._known)
         counts = dict(collections.Counter(train.names[label] for label in train.labels))
