@@ -7,6 +7,7 @@
 | up to 112 | `resnet32` | the same |
 | larger | `resnet18` with a stem of 7 x 7 | the same |
 
+Above 16 pixels a batch has 32 images where fewer than 1,000 come, 64 where fewer than 2,000 do, and 128 otherwise.
 The rates fall to a tenth after a half and after four fifths of the epochs. Every scale is that of this project's
 configurations: `configs/schedules/digits.gin` for the smallest images, `short.gin` and `paper_cifar100.gin` for the
 others. `method="auto"` is `analytic` where the memory is to keep nothing or, if nothing is said of the memory, where 5
@@ -46,6 +47,7 @@ _SIDES = {"resnet8": 16, "resnet20": 48, "resnet32": 112}
 
 _IMAGES_TO_TRAIN_ON = 200_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 80
+_BATCHES = ((2000, 128), (1000, 64), (0, 32))  # from so many images on, batches of that size
 # The fewest that it was tried with, on digits.
 _CLASSES_FOR_ANALYTIC = 5
 AUTO = "auto"
@@ -210,7 +212,7 @@ def _model_level(side: int, num_images: int) -> ModelLevel:
     epochs, batch_size = 30, 64
     if side > _SIDES["resnet8"]:
         epochs = min(max(_IMAGES_TO_TRAIN_ON // max(num_images, 1), _FEWEST_EPOCHS), _MOST_EPOCHS)
-        batch_size = 128 if num_images >= 2000 else 64
+        batch_size = next(size for least, size in _BATCHES if num_images >= least)
     return ModelLevel(
         epochs=epochs,
         batch_size=batch_size,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,25 @@ def test_two_commands_teach_ten_classes(tmp_path):
     right = [f"/{line.split(': ')[1].split(' ')[0]}/" in line for line in answers]
     assert len(right) == 100
     assert sum(right) > 80
+
+
+@pytest.mark.heavy
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path):
+    photos = write(tmp_path / "photos", NAMES[:2], 10, height=36, width=48)
+    command = [sys.executable, "-m", "mnemonics_tf.learn", str(tmp_path / "learner"), str(photos), "--size=16"]
+    with subprocess.Popen(
+        [*command, "--epochs=5000"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not process.stdout.readline().startswith("Learning them takes about "):
+            assert process.poll() is None
+        time.sleep(3)  # into the training
+        process.send_signal(signal.SIGINT)
+        _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert shown == (
+        "mnemonics_tf: stopped by Ctrl-C. The learner is as it was; the same command learns what is still new.\n"
+    )
+    assert "knows       2 classes" in _run("learn", tmp_path / "learner", photos, "--size=16", "--epochs=1")
 
 
 @pytest.mark.heavy
