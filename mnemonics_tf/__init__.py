@@ -28,6 +28,7 @@ _PUBLIC = {
     "Rehearsal": "mnemonics_tf.training.rehearsal",
     "ResNet": "mnemonics_tf.models.resnet",
     "UsageError": "mnemonics_tf.checks",
+    "learner_from_run": "mnemonics_tf.going_on",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         run = _configured_run(output_dir)
         results = run.run()
     except Exception as error:
-        code, text = _explained(error, output_dir)
+        code, text = screen.explained(error, output_dir, "the same command goes on after the last complete phase")
         if code is None or flags.FLAGS["verbosity"].present:
             raise
         print(f"mnemonics_tf: {text}", file=sys.stderr)
@@ -75,27 +75,6 @@ def _configured_run(output_dir: str) -> experiment.Run:
     with screen.quiet():
         from mnemonics_tf import experiment
     return experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
-
-
-def _explained(error: Exception, output_dir: str) -> tuple[int | None, str]:
-    """The exit code of an error and what to tell the user; no code for one that only a traceback explains."""
-    kinds: dict[type[Exception], int] = {
-        checks.BusyError: screen.BUSY,  # before UsageError, of which it is one
-        checks.UsageError: screen.USAGE_ERROR,
-        checks.DivergedError: screen.USAGE_ERROR,
-        checks.LostWorkerError: screen.LOST_WORKER,
-    }
-    for kind, code in kinds.items():
-        if isinstance(error, kind):
-            # gin adds to an exception's text where it was raised.
-            return code, str(error).partition("\n  In call to configurable")[0]
-    reason = files.why_unwritable(error)
-    if reason is None:
-        return None, ""
-    return screen.USAGE_ERROR, (
-        f"{getattr(error, 'filename', None) or output_dir} cannot be written: {reason}. Make room there, and the same "
-        "command goes on after the last complete phase."
-    )
 
 
 if __name__ == "__main__":

@@ -197,9 +197,14 @@ def test_run_goes_on_where_its_data_have_moved_and_not_with_others(tmp_path, cal
     assert [phase["accuracy"] for phase in _read_json(run / "results.json")["phases"]] == [
         phase["accuracy"] for phase in results["phases"]
     ]
-    # Another image of a class that phase 0 has learned, of another size in bytes.
-    shutil.rmtree(run / "phases/001")
+    # Another image of a class that phase 0 has learned, of another size in bytes. A finished run shows what it has.
     (moved / "test/elk/0.png").write_bytes((moved / "test/bee/1.jpg").read_bytes())
+    code, shown = call_main(_arguments(run, moved, *_QUICK))
+    assert (code, shown.count("\n")) == (0, 1)
+    assert shown.startswith(
+        "The results are those of the data as they were. Data set 'animals': the test images of 'elk'"
+    )
+    shutil.rmtree(run / "phases/001")
     code, shown = call_main(_arguments(run, moved, *_QUICK))
     assert (code, shown.count("\n")) == (2, 1)
     assert "the test images of 'elk' are not those with which the run began" in shown

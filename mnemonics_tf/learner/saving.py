@@ -2,7 +2,7 @@
 
     <folder>/
       learner.json              version, settings, classes, statistics of pixels; names the state that counts
-      states/000003/            network.weights.h5  exemplars.npz  means.npy  statistics.npz  COMPLETE
+      states/000003/            network.weights.h5  exemplars.npz  means.npy  statistics.npz  seen.npz  COMPLETE
       .lock                     keeps a second process out
 
 Each save writes a new state beside the old one. `learner.json` is replaced last, in one step, and then the old state
@@ -28,6 +28,7 @@ from mnemonics_tf.data.types import ImageTraits, PixelRange
 from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.answers import Evaluation
 from mnemonics_tf.learner.context import Context
+from mnemonics_tf.learner.seen import load_seen, save_seen
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
@@ -40,7 +41,7 @@ from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
-from mnemonics_tf.system import complete, files, locks
+from mnemonics_tf.system import complete, files, locks, stopping
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
@@ -119,6 +120,7 @@ class Saved:
             stored = os.path.join(self.folder, _MEANS)
             means = np.load(stored, allow_pickle=False) if os.path.isfile(stored) else None
             statistics = load_statistics(self.folder)
+            seen = load_seen(self.folder, self.classes.order)
         except (OSError, ValueError, KeyError) as error:
             raise _damaged(self.folder, f"{type(error).__name__}: {error}".partition("\n")[0]) from error
         return LearnerState(
@@ -130,6 +132,7 @@ class Saved:
             network=network,
             statistics=statistics,
             means=means,
+            seen=seen,
         )
 
 
@@ -152,6 +155,7 @@ def write(folder: str, content: Content, model: Classifier) -> None:
                 path = os.path.join(partial, _EXEMPLARS)
                 save_exemplars(path, exemplars.slots, content.state.classes.order, exemplars.codec)
                 save_statistics(partial, content.state.statistics)
+                save_seen(partial, content.state.seen, content.state.classes.order)
                 if content.state.means is not None:
                     np.save(os.path.join(partial, _MEANS), content.state.means, allow_pickle=False)
             files.write_text(os.path.join(folder, _CARD), json.dumps(_card(content, name), indent=1) + "\n")
@@ -178,7 +182,11 @@ def reading(folder: str, own_method: type[Method] | None = None) -> Iterator[Sav
     path = os.path.join(folder, _CARD)
     if not os.path.isfile(path):
         found = "no such folder" if not os.path.isdir(folder) else f"no {_CARD} in it"
-        raise checks.UsageError(f"{folder}: there is {found}. Expected a folder that IncrementalLearner.save has made.")
+        is_run = os.path.isfile(os.path.join(folder, "config.gin"))
+        hint = " It is the folder of a run: IncrementalLearner.from_run reads it." if is_run else ""
+        raise checks.UsageError(
+            f"{folder}: there is {found}. Expected a folder that IncrementalLearner.save has made.{hint}"
+        )
     with _alone(folder, reading=True):
         try:
             card = files.read_json(path)
@@ -301,7 +309,7 @@ def _check_free(folder: str) -> None:
         raise checks.UsageError(f"{folder}: a file is there; expected a folder or nothing. Name another.")
     if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, _CARD)):
         others = {name for name in os.listdir(folder) if not _is_export(os.path.join(folder, name))}
-        others -= {".lock", _STATES}
+        others -= {".lock", ".learning", _STATES}  # the second keeps two commands apart
         if others:
             raise checks.UsageError(
                 f"{folder}: the folder is not empty and holds no learner (no {_CARD}). Name another."
@@ -336,11 +344,13 @@ def replacing_export(folder: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory(
             dir=os.path.dirname(folder), prefix=f".{os.path.basename(folder)}.", ignore_cleanup_errors=True
         ) as aside:
+            stopping.remove_when_stopped(aside)
             partial = os.path.join(aside, "new")
             yield partial
             if os.path.isdir(folder):
                 os.replace(folder, os.path.join(aside, "old"))
             os.replace(partial, folder)
+            stopping.keep_when_stopped(aside)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise checks.UsageError(f"{folder} cannot be written to ({reason}). Name another.") from error

@@ -68,6 +68,24 @@ class ResNet:
                 "times: give ResNet fewer stages (blocks, widths) or the stem '3x3'."
             )
 
+    def multiply_adds(self, image_shape: tuple[int, int, int]) -> int:
+        """Products of a weight and a value that one image `(H, W, C)` takes on its way forward."""
+        height, width, channels = image_shape
+        kernel, first = (7, self.widths[0]) if self.stem == "7x7" else (3, self.widths[0])
+        if self.stem == "7x7":
+            height, width = -(-height // 2), -(-width // 2)
+        total = height * width * kernel**2 * channels * first
+        if self.stem == "7x7":
+            height, width = -(-height // 2), -(-width // 2)
+        channels = first
+        for stage, (blocks, out) in enumerate(zip(self.blocks, self.widths, strict=True)):
+            if stage:
+                height, width = -(-height // 2), -(-width // 2)
+            shortcut = channels * out if stage or channels != out else 0
+            total += height * width * (9 * channels * out + 9 * out * out * (2 * blocks - 1) + shortcut)
+            channels = out
+        return total + channels * (self.embedding_dim or 0)
+
     def build(
         self,
         image_shape: tuple[int, int, int],

@@ -70,6 +70,11 @@ class RunDirectory:
         return os.path.join(self.path, "skipped.json")
 
     @property
+    def config_file(self) -> str:
+        """The path of `config.gin`."""
+        return self._config
+
+    @property
     def results_file(self) -> str:
         """The path of `results.json`."""
         return self._results
@@ -105,9 +110,9 @@ class RunDirectory:
             if os.path.exists(self._config):
                 self._check_same_config(config)
             elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, f"{_CONFIG}.partial"}:
+                held = "holds a learner" if os.path.isfile(os.path.join(self.path, "learner.json")) else "is not empty"
                 raise checks.UsageError(
-                    f"--output_dir = {self.path}: the folder is not empty and holds no run (no {_CONFIG}). "
-                    "Name another."
+                    f"--output_dir = {self.path}: the folder {held} and holds no run (no {_CONFIG}). Name another."
                 )
             os.makedirs(self.path, exist_ok=True)
             self._lock()
@@ -164,7 +169,8 @@ class RunDirectory:
         if changed:
             raise checks.UsageError(
                 f"--output_dir = {self.path}: the run began with other data: {', '.join(changed)} of {self._data} "
-                "differ from what the data source has now. Put the data back as they were, or name another folder."
+                "differ from what the data source has now. Put the data back as they were, or name another folder. "
+                "Further classes are learned by IncrementalLearner.from_run, or `mnemonics_tf.learn --from_run=...`."
             )
         return noted
 
