@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -16,6 +17,7 @@ from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelR
 from mnemonics_tf.evaluation.classifiers import nme_logits, predict
 from mnemonics_tf.learner import arrivals, display, saving
 from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, answers_of, evaluation_of, memory_view
+from mnemonics_tf.learner.backbones import check_backbone
 from mnemonics_tf.learner.context import Context, Journal, beginning, context_of, factory_of
 from mnemonics_tf.learner.defaults import AUTO, PARTS, Choices, settled
 from mnemonics_tf.learner.fitting import check_can_forget, without_classes
@@ -25,6 +27,7 @@ from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
 from mnemonics_tf.learner.steps import run_phase
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.serving.export import export_saved_model
 from mnemonics_tf.system import seeds
@@ -47,10 +50,12 @@ class IncrementalLearner:
     Args:
       method: a base method, by its name in `configs/methods` or as an object, such as `LUCIR(margin=0.3)`; `auto` for
         one that suits the memory and the first classes: `analytic`, which keeps no exemplars, or `lucir`.
-      backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18` or a `ResNet`; None for one that suits the images' size.
+      backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18`, a `ResNet`, any Keras model or a `Backbone` of one, which
+        says what it expects of its images; None for one that suits the images' size.
       memory: which exemplars are kept; None for 20 a class, learned from herding, or none with `analytic`.
       image_size: side of the square to which images are brought that come from files, or from a `tf.data.Dataset` in
-        which they differ in size; None for one that suits the first files. Arrays stay as they are.
+        which they differ in size; None for one that suits the first files. Arrays stay as they are, unless the
+        backbone is a Keras model of one size.
       horizontal_flip: whether a mirrored image still shows its class; None for yes if images have three channels:
         those of one channel tend to be letters and digits.
       validation_share: share of each class's images that is held out to measure by, where no validation images are
@@ -67,7 +72,7 @@ class IncrementalLearner:
     def __init__(
         self,
         method: str | Method = "lucir",
-        backbone: str | ResNet | None = None,
+        backbone: str | ResNet | Backbone | keras.Model | None = None,
         memory: Memory | None = None,
         *,
         image_size: int | None = None,
@@ -152,7 +157,7 @@ class IncrementalLearner:
           UsageError: there is nothing to learn from, or something else than was expected. The message says what.
           DivergedError: a loss became NaN.
         """
-        intake = arrivals.Intake(self._known, self._traits, self._choices.image_size)
+        intake = self._reader()
         train, test = intake.read(images, labels, class_names)
         if validation is not None:
             test = intake.read_validation(validation, class_names, train)
@@ -355,7 +360,12 @@ class IncrementalLearner:
         """Reads images for a learner that must have learned something."""
         if not len(self._known):
             raise checks.UsageError(f"The learner knows no class yet: call learn before {purpose}.")
-        return arrivals.Intake(self._known, self._traits, self._choices.image_size)
+        return self._reader()
+
+    def _reader(self) -> arrivals.Intake:
+        chosen = self._choices.backbone
+        backbone = chosen if isinstance(chosen, Backbone) else None
+        return arrivals.Intake(self._known, self._traits, self._choices.side, backbone)
 
     def _settle(self, train: arrivals.NamedImages) -> None:
         """Chooses what is left to choose, by the first images."""
@@ -366,7 +376,8 @@ class IncrementalLearner:
         self._choices = self._choices.for_classes(len(train.names))
         height, width, channels = train.images.shape[1:]
         self._settings, self._traits = settled(self._choices, (height, width, channels), len(train))
-        self._state = beginning(self._settings, self._traits, arrivals.statistics(train))
+        pixel_range = self._settings.network.pixel_range or arrivals.statistics(train)
+        self._state = beginning(self._settings, self._traits, pixel_range)
 
     def _check(self, train: arrivals.NamedImages) -> None:
         """Raises UsageError if what comes cannot be learned as the settings say."""
@@ -378,6 +389,8 @@ class IncrementalLearner:
         self.settings.check_arrival([int(count) for count in counts if count], len(self._known), len(new), replicas)
         images = LabelledImages(train.images, train.labels)
         self.settings.check_first_images(images, train.names, len(self._known) + len(new), later=True)
+        if self._ready.network is None:
+            check_backbone(self.settings, self._seen)
 
     def _on_devices(self) -> tf.distribute.Strategy:
         if self._strategy is None:

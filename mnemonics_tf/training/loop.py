@@ -159,7 +159,7 @@ def _replica_step(
         id(variable)
         for layer in model.scale_shift_layers
         if layer.transferring
-        for variable in (layer.scale, layer.shift)
+        for variable in layer.transfer_weights
     }
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
