@@ -14,8 +14,8 @@ others. `method="auto"` is `analytic` where the memory is to keep nothing or, if
 classes or more come first, and `lucir` otherwise. A learner keeps no exemplars with `analytic`, and otherwise 20 a
 class, which start from herding, are learned by a few careful meta-steps, and are fine-tuned on together with the old
 ones. A Keras model is taken for pretrained: it is trained gently, and exemplars are learned by the engine `head`, which
-passes a large network once a meta-step. Weight transfer is off: it presumes features of many classes, and the first classes of an open-ended learner are
-few.
+passes a large network once a meta-step. Weight transfer is off: it presumes features of many classes, and the first
+classes of an open-ended learner are few.
 """
 
 from __future__ import annotations

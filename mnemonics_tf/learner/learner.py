@@ -12,12 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.evaluation.classifiers import nme_logits, predict
 from mnemonics_tf.learner import arrivals, display, saving
+from mnemonics_tf.learner.admission import check_arriving
 from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, answers_of, evaluation_of, memory_view
-from mnemonics_tf.learner.backbones import check_backbone
 from mnemonics_tf.learner.context import Context, Journal, beginning, context_of, factory_of
 from mnemonics_tf.learner.defaults import AUTO, PARTS, Choices, settled
 from mnemonics_tf.learner.fitting import check_can_forget, without_classes
@@ -166,7 +165,7 @@ class IncrementalLearner:
         before = self._choices, self._settings, self._traits, self._state, self._history
         try:
             self._settle(train)
-            self._check(train)
+            check_arriving(self.settings, self._seen, self._known, train, self._on_devices())
             self._tracker.start_phase(self._ready.phase, None)
             return self.advance(arrivals.arrival_of(train, test, self._ready.classes))
         except BaseException:
@@ -378,19 +377,6 @@ class IncrementalLearner:
         self._settings, self._traits = settled(self._choices, (height, width, channels), len(train))
         pixel_range = self._settings.network.pixel_range or arrivals.statistics(train)
         self._state = beginning(self._settings, self._traits, pixel_range)
-
-    def _check(self, train: arrivals.NamedImages) -> None:
-        """Raises UsageError if what comes cannot be learned as the settings say."""
-        if isinstance(train.images, StoredImages):
-            self.settings.memory.check_stored()
-        new = [name for name in train.names if name not in self._known.names]
-        counts = np.bincount(train.labels, minlength=len(train.names))
-        replicas = self._on_devices().num_replicas_in_sync
-        self.settings.check_arrival([int(count) for count in counts if count], len(self._known), len(new), replicas)
-        images = LabelledImages(train.images, train.labels)
-        self.settings.check_first_images(images, train.names, len(self._known) + len(new), later=True)
-        if self._ready.network is None:
-            check_backbone(self.settings, self._seen)
 
     def _on_devices(self) -> tf.distribute.Strategy:
         if self._strategy is None:

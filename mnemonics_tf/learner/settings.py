@@ -129,8 +129,8 @@ class Settings:
             self.network.check_transfer()
         if self.method.tells_maps and not self.network.stage_outputs:
             raise checks.UsageError(
-                f"Method {self.method.name!r} looks at the outputs of stages, and of the backbone {self.network.name!r} "
-                "none are named. Name layers: Backbone(model, stages=(...)), or use another method."
+                f"Method {self.method.name!r} looks at the outputs of stages, and the backbone {self.network.name!r} "
+                "names none. Name layers: Backbone(model, stages=(...)), or use another method."
             )
 
     def _check_without_exemplars(self) -> None:

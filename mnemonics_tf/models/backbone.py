@@ -63,8 +63,8 @@ class Backbone:
         layers of one's own inside of it must be able to be made again from their configuration.
       preprocess: what the model expects of its images. `none`: pixels 0..255; `unit`: 0..1; `tf`: -1..1; `torch` and
         `caffe`: ImageNet's statistics, as `keras.applications` has them under these names; `data`: the mean and
-        deviation of the first images, as other networks have them. `auto`, the default: `none` if the model rescales images
-        before its first layer with weights, what `keras.applications` says if the model has one of its names,
+        deviation of the first images, as other networks have them. `auto`, the default: `none` if the model rescales
+        images before its first layer with weights, what `keras.applications` says if the model has one of its names,
         and `data` otherwise. Anything else is a matter of layers in the model, and of `none`.
       image_size: side of the square that images of all sizes are brought to, in pixels: the shorter side is scaled
         (antialiased), then the centre square is taken; grey images get three channels if the model has three. None, the
@@ -315,8 +315,8 @@ def _with_weights(model: keras.Model, path: str) -> keras.Model:
         model.load_weights(path)
     except Exception as error:  # HDF5 and Keras have many kinds
         raise checks.UsageError(
-            f"Backbone.weights = {path!r} do not fit the model {model.name!r} ({one_line(error)}). Expected a file that "
-            "save_weights of the same model has written."
+            f"Backbone.weights = {path!r} do not fit the model {model.name!r} ({one_line(error)}). Expected a file "
+            "that save_weights of the same model has written."
         ) from error
     return model
 
@@ -338,8 +338,4 @@ def _detected(architecture: Architecture) -> str:
 
 def _arrays(weights: Weights) -> list[np.ndarray]:
     """All arrays, in the order of their layers."""
-    return [
-        array
-        for values in weights.values()
-        for array in (_arrays(values) if isinstance(values, dict) else values)
-    ]
+    return [array for values in weights.values() for array in (_arrays(values) if isinstance(values, dict) else values)]

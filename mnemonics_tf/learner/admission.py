@@ -1,21 +1,56 @@
-"""Whether a Keras model can be the backbone of a learner: found out before anything is learned."""
+"""Whether what comes can be learned, and by the network that there is: found out before anything is learned."""
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
 from mnemonics_tf.bilevel.plan import inner_plan
 from mnemonics_tf.bilevel.problem import MetaStep
 from mnemonics_tf.bilevel.second_derivatives import SecondOrderCheck, explaining_missing_derivatives
-from mnemonics_tf.data.types import ImageTraits
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import ImageTraits, LabelledImages
+from mnemonics_tf.learner.arrivals import NamedImages
 from mnemonics_tf.learner.context import factory_of
 from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.learner.state import ClassTable
 from mnemonics_tf.memory.optimising.objectives import WholeNetwork
 from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.system import seeds
 
 _NUM_IMAGES = 4
+
+
+def check_arriving(
+    settings: Settings,
+    traits: ImageTraits,
+    known: ClassTable,
+    train: NamedImages,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Checks images that have come against the settings, and before the first ones the backbone.
+
+    Args:
+      settings: of the learner.
+      traits: of its images.
+      known: the classes that it knows; none before the first images.
+      train: what comes.
+      strategy: the devices that will share each batch.
+
+    Raises:
+      UsageError: these images cannot be learned as the settings say.
+    """
+    if isinstance(train.images, StoredImages):
+        settings.memory.check_stored()
+    num_new = sum(name not in known.names for name in train.names)
+    counts = np.bincount(train.labels, minlength=len(train.names))
+    replicas = strategy.num_replicas_in_sync
+    settings.check_arrival([int(count) for count in counts if count], len(known), num_new, replicas)
+    images = LabelledImages(train.images, train.labels)
+    settings.check_first_images(images, train.names, len(known) + num_new, later=True)
+    if not len(known):
+        check_backbone(settings, traits)
 
 
 def check_backbone(settings: Settings, traits: ImageTraits) -> None:
