@@ -61,8 +61,7 @@ def taken_from(model: keras.Model) -> Architecture:
 
 def with_constants(architecture: Architecture, model: keras.Model) -> None:
     """Writes what `Normalization` layers have learned into their configuration: their weights would not follow."""
-    for layer in architecture["config"]["layers"]:
-        own = _layer_of(model, layer)
+    for layer, own in _with_layers(architecture, model):
         if layer["class_name"] in _MODELS:
             with_constants(layer, own)
         elif layer["class_name"] == "Normalization" and own.weights:
@@ -129,13 +128,12 @@ def as_backbone(
 
 def untransferable(architecture: Architecture, model: keras.Model) -> str | None:
     """The first layer with weights that weight transfer can neither scale and shift nor train as it is; or None."""
-    for layer in architecture["config"]["layers"]:
-        own = _layer_of(model, layer)
+    for layer, own in _with_layers(architecture, model):
         if layer["class_name"] in _MODELS:
             found = untransferable(layer, own)
             if found:
                 return found
-        elif isinstance(own, keras.layers.Layer) and own.trainable_variables and not _is_known(layer):
+        elif own.trainable_variables and not _is_known(layer):
             return f"{own.name!r}, a {layer['class_name']}"
     return None
 
@@ -146,12 +144,16 @@ def one_line(error: BaseException) -> str:
     return lines[0].rstrip(". ")[:300]
 
 
-def _layer_of(model: keras.Model, layer: Architecture) -> Any:
-    return model.get_layer(layer["config"]["name"])
+def _with_layers(architecture: Architecture, model: keras.Model) -> Iterator[tuple[Architecture, Any]]:
+    """The configuration of each layer, and the layer; bare operations and the input of a sequential model are none."""
+    layers = {layer.name: layer for layer in model.layers}
+    for layer in architecture["config"]["layers"]:
+        if layer["config"]["name"] in layers:
+            yield layer, layers[layer["config"]["name"]]
 
 
 def _is_model(layer: Any) -> bool:
-    return isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    return type(layer).__name__ in _MODELS
 
 
 def _is_known(layer: Architecture) -> bool:

@@ -92,10 +92,11 @@ class Backbone:
         self.name = model.name
         checks.check_choice("Backbone.preprocess", preprocess, PREPROCESSING)
         self._shape = _checked_shape(model)
-        self._image_size = image_size
+        self._image_size: int | None = None
         if image_size is not None:
             checks.check_positive_integer(**{"Backbone.image_size": image_size})
             self.check_size(image_size, "Backbone.image_size")
+            self._image_size = image_size
         self.stage_outputs = tuple(stages)
         _check_stages(model, self.stage_outputs)
         self._architecture: Architecture = architecture.taken_from(model)
