@@ -113,7 +113,8 @@ def _own_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
         if isinstance(value, type) and issubclass(value, methods.Method):
             if "name" in vars(value):
                 found[value.name] = value
-        elif getattr(value, "__module__", None) == module.__name__ and not name.startswith("_"):
-            if inspect.isfunction(value) or (isinstance(value, type) and hasattr(value, "load")):
-                found[name] = value
+        elif getattr(value, "__module__", None) != module.__name__ or name.startswith("_"):
+            continue
+        elif inspect.isfunction(value) or (isinstance(value, type) and hasattr(value, "load")):
+            found[name] = value
     return {name: value for name, value in found.items() if name not in CONFIGURABLES}

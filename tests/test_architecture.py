@@ -39,6 +39,7 @@ _ORDER = (
     "experiment",
     "report",
     "main",
+    "commands",
 )
 
 
@@ -113,7 +114,7 @@ def test_files_and_functions_are_short(module):
 
 def test_loose_modules_are_those_that_contributing_gives_a_reason_for():
     assert {path.stem for path in _ROOT.glob("*.py")} - {"__init__"} == {
-        "checks", "config", "experiment", "losses", "main", "results", "runtime",
+        "checks", "commands", "config", "experiment", "losses", "main", "results", "runtime",
     }  # fmt: skip
 
 

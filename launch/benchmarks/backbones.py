@@ -51,18 +51,19 @@ def measure(name: str, folder: str) -> str:
         backbone=Backbone(model, weights=weights),
         memory=mnemonics_tf.Memory(per_class=2, adjust=False, initial="herding"),
         model_level=ModelLevel(epochs=1, batch_size=8, learning_rate=0.001, milestones=()),
-        exemplar_level=dataclasses.replace(level, learning_rate=1000.0),
-        finetuning=mnemonics_tf.BalancedFinetune(epochs=1, batch_size=4, learning_rate=1e-4),
+        exemplar_level=dataclasses.replace(level, learning_rate=1e6),
+        finetuning=mnemonics_tf.BalancedFinetune(enabled=False),
     )
     seconds, moved = [], []
     for classes, engine in (([0, 1, 2], "adjoint"), ([3], "unrolled")):
         start = time.perf_counter()
         if engine == "unrolled":  # settings of one learner stay the same; here both engines get the same network
-            level = dataclasses.replace(learner.settings.exemplar_level, engine=engine)
+            level = dataclasses.replace(learner.settings.exemplar_level, engine=engine, inner_steps=1)
             learner._settings = dataclasses.replace(learner.settings, exemplar_level=level)
         images, labels = images_of(classes, 8)
         learner.learn(images, labels)
         seconds.append(time.perf_counter() - start)
+        print(f"{name}: {engine}, {seconds[-1]:.0f} s", flush=True)
         memory = learner.memory
         kept = memory.images[np.isin(memory.names, [str(each) for each in classes])]
         real = images.reshape(len(images), -1).astype(np.float32)
@@ -74,7 +75,8 @@ def measure(name: str, folder: str) -> str:
     shown = images_of([0, 1, 2, 3], 3)[0]
     expected = learner.predict(shown).probabilities
     loaded = IncrementalLearner.load(os.path.join(folder, name)).predict(shown).probabilities
-    served = tf.saved_model.load(os.path.join(folder, f"{name}_export")).serve(shown)["probabilities"].numpy()
+    exported = tf.saved_model.load(os.path.join(folder, f"{name}_export"))
+    served = exported.serve(shown)["probabilities"].numpy()
     differences = [float(np.abs(expected - each).max()) for each in (loaded, served)]
     line = (
         f"{name:16} {len(model.weights):4} weights, {transferred:3} layers scaled and shifted; seconds: adjoint "

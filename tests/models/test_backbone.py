@@ -120,7 +120,7 @@ def test_scale_and_shift_act_as_scaled_weights_and_are_folded(mini, scale_form):
     expected.set_weights(mini.get_weights())
     layers = {layer.name: layer for layer in model.scale_shift_layers}
     inner = {"first", "twice", "separable", "embedding", mini.get_layer("inside").layers[0].name}
-    assert {name for name in layers} == inner
+    assert set(layers) == inner
     model.train_phase(transferring=True, old_head=True)
     for name in ("twice", "separable", "embedding"):  # those that had a bias from the beginning
         plain = expected.get_layer(name)
@@ -179,6 +179,7 @@ def test_batch_norm_follows_short_phases(mini):
     np.testing.assert_allclose(network.get_layer("norm").moving_mean, 0.9 * before + 0.1 * batch, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_both_engines_differentiate_through_it_alike(mini):
     model = _classifier(Backbone(mini, preprocess="data"), "per_neuron")
     objective = WholeNetwork(model, "frozen")
