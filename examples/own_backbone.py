@@ -15,11 +15,11 @@ import mnemonics_tf
 network = keras.Sequential(
     [
         keras.Input((16, 16, 3)),
-        keras.layers.Conv2D(16, 3, strides=2, activation="relu"),
-        keras.layers.DepthwiseConv2D(3, activation="relu"),
-        keras.layers.Conv2D(32, 1, activation="relu"),
+        keras.layers.Conv2D(32, 3, strides=2, activation="relu"),
+        keras.layers.DepthwiseConv2D(3, use_bias=False),
+        keras.layers.BatchNormalization(),
+        keras.layers.Conv2D(64, 3, activation="relu"),
         keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(32),
     ]
 )
 digits = load_digits()
@@ -28,7 +28,7 @@ known = labels < 5
 learner = mnemonics_tf.IncrementalLearner(
     backbone=mnemonics_tf.Backbone(network, preprocess="unit"),  # the model expects pixels on the scale 0..1
     memory=mnemonics_tf.Memory(strategy="herding", per_class=10, adjust=False),
-    model_level=mnemonics_tf.ModelLevel(epochs=15, learning_rate=0.05, milestones=(12,), weight_transfer="none"),
+    model_level=mnemonics_tf.ModelLevel(epochs=10, batch_size=32, milestones=(8,), weight_transfer="none"),
     horizontal_flip=False,
 )
 print("five digits:", learner.learn(images[known], labels[known]))
