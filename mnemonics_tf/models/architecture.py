@@ -7,8 +7,10 @@ is code, so that it can be kept in a file and read with Keras's safe mode.
 from __future__ import annotations
 
 import copy
+import itertools
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import keras
@@ -73,6 +75,35 @@ def rebuilt(architecture: Architecture) -> keras.Model:
     """A new model. Raises whatever Keras or the model's layers raise."""
     # Keras changes what it is given.
     return keras.saving.deserialize_keras_object(copy.deepcopy(architecture), custom_objects=CUSTOM_OBJECTS)
+
+
+def rename(architecture: Architecture, weights: Weights) -> dict[str, str]:
+    """Gives layers that nobody has named the names of a new process, here and in the weights; from old names to new.
+
+    Keras counts all layers of a process, and what a network depends on must not depend on others.
+    """
+    names = _canonical_names(architecture)
+    config = architecture["config"]
+    for layer in config["layers"]:
+        own = layer["config"]
+        if layer["class_name"] in _MODELS:
+            rename(layer, weights.get(own["name"], {}))
+        own["name"] = names[own["name"]]
+        if "name" in layer:
+            layer["name"] = own["name"]
+        _redirect(layer.get("inbound_nodes", []), names)
+    for ends in ("input_layers", "output_layers"):
+        if ends in config:
+            config[ends] = _renamed(config[ends], names)
+    renamed = {names[name]: values for name, values in weights.items()}
+    weights.clear()
+    weights.update(renamed)
+    return names
+
+
+def _renamed(ends: Any, names: Mapping[str, str]) -> Any:
+    """The layers that a model begins or ends with: names with two numbers, in lists or not."""
+    return [_renamed(each, names) for each in ends] if isinstance(ends, list) else names.get(ends, ends)
 
 
 def weights_of(model: keras.Model) -> Weights:
@@ -203,7 +234,7 @@ def _replaced(layer: Architecture, class_name: str, config: dict[str, Any]) -> A
 def _enter(architecture: Architecture, first: Architecture, entrance: Architecture) -> None:
     """Puts a layer between the input and all that reads it."""
     name = first["config"]["name"]
-    _redirect(architecture["config"]["layers"], name, _ENTRANCE)
+    _redirect(architecture["config"]["layers"], {name: _ENTRANCE})
     read = {"class_name": "__keras_tensor__", "config": {"shape": None, "dtype": "float32"}}
     read["config"] = {"shape": first["config"]["batch_shape"], "dtype": "float32", "keras_history": [name, 0, 0]}
     layer = _replaced(
@@ -214,14 +245,34 @@ def _enter(architecture: Architecture, first: Architecture, entrance: Architectu
     architecture["config"]["layers"].insert(1, layer)
 
 
-def _redirect(node: Any, old: str, new: str) -> None:
-    """Makes all that reads the output of one layer read that of another; models inside have names of their own."""
+def _redirect(node: Any, names: Mapping[str, str]) -> None:
+    """Makes all that reads the output of a layer read that of another; models inside have names of their own."""
     if isinstance(node, list):
         for each in node:
-            _redirect(each, old, new)
+            _redirect(each, names)
     elif isinstance(node, dict):
-        if node.get("class_name") == "__keras_tensor__" and node["config"]["keras_history"][0] == old:
-            node["config"]["keras_history"][0] = new
+        if node.get("class_name") == "__keras_tensor__":
+            history = node["config"]["keras_history"]
+            history[0] = names.get(history[0], history[0])
         for key, each in node.items():
-            if key != "config" or node.get("class_name") == "__keras_tensor__":
-                _redirect(each, old, new)
+            if key != "config":
+                _redirect(each, names)
+
+
+def _canonical_names(architecture: Architecture) -> dict[str, str]:
+    """From the names of a model's layers to those that they would have in a new process, where none was given."""
+    names: dict[str, str] = {}
+    given = {layer["config"]["name"]: _counted(layer) for layer in architecture["config"]["layers"]}
+    kept = {name for name, prefix in given.items() if prefix is None}
+    for name, prefix in given.items():
+        numbered = (f"{prefix}_{number}" if number else str(prefix) for number in itertools.count())
+        names[name] = name if prefix is None else next(each for each in numbered if each not in kept)
+        kept.add(names[name])
+    return names
+
+
+def _counted(layer: Architecture) -> str | None:
+    """What Keras puts before the number in the name that it gives a layer; None for a name that someone has given."""
+    prefix = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", layer["class_name"]))
+    prefix = re.sub(r"([a-z])([A-Z])", r"\1_\2", prefix).lower()
+    return prefix if re.fullmatch(rf"{prefix}(_\d+)?", layer["config"]["name"]) else None

@@ -97,14 +97,16 @@ class Backbone:
             checks.check_positive_integer(**{"Backbone.image_size": image_size})
             self.check_size(image_size, "Backbone.image_size")
             self._image_size = image_size
-        self.stage_outputs = tuple(stages)
-        _check_stages(model, self.stage_outputs)
+        _check_stages(model, stages)
         self._architecture: Architecture = architecture.taken_from(model)
         if weights is not None:
             model = _with_weights(architecture.rebuilt(self._architecture), os.fspath(weights))
             architecture.with_constants(self._architecture, model)
-        self._weights: Weights | None = architecture.weights_of(model)
+        weights_of_layers = architecture.weights_of(model)
         self._untransferable = architecture.untransferable(self._architecture, model)
+        names = architecture.rename(self._architecture, weights_of_layers)
+        self._weights: Weights | None = weights_of_layers
+        self.stage_outputs = tuple(names[stage] for stage in stages)
         self.preprocess = _detected(self._architecture) if preprocess == "auto" else preprocess
         if len(_EXPECTED.get(self.preprocess, ((0.0,),))[0]) > 1 and self._shape[2] != 3:
             raise checks.UsageError(
@@ -153,7 +155,8 @@ class Backbone:
         digest = hashlib.sha256()
         for array in _arrays(self._weights or {}):
             digest.update(np.ascontiguousarray(array).tobytes())
-        return [hashlib.sha256(json.dumps(self.card()).encode()).hexdigest(), digest.hexdigest()]
+        layers = json.dumps([self._architecture["config"]["layers"], self.preprocess, self.stage_outputs])
+        return [hashlib.sha256(layers.encode()).hexdigest(), digest.hexdigest()]
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, preprocess={self.preprocess!r}, image_size={self.image_size})"
