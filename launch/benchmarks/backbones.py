@@ -46,13 +46,15 @@ def measure(name: str, folder: str) -> str:
     )
     # Random weights with statistics that fit them, as pretrained ones have: with those of a new batch norm the signal
     # of an image fades from layer to layer, and no gradient reaches its pixels.
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = {layer: layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
     for layer in norms:
         layer.momentum = 0.0
     kind = Backbone(model).preprocess
     scaled = images_of([0, 1, 2], 8)[0].astype(np.float32)
     mode = None if kind == "none" else kind
     model(keras.applications.imagenet_utils.preprocess_input(scaled, mode=mode) if mode else scaled, training=True)
+    for layer, momentum in norms.items():
+        layer.momentum = momentum
     weights = os.path.join(folder, f"{name}.weights.h5")
     model.save_weights(weights)
     level = ExemplarLevel(engine="adjoint", epochs=1, steps_per_epoch=1, inner_steps=2, inner_batch_size=4)

@@ -54,7 +54,7 @@ def test_method_may_be_a_gin_file_of_ones_own(read, tmp_path):
     first = grid.runs()[0]
     assert first.name == "mine-without-n5-seed3"
     assert first.arguments[0] == f"--gin_file={path}"  # where `mine.py` is found beside it
-    with pytest.raises(checks.UsageError, match="Grid.methods has 'nowhere.gin': there is no such file"):
+    with pytest.raises(checks.UsageError, match=r"Grid.methods has 'nowhere\.gin': there is no such file"):
         read(_GOOD.replace('"lwf"', '"nowhere.gin"'))
 
 
