@@ -18,8 +18,18 @@ setuptools.setup(
     # The configurations stay at the top of the project, and are installed within the package.
     packages=[*setuptools.find_packages(include=["mnemonics_tf", "mnemonics_tf.*"]), "mnemonics_tf.configs"],
     package_dir={"mnemonics_tf.configs": "configs"},
-    package_data={"mnemonics_tf.report": ["paper_results.csv"], "mnemonics_tf.configs": ["*.gin", "*/*.gin"]},
+    package_data={
+        "mnemonics_tf": ["py.typed"],
+        "mnemonics_tf.report": ["paper_results.csv"],
+        "mnemonics_tf.configs": ["*.gin", "*/*.gin"],
+    },
+    entry_points={"console_scripts": ["mnemonics-tf = mnemonics_tf.commands:main"]},
     python_requires=">=3.11,<3.14",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "dev": ["mypy>=2.4", "pytest>=9.2", "pytest-xdist>=3.8", "ruff>=0.17"],
+    },
     install_requires=[
         "absl-py>=2.5",
         "etils[epy]>=1.9",

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 # What people use from Python, and where it is. TensorFlow takes seconds to import, so nothing is imported before it is
 # asked for.
 _PUBLIC = {
+    "Backbone": "mnemonics_tf.models.backbone",
     "BalancedFinetune": "mnemonics_tf.training.settings",
     "Devices": "mnemonics_tf.system.devices",
     "DivergedError": "mnemonics_tf.checks",

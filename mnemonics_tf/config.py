@@ -6,6 +6,7 @@ what a configuration binds.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -61,7 +62,7 @@ def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
     Raises:
       UsageError: no such file, a syntax error, or an unknown name (the nearest one is named).
     """
-    gin_files.parse(paths, bindings, CONFIGURABLES, _methods_of)
+    gin_files.parse(paths, bindings, CONFIGURABLES, _own_of)
 
 
 def build(name: str) -> Any:
@@ -82,7 +83,7 @@ def resolved() -> Configuration:
     experiment: ExperimentSettings = build("Experiment")
     settings = Settings(
         method=experiment.build_method(),
-        network=build("ResNet"),
+        network=experiment.build_network() or build("ResNet"),
         memory=build("ExemplarMemory"),
         model_level=build("ModelLevel"),
         rehearsal=build("Rehearsal"),
@@ -106,11 +107,19 @@ def text() -> str:
     return gin.operative_config_str()
 
 
-def _methods_of(module: ModuleType) -> dict[str, type[methods.Method]]:
-    """Methods of a module outside the package that a configuration has imported, by name."""
-    return {
-        value.name: value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, methods.Method) and "name" in vars(value)
-        if value.name not in CONFIGURABLES
-    }
+def _own_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """What a module outside the package that a configuration has imported offers, by name.
+
+    These are its methods and, of what is written in it, functions (networks, sources of data) and classes with `load`
+    (sources of data).
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, type) and issubclass(value, methods.Method):
+            if "name" in vars(value):
+                found[value.name] = value
+        elif getattr(value, "__module__", None) != module.__name__ or name.startswith("_"):
+            continue
+        elif inspect.isfunction(value) or (isinstance(value, type) and hasattr(value, "load")):
+            found[name] = value
+    return {name: value for name, value in found.items() if name not in CONFIGURABLES}

@@ -21,6 +21,7 @@ from mnemonics_tf.data.stream import pixel_statistics
 from mnemonics_tf.data.types import Arrival, Images, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.learner import arrays
 from mnemonics_tf.learner.state import ClassTable
+from mnemonics_tf.models.backbone import Backbone
 
 # Sides that images from files are brought to, in pixels, where nobody says another.
 _SIDES = (32, 64, 96, 128, 224)
@@ -76,11 +77,13 @@ class Intake:
       classes: that are known.
       traits: of the images so far; None before the first.
       image_size: side of images from files; None for one that suits the first of them.
+      backbone: the Keras model that images are brought to the size of; None where arrays stay as they are.
     """
 
     classes: ClassTable
     traits: ImageTraits | None
     image_size: int | None
+    backbone: Backbone | None = None
 
     def read(
         self, source: Any, labels: Any, class_names: Sequence[str] | None
@@ -168,9 +171,11 @@ class Intake:
         return NamedImages(images, positions, names, ids)
 
     def _fitting(self, images: np.ndarray) -> np.ndarray:
-        """The images, if they are of the learner's size."""
+        """The images, if they are of the learner's size, or can be brought to it."""
         if not len(images):
             raise checks.UsageError("There is no image: expected at least one.")
+        if self.backbone is not None:
+            images = arrays.brought_to(images, self.backbone.image_size, self.backbone.num_channels)
         expected = None if self.traits is None else self.traits.image_shape
         if expected is not None and images.shape[1:] != expected:
             # A single image [H, W, C] was taken for H images [W, C] without a channel.

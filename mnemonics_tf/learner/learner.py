@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -34,6 +35,7 @@ from mnemonics_tf.learner.state import LearnerState
 from mnemonics_tf.learner.workshop import Workshop
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.serving.export import export_saved_model
 from mnemonics_tf.system.devices import Devices
@@ -55,10 +57,12 @@ class IncrementalLearner(Workshop):
     Args:
       method: a base method, by its name in `configs/methods` or as an object, such as `LUCIR(margin=0.3)`; `auto` for
         one that suits the memory and the first classes: `analytic`, which keeps no exemplars, or `lucir`.
-      backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18` or a `ResNet`; None for one that suits the images' size.
+      backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18`, a `ResNet`, any Keras model or a `Backbone` of one, which
+        says what it expects of its images; None for one that suits the images' size.
       memory: which exemplars are kept; None for 20 a class, learned from herding, or none with `analytic`.
       image_size: side of the square to which images are brought that come from files, or from a `tf.data.Dataset` in
-        which they differ in size; None for one that suits the first files. Arrays stay as they are.
+        which they differ in size; None for one that suits the first files. Arrays stay as they are, unless the
+        backbone is a Keras model of one size.
       horizontal_flip: whether a mirrored image still shows its class; None for yes if images have three channels:
         those of one channel tend to be letters and digits.
       validation_share: share of each class's images that is held out to measure by, where no validation images are
@@ -75,7 +79,7 @@ class IncrementalLearner(Workshop):
     def __init__(
         self,
         method: str | Method = "lucir",
-        backbone: str | ResNet | None = None,
+        backbone: str | ResNet | Backbone | keras.Model | None = None,
         memory: Memory | None = None,
         *,
         image_size: int | None = None,

@@ -38,6 +38,7 @@ from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.statistics import load_statistics, save_statistics
 from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone, UnknownLayersError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
@@ -46,11 +47,11 @@ from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 FORMAT = 1  # of learner.json
+_BACKBONE_FORMAT = 2  # where the network is a Keras model, which earlier versions do not know
 _CARD = "learner.json"
 _STATES = "states"
 _WEIGHTS, _EXEMPLARS, _MEANS = "network.weights.h5", "exemplars.npz", "means.npy"
 _PARTS = {
-    "network": ResNet,
     "memory": Memory,
     "model_level": ModelLevel,
     "rehearsal": Rehearsal,
@@ -200,10 +201,10 @@ class _UnknownMethod(Exception):  # noqa: N818  # caught where it is raised
 
 
 def _card(content: Content, state: str) -> dict[str, Any]:
-    settings, classes = content.settings, content.state.classes
+    settings, classes, network = content.settings, content.state.classes, content.settings.network
     method = {field.name: getattr(settings.method, field.name) for field in dataclasses.fields(settings.method)}
     return {
-        "format": FORMAT,
+        "format": _BACKBONE_FORMAT if isinstance(network, Backbone) else FORMAT,
         "package_version": __version__,
         "state": state,
         "phase": content.state.phase,
@@ -211,6 +212,7 @@ def _card(content: Content, state: str) -> dict[str, Any]:
         "traits": dataclasses.asdict(content.traits),
         "pixel_range": dataclasses.asdict(content.state.pixel_range),
         "method": {"name": settings.method.name, **method},
+        "network": network.card() if isinstance(network, Backbone) else dataclasses.asdict(network),
         **{name: dataclasses.asdict(getattr(settings, name)) for name in _PARTS},
         "exemplar_level": _plain(settings.exemplar_level),
         **{name: getattr(settings, name) for name in _PLAIN},
@@ -229,10 +231,10 @@ def _plain(level: ExemplarLevel) -> dict[str, Any]:
 def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -> Saved:
     """What a card says, all of it checked."""
     version = card.get("format") if isinstance(card, dict) else None
-    if version != FORMAT:
+    if version not in (FORMAT, _BACKBONE_FORMAT):
         raise checks.UsageError(
-            f"{path} has format {version!r:.40}: this version of mnemonics_tf ({__version__}) reads format {FORMAT}. "
-            f"Load it with the version that saved it."
+            f"{path} has format {version!r:.40}: this version of mnemonics_tf ({__version__}) reads formats {FORMAT} "
+            f"and {_BACKBONE_FORMAT}. Load it with the version that saved it."
         )
     try:
         card = {"rehearsal": {}, "next_phase": {}, "matching": {}, **card}  # earlier versions had none
@@ -243,6 +245,7 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
             raise _UnknownMethod(name)
         settings = Settings(
             known[name](**_tuples(method)),
+            Backbone.from_card(card["network"]) if version == _BACKBONE_FORMAT else ResNet(**_tuples(card["network"])),
             **{name: part(**_tuples(card[name])) for name, part in _PARTS.items()},
             **{name: card[name] for name in _PLAIN},
         )
@@ -265,6 +268,8 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
             f"{path}: its method is {str(error)!r}, which is none of this package's. Give its class: "
             "IncrementalLearner.load(folder, method=...)."
         ) from error
+    except UnknownLayersError as error:
+        raise checks.UsageError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if not consistent or os.path.dirname(os.path.dirname(saved.folder)) != folder:

@@ -14,6 +14,7 @@ from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhas
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.choices import HEADS
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.training.rehearsal import Rehearsal
@@ -39,7 +40,7 @@ class Settings:
 
     Attributes:
       method: the base method, whose losses train the network.
-      network: the backbone.
+      network: the backbone, a residual network or a Keras model.
       memory: which exemplars are kept.
       model_level: how the network of a phase is trained.
       rehearsal: how later phases use memory in that training.
@@ -56,7 +57,7 @@ class Settings:
     """
 
     method: Method
-    network: ResNet = dataclasses.field(default_factory=ResNet)
+    network: ResNet | Backbone = dataclasses.field(default_factory=ResNet)
     memory: Memory = dataclasses.field(default_factory=Memory)
     model_level: ModelLevel = dataclasses.field(default_factory=ModelLevel)
     rehearsal: Rehearsal = dataclasses.field(default_factory=Rehearsal)
@@ -124,6 +125,19 @@ class Settings:
             raise checks.UsageError(
                 f"ModelLevel.weight_transfer = {self.model_level.weight_transfer!r}: {self.method.name!r} trains "
                 "nothing after phase 0. Set ModelLevel.weight_transfer = 'none'."
+            )
+        self._check_backbone()
+
+    def _check_backbone(self) -> None:
+        """Raises UsageError if a Keras model cannot be the backbone of what the other settings ask for."""
+        if not isinstance(self.network, Backbone):
+            return
+        if self.model_level.scale_form is not None:
+            self.network.check_transfer()
+        if self.method.tells_maps and not self.network.stage_outputs:
+            raise checks.UsageError(
+                f"Method {self.method.name!r} looks at the outputs of stages, and the backbone {self.network.name!r} "
+                "names none. Name layers: Backbone(model, stages=(...)), or use another method."
             )
 
     def _check_without_exemplars(self) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages
 from mnemonics_tf.evaluation.classifiers import predict
 from mnemonics_tf.learner import arrivals, expected
+from mnemonics_tf.learner.admission import check_arriving
 from mnemonics_tf.learner.answers import Evaluation, Learned, evaluation_of
 from mnemonics_tf.learner.context import Context, Journal, beginning, context_of
 from mnemonics_tf.learner.defaults import Choices, settled, with_epochs
@@ -24,6 +24,7 @@ from mnemonics_tf.learner.seen import SeenImages
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
 from mnemonics_tf.learner.steps import run_phase
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.system.tracking import Tracker
@@ -108,7 +109,9 @@ class Workshop:
         return self._reader()
 
     def _reader(self) -> arrivals.Intake:
-        return arrivals.Intake(self._known, self._traits, self._choices.image_size)
+        chosen = self._choices.backbone
+        backbone = chosen if isinstance(chosen, Backbone) else None
+        return arrivals.Intake(self._known, self._traits, self._choices.side, backbone)
 
     @property
     def _seen_images(self) -> SeenImages:
@@ -143,10 +146,11 @@ class Workshop:
         self._choices, self._settings, self._traits = self._settled_for(train)
         settings = self._settings
         if self._state is None:
-            self._state = beginning(self._settings, self._traits, arrivals.statistics(train))
+            pixel_range = self._settings.network.pixel_range or arrivals.statistics(train)
+            self._state = beginning(self._settings, self._traits, pixel_range)
         if epochs is not None:
             self._settings = with_epochs(self._settings, epochs)
-        self._check(train)
+        check_arriving(self._settings, self._traits, self._known, train, self._on_devices())
         self._tracker.start_phase(self._ready.phase, None)
         return settings
 
@@ -197,16 +201,6 @@ class Workshop:
             return None
         found = predict(self._network.predictor, shown, self._ready.means)
         return evaluation_of(found, classes.names, self.settings.primary_classifier)
-
-    def _check(self, train: arrivals.NamedImages) -> None:
-        """Raises UsageError if what comes cannot be learned as the settings say."""
-        self.settings.memory.check_place(isinstance(train.images, StoredImages))
-        new = [name for name in train.names if name not in self._known.names]
-        counts = np.bincount(train.labels, minlength=len(train.names))
-        replicas = self._on_devices().num_replicas_in_sync
-        self.settings.check_arrival([int(count) for count in counts if count], len(self._known), len(new), replicas)
-        images = LabelledImages(train.images, train.labels)
-        self.settings.check_first_images(images, train.names, len(self._known) + len(new), later=True)
 
     def _on_devices(self) -> tf.distribute.Strategy:
         if self._strategy is None:

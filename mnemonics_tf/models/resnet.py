@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mnemonics_tf import checks
+from mnemonics_tf.data.types import PixelRange
 from mnemonics_tf.system.lazy import keras
 
 STEMS = ("3x3", "7x7")
@@ -58,6 +59,11 @@ class ResNet:
     def stage_outputs(self) -> tuple[str, ...]:
         """Names of the layers that each stage ends with, before their ReLU."""
         return tuple(f"stage{stage}_block{blocks - 1}_add" for stage, blocks in enumerate(self.blocks))
+
+    @property
+    def pixel_range(self) -> PixelRange | None:
+        """How images are normalised: None, by the statistics of the first ones."""
+        return None
 
     def check_image_shape(self, image_shape: tuple[int, int, int]) -> None:
         """Raises UsageError if images `(H, W, C)` are too small for the stages."""

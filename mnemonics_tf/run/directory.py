@@ -41,7 +41,7 @@ _CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of 
 # data are the same is told by data.json.
 _FREE = ("Devices.", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
 # Settings that later versions have added, at the values that do what was done before: runs begun earlier lack them.
-_ADDED = ("tfds.split_seed = 0", "tfds.test_share = 0.2")
+_ADDED = ("Experiment.network = None", "tfds.split_seed = 0", "tfds.test_share = 0.2")
 
 
 class RunDirectory:

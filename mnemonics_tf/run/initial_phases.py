@@ -27,6 +27,7 @@ from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Images, LabelledImages, Phase
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.system import files, locks, seeds, sources, tracking
 from mnemonics_tf.training.checkpoints import Checkpoints
@@ -225,6 +226,8 @@ def describe_initial_phase(
 
 def _described(value: Any) -> Any:
     """A setting as JSON has it; of a dataclass, the fields that matter in phase 0."""
+    if isinstance(value, Backbone):
+        return value.description()
     if dataclasses.is_dataclass(value):
         return {
             field.name: _described(getattr(value, field.name))

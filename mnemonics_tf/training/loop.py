@@ -162,10 +162,7 @@ def _replica_step(
 ) -> BatchLosses:
     variables = model.trainable_variables
     undecayed = {
-        id(variable)
-        for layer in model.scale_shift_layers
-        if layer.transferring
-        for variable in (layer.scale, layer.shift)
+        id(variable) for layer in model.scale_shift_layers if layer.transferring for variable in layer.transfer_weights
     }
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -47,6 +47,17 @@ def test_runs_come_seed_after_seed_and_in_the_order_of_the_lists(read):
     ]
 
 
+def test_method_may_be_a_gin_file_of_ones_own(read, tmp_path):
+    path = tmp_path / "mine.gin"
+    path.write_text("import mine\n")
+    grid = read(_GOOD.replace('"lwf"', repr(str(path))))
+    first = grid.runs()[0]
+    assert first.name == "mine-without-n5-seed3"
+    assert first.arguments[0] == f"--gin_file={path}"  # where `mine.py` is found beside it
+    with pytest.raises(checks.UsageError, match=r"Grid.methods has 'nowhere\.gin': there is no such file"):
+        read(_GOOD.replace('"lwf"', '"nowhere.gin"'))
+
+
 def test_grid_may_include_another_and_use_macros(read, tmp_path):
     (tmp_path / "base.gin").write_text(_GOOD)
     grid = read('include "base.gin"\nours = (7,)\nGrid.seeds = %ours\n')
