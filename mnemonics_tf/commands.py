@@ -20,6 +20,8 @@ PROGRAM = "mnemonics-tf"
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("mnemonics_tf.main", "an experiment that gin files configure, phase after phase"),
     "report": ("mnemonics_tf.report", "tables of finished runs"),
+    "learn": ("mnemonics_tf.learn", "a learner is taught what is new in a folder of images"),
+    "predict": ("mnemonics_tf.predict", "what images show"),
     "data-check": ("mnemonics_tf.data.check", "whether a run can use a folder of images"),
     "shards": ("mnemonics_tf.data.shards", "sorts a large TensorFlow Datasets set by class, ahead of a run"),
 }
