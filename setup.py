@@ -18,7 +18,11 @@ setuptools.setup(
     # The configurations stay at the top of the project, and are installed within the package.
     packages=[*setuptools.find_packages(include=["mnemonics_tf", "mnemonics_tf.*"]), "mnemonics_tf.configs"],
     package_dir={"mnemonics_tf.configs": "configs"},
-    package_data={"mnemonics_tf.report": ["paper_results.csv"], "mnemonics_tf.configs": ["*.gin", "*/*.gin"]},
+    package_data={
+        "mnemonics_tf.report": ["paper_results.csv"],
+        "mnemonics_tf.report.page": ["page.css", "page.html.j2", "page.js"],
+        "mnemonics_tf.configs": ["*.gin", "*/*.gin"],
+    },
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.5",
@@ -35,4 +39,6 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.10",
         "tqdm>=4.66",
     ],
+    # What `python -m mnemonics_tf.report` draws pages with; without it, it prints its tables all the same.
+    extras_require={"report": ["jinja2>=3.1", "markupsafe>=2.1", "matplotlib>=3.8"]},
 )

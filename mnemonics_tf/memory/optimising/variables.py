@@ -43,6 +43,7 @@ class ExemplarVariables:
         self._pixel_range, self._settings = pixel_range, settings
         self._bounds = pixels.valid_bounds(pixel_range)
         self._pixels = tf.Variable(pixels.normalise(exemplars.images, pixel_range), name="exemplars")
+        self._start = exemplars.array
         self._logits = self._log_rates = None
         if settings.learn_labels:
             self._logits = tf.Variable(_initial_logits(exemplars, num_classes), name="label_logits")
@@ -108,6 +109,21 @@ class ExemplarVariables:
         soft = None if self._logits is None else tf.nn.softmax(self._logits).numpy()
         images = pixels.denormalise(self._pixels.numpy(), self._pixel_range)
         return LabelledImages(images, self._hard_labels, soft)
+
+    def distances(self) -> dict[str, float]:
+        """How far exemplars are from what they began as, in the mean over them (Figure S2 of the supplement).
+
+        `distance/cosine` is 1 minus the cosine between pixels on the scale 0..1, in 0..1; `distance/euclidean` the
+        length of their difference.
+        """
+        start = self._start.reshape(len(self._start), -1).astype(np.float64) / 255
+        now = pixels.denormalise(self._pixels.numpy(), self._pixel_range).reshape(start.shape) / 255.0
+        lengths = np.linalg.norm(start, axis=1) * np.linalg.norm(now, axis=1)
+        cosines = np.sum(start * now, axis=1) / np.maximum(lengths, 1e-12)
+        return {
+            "distance/cosine": float(np.mean(1 - np.where(lengths > 0, cosines, 1.0))),
+            "distance/euclidean": float(np.mean(np.linalg.norm(now - start, axis=1))),
+        }
 
     def state(self) -> dict[str, np.ndarray]:
         """All that further steps depend on, as arrays.
