@@ -61,7 +61,7 @@ def embed(record: Record, phase: int, seed: int = 0) -> Embedded:
     exemplars = {"kept": kept}
     with contextlib.suppress(MissingError):  # they were not learned, or the run is of an earlier version
         exemplars["start"] = record.exemplars(0, starting=True)
-    dataset, network = dataset_of(record), network_of(record, phase)
+    network, dataset = network_of(record, phase), dataset_of(record)
     generator = np.random.default_rng(seed)
     order = record.results.class_order
     data, owners = _drawn(dataset, [order[index] for index in coloured], _DATA_PER_CLASS, generator)
@@ -91,7 +91,7 @@ def confusion_by_network(record: Record, phase: int) -> np.ndarray:
     Raises:
       MissingError: its data or network are not there.
     """
-    dataset, network = dataset_of(record), network_of(record, phase)
+    network, dataset = network_of(record, phase), dataset_of(record)
     count = record.results.phases[phase].num_classes
     index = {class_id: place for place, class_id in enumerate(record.results.class_order[:count])}
     test = dataset.test.of_classes(index)

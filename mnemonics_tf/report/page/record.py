@@ -89,7 +89,8 @@ class Record:
         path = self.phase_file(phase, _STARTING_FILE if starting else _EXEMPLARS_FILE)
         if not os.path.isfile(path):
             raise MissingError(f"The run has no {os.path.basename(path)} in phase {phase}.")
-        from mnemonics_tf.memory.exemplar_file import read_exemplars  # and with it TensorFlow
+        with screen.quiet():
+            from mnemonics_tf.memory.exemplar_file import read_exemplars  # and with it TensorFlow
 
         try:
             read = read_exemplars(path)
