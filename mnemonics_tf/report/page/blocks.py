@@ -107,13 +107,17 @@ class Section:
       anchor: its place in addresses.
       title: what stands above it.
       blocks: from top to bottom.
-      phases: numbers that can be picked in it; empty for a section without.
     """
 
     anchor: str
     title: str
     blocks: tuple[Block, ...]
-    phases: tuple[int, ...] = ()
+
+    @property
+    def phases(self) -> list[int]:
+        """The phases that can be picked in it."""
+        own = {block.phase for block in self.blocks if isinstance(block, Picture | Gallery)}
+        return sorted(phase for phase in own if phase is not None)
 
 
 def present(make: Callable[[], Sequence[Block]]) -> list[Block]:

@@ -29,7 +29,7 @@ ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _LINK)
 
 INK, GRID = "#010203", "#d0d1d2"
-_ENLARGED = 1.45  # pixels of the page to a point of the figure
+_ENLARGED = 1.7  # pixels of the page to a point of the figure
 _VARIABLES = {INK: "var(--ink)", GRID: "var(--grid)"}
 
 # Told apart by eyes that see few colours, and readable on white as on dark grey (after Okabe and Ito).

@@ -9,7 +9,7 @@ from typing import Any
 from mnemonics_tf.report import paper
 from mnemonics_tf.report.grids import Grid
 from mnemonics_tf.report.groups import Group, differing_settings, setting
-from mnemonics_tf.report.page import memory_figures, phase_figures, set_figures
+from mnemonics_tf.report.page import memory_figures, set_figures
 from mnemonics_tf.report.page.blocks import Block, Listing, MissingError, Section, TableBlock, Text, present
 from mnemonics_tf.report.page.drawing import Draw, drawn
 from mnemonics_tf.report.page.embedding import embed
@@ -47,7 +47,7 @@ class SetPage:
         for group in groups:
             setup = group.setup
             by_data.setdefault((setup.dataset, setup.phase_sizes), []).append(group)
-        self._by_data = list(by_data.values())
+        self._by_data = [by_data[key] for key in sorted(by_data, key=lambda key: (key[0], len(key[1]), key[1]))]
 
     def sections(self, command: str) -> list[Section]:
         """All sections, from top to bottom; `command` makes this page."""
@@ -108,14 +108,12 @@ class SetPage:
         blocks += self._drawn(f"curves_{index}", (9.5, height), caption, set_figures.curves, *shown)
         caption = "Average accuracy against what is forgotten of phase 0: best is the upper left corner."
         blocks += self._drawn(f"averages_{index}", (9.0, height), caption, set_figures.averages, named)
-        for place, (name, group) in enumerate(named[:_MOST_MAPS]):
-            phases = found[group.runs[0].folder].phases
-            side = min(5.5, 2.2 + 0.4 * len(phases))
-            caption = f"{name}, seed {group.runs[0].seed}: accuracy on the classes of each phase, after each phase."
-            shown_map = (phases, group.setup.primary_classifier)
-            blocks += self._drawn(
-                f"groups_{index}_{place}", (side + 0.8, side), caption, phase_figures.heat_map, *shown_map
-            )
+        mapped = named[:_MOST_MAPS]
+        columns = min(3, len(mapped))
+        side = min(4.5, 2.0 + 0.22 * len(groups[0].setup.phase_sizes))
+        size = (columns * side + 1, -(-len(mapped) // columns) * side)
+        caption = "Accuracy on the classes of each phase, after each phase, by the first seed of each kind."
+        blocks += self._drawn(f"groups_{index}", size, caption, set_figures.maps, mapped, found, columns)
         if len(named) > _MOST_MAPS:
             blocks.append(Text(f"Maps of {len(named) - _MOST_MAPS} more kinds are left out.", missing=True))
         return blocks + self._differences(groups, named)

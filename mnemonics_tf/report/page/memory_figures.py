@@ -106,21 +106,24 @@ def _deep(colour: str) -> str:
 
 
 def sizes(sketch: Sketch, by_part: Mapping[str, Mapping[int, float]]) -> list[tuple[int, str]]:
-    """Kilobytes kept after each phase, by what they are of.
+    """Bytes kept after each phase, by what they are of, in a unit that fits.
 
     Returns:
       Number and name of each series.
     """
     axes = sketch.figure.subplots()
-    for series, (name, values) in enumerate(by_part.items()):
+    most = max(value for values in by_part.values() for value in values.values())
+    unit, size = ("MB", 1e6) if most >= 1e6 else ("kB", 1e3)
+    for series, (name, in_bytes) in enumerate(by_part.items()):
+        values = {phase: value / size for phase, value in in_bytes.items()}
         colour = COLOURS[series % len(COLOURS)]
         axes.plot(list(values), list(values.values()), color=colour, label=name, gid=sketch.part(series))
         for phase, value in values.items():
-            tip = f"{name}, phase {phase}: {value:,.1f} kB"
+            tip = f"{name}, phase {phase}: {value:,.1f} {unit}"
             axes.plot([phase], [value], "o", color=colour, gid=sketch.part(series, tip))
     whole_numbers(axes)
     axes.set_xlabel("phase")
-    axes.set_ylabel("kB")
-    axes.set_ylim(0, 1.08 * max(value for values in by_part.values() for value in values.values()) or 1)
+    axes.set_ylabel(unit)
+    axes.set_ylim(0, 1.08 * most / size or 1)
     legend_outside(axes)
     return list(enumerate(by_part))

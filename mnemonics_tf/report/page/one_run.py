@@ -30,6 +30,7 @@ from mnemonics_tf.report.page.record import Record
 from mnemonics_tf.report.page.words import summary
 
 _LEARN, _ADJUST = "learn_exemplars", "adjust_exemplars"
+_LEAST_SHARE = 0.001  # of all seconds, that a stage is shown with
 _MOST_CONFUSIONS = 12  # phases that have a matrix each on the page
 
 
@@ -48,14 +49,13 @@ class RunPage:
 
     def sections(self) -> list[Section]:
         """All sections, from top to bottom."""
-        phases = tuple(range(self._record.last + 1))
         return [
             Section("summary", "What it came to", tuple(Text(each) for each in summary(self._record))),
             Section("accuracy", "Accuracy by phase", tuple(self._accuracy())),
             Section("old-and-new", "Old classes and new", tuple(self._old_and_new())),
-            Section("confusion", "What is taken for what", tuple(present(self._confusions)), phases),
+            Section("confusion", "What is taken for what", tuple(present(self._confusions))),
             Section("classes", "Class by class", tuple(present(self._classes))),
-            Section("memory", "What the memory holds", tuple(self._memory()), phases),
+            Section("memory", "What the memory holds", tuple(self._memory())),
             Section("features", "Exemplars among the data", tuple(present(self._features))),
             Section("optimisation", "How exemplars were learned", tuple(self._optimisation())),
             Section("time", "Time and memory by stage", tuple(self._resources())),
@@ -182,13 +182,20 @@ class RunPage:
         if last.memory_bytes is None:
             raise MissingError("The run was made by an earlier version, which counted no bytes.")
         coded = f"codec {setting}" + (f", quality {quality}" if setting in ("webp", "jpeg") else "")
-        text = (
-            f"{last.num_exemplars} exemplars, {last.exemplars_per_class} or more of each class, take "
-            f"{last.memory_bytes:,} bytes in all and at most {last.bytes_per_class:,} for a class ({coded})."
-        )
-        parts = {"exemplars": {each.phase: (each.memory_bytes or 0) / 1000 for each in results.phases}}
-        if any(each.statistics_bytes for each in results.phases):
-            parts["the method's statistics"] = {each.phase: each.statistics_bytes / 1000 for each in results.phases}
+        parts: dict[str, dict[int, float]] = {}
+        sentences = []
+        if last.num_exemplars:
+            parts["exemplars"] = {each.phase: each.memory_bytes or 0 for each in results.phases}
+            sentences.append(
+                f"{last.num_exemplars} exemplars, {last.exemplars_per_class} or more of each class, take "
+                f"{last.memory_bytes:,} bytes in all and at most {last.bytes_per_class:,} for a class ({coded})."
+            )
+        if last.statistics_bytes:
+            parts["the method's statistics"] = {each.phase: each.statistics_bytes for each in results.phases}
+            sentences.append(f"The method keeps statistics of {last.statistics_bytes:,} bytes.")
+        if not parts:
+            raise MissingError("The run keeps nothing but the network.")
+        text = " ".join(sentences)
         caption = "What the memory takes after each phase."
         return [Text(text), *self._drawn("memory_bytes", (7.0, 2.4), caption, memory_figures.sizes, parts)]
 
@@ -217,11 +224,11 @@ class RunPage:
     def _distances(self, stage: str, title: str) -> list[Block]:
         found = {name: curves.of_stage(self._curves(), stage, f"distance/{name}") for name in ("cosine", "euclidean")}
         if not all(found.values()):
-            happened = curves.of_stage(self._curves(), stage, "meta_loss")
-            why = (
-                "by an earlier version, which did not measure it" if happened else f"without exemplars that are {title}"
+            if not curves.of_stage(self._curves(), stage, "meta_loss"):
+                raise MissingError(f"No exemplars were {title} in this run, or its curves were not written.")
+            raise MissingError(
+                f"How far exemplars moved while they were {title} is not known: an earlier version has made the run."
             )
-            raise MissingError(f"How far exemplars move while they are {title} is not known: the run was made {why}.")
         panels = [(f"{name} distance", "mean over exemplars", each) for name, each in found.items()]
         caption = (
             f"Distance between exemplars and what they began as, while they are {title} (Figure S2 of the supplement); "
@@ -245,10 +252,12 @@ class RunPage:
         stages = list(dict.fromkeys(name for each in phases for name in each.seconds))
         seconds = {name: {each.phase: each.seconds[name] for each in phases if name in each.seconds} for name in stages}
         total = sum(sum(each.seconds.values()) for each in phases)
+        # What takes no time has no colour to itself.
+        seconds = {name: values for name, values in seconds.items() if sum(values.values()) > _LEAST_SHARE * total}
         blocks: list[Block] = [Text(f"All phases together took {_duration(total)}.")]
         if phases[0].reused:
             blocks.append(Text("The network of phase 0 is that of an earlier run, and took no time here."))
-        if stages:
+        if seconds:
             shown = (seconds, "seconds", "s", True)
             caption = "Seconds of each stage, by phase."
             blocks += self._drawn("seconds", (8.5, 3.2), caption, phase_figures.stage_bars, *shown)
@@ -257,7 +266,7 @@ class RunPage:
     def _peaks(self) -> list[Block]:
         peaks = curves.at_phases(self._curves(), "peak_mebibytes")
         if not peaks:
-            raise MissingError("How much memory each stage took is not known: the run was made by an earlier version.")
+            raise MissingError("How much memory each stage took is not known: an earlier version has made the run.")
         caption = "The most memory that the process had used by the end of each stage; it never falls within a process."
         shown = (peaks, "MiB", "MiB", False)
         return self._drawn("peak_memory", (8.5, 3.0), caption, phase_figures.stage_bars, *shown)

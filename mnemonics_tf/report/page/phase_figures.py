@@ -97,11 +97,17 @@ def new_and_old(sketch: Sketch, results: Results) -> list[tuple[int, str]]:
 def heat_map(sketch: Sketch, phases: Sequence[PhaseResult], classifier: str) -> None:
     """Accuracy on the classes of each phase, after each phase: what is forgotten fades from top to bottom."""
     axes = sketch.figure.subplots()
+    map_of_groups(sketch, axes, phases, classifier)
+    map_legend(sketch, [axes])
+
+
+def map_of_groups(sketch: Sketch, axes: Axes, phases: Sequence[PhaseResult], classifier: str, what: str = "") -> None:
+    """Draws such a map on some axes; `what` is what the pointer is told it is of."""
     colours = matplotlib.colormaps[_MAP]
     count = len(phases)
     for phase in phases:
         for group, value in enumerate(phase.group_accuracy[classifier]):
-            tip = f"after phase {phase.phase}, classes of phase {group}: {value:.1f} %"
+            tip = f"{what}after phase {phase.phase}, classes of phase {group}: {value:.1f} %"
             cell = Rectangle((group - 0.5, phase.phase - 0.5), 1, 1, color=colours(value / 100), linewidth=0.3)
             cell.set_gid(sketch.part(None, tip))
             axes.add_patch(cell)
@@ -118,8 +124,12 @@ def heat_map(sketch: Sketch, phases: Sequence[PhaseResult], classifier: str) -> 
     axes.grid(False)
     axes.set_xlabel("classes of phase")
     axes.set_ylabel("after phase")
-    shades = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, 100), colours)
-    sketch.figure.colorbar(shades, ax=axes, label="accuracy (%)", shrink=0.8)
+
+
+def map_legend(sketch: Sketch, axes: Sequence[Axes]) -> None:
+    """The colours of maps, beside them."""
+    shades = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, 100), matplotlib.colormaps[_MAP])
+    sketch.figure.colorbar(shades, ax=list(axes), label="accuracy (%)", shrink=0.8)
 
 
 def stage_bars(

@@ -10,7 +10,7 @@ import numpy as np
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.report.groups import Group
 from mnemonics_tf.report.page.drawing import COLOURS, INK, Sketch, legend_outside
-from mnemonics_tf.report.page.phase_figures import phase_ticks
+from mnemonics_tf.report.page.phase_figures import map_legend, map_of_groups, phase_ticks
 from mnemonics_tf.results import Results
 
 _LINES = ("-", "--", ":", "-.")  # where there are more groups than colours
@@ -86,6 +86,29 @@ def averages(sketch: Sketch, groups: Sequence[tuple[str, Group]]) -> list[tuple[
     axes.set_ylabel("average accuracy (%)")
     legend_outside(axes)
     return [(series, name) for series, (name, _) in enumerate(groups)]
+
+
+def maps(sketch: Sketch, groups: Sequence[tuple[str, Group]], found: Mapping[str, Results], columns: int) -> None:
+    """A heat map of the first seed of each group: accuracy on the classes of each phase, after each phase.
+
+    Args:
+      sketch: is drawn on.
+      groups: runs with the name of each group.
+      found: the results of every run by its folder.
+      columns: maps in a row.
+    """
+    rows = -(-len(groups) // columns)
+    grid = sketch.figure.subplots(rows, columns, squeeze=False).flat
+    used = []
+    for axes, (name, group) in zip(grid, groups, strict=False):
+        run = group.runs[0]
+        phases, what = found[run.folder].phases, f"{name}, seed {run.seed}, "
+        map_of_groups(sketch, axes, phases, group.setup.primary_classifier, what)
+        axes.set_title(_short(name), fontsize=8)
+        used.append(axes)
+    for axes in list(sketch.figure.axes)[len(used) :]:
+        axes.set_visible(False)
+    map_legend(sketch, used)
 
 
 def _look(series: int) -> tuple[str, str]:

@@ -20,10 +20,10 @@ def summary(record: Record) -> list[str]:
     """Sentences on a run: what it is, how far it is, what it reached, and how that compares with the paper."""
     results, setup = record.results, record.measured.setup
     last, name = results.phases[-1], results.primary_classifier
-    keeps = "keeps no exemplars" if results.exemplars == "none" else f"keeps exemplars ({budget_label(setup)})"
+    kept = "" if results.exemplars == "none" else f" ({budget_label(setup)})"
     sentences = [
-        f"{results.method} on {results.dataset}, {exemplars_label(setup)}; it {keeps}. Seed {results.seed}. Figures "
-        f"are of the {'head' if name == 'cnn' else 'nearest mean of exemplars'}, in percent of the test images."
+        f"{results.method} on {results.dataset}, {exemplars_label(setup)}{kept}. Seed {results.seed}. Figures are "
+        f"of the {'head' if name == 'cnn' else 'nearest mean of exemplars'}, in percent of the test images."
     ]
     if not results.is_complete:
         sentences.append(
