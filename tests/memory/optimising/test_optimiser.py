@@ -169,6 +169,7 @@ def test_every_way_of_learning_lowers_its_meta_loss(model, settings):
 def test_norms_of_the_gradient_and_the_adjoint_are_logged(model):
     _, scalars = learned_with(model)
     names = {"meta_loss", "learning_rate", "inner_rate", "gradient_norm", "adjoint_norm/first_step"}
+    names |= {"distance/cosine", "distance/euclidean"}
     assert names | {"adjoint_norm/last_step"} == set(scalars["learn_exemplars", 1])
 
 
