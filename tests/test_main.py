@@ -31,7 +31,8 @@ def test_run_leaves_the_documented_files(tiny_run):
     for phase in ("000", "001"):
         folder = tiny_run / "phases" / phase
         names = {path.name for path in folder.iterdir()}
-        assert names == {"checkpoint", "exemplars.npz", "metrics.json", "saved_model", "COMPLETE"}
+        looked_at = {"confusion.npz", "starting_images.npz"}
+        assert names == {"checkpoint", "exemplars.npz", "metrics.json", "saved_model", "COMPLETE", *looked_at}
 
 
 def test_results_hold_what_the_schema_says(results):
@@ -346,3 +347,33 @@ def test_nan_loss_names_its_stage_and_keeps_earlier_phases(call_main, tmp_path):
     assert (tmp_path / "run/phases/000/COMPLETE").is_file()
     assert not (tmp_path / "run/phases/001").exists()
     assert json.loads((tmp_path / "run/results.json").read_text())["phases"][0]["num_classes"] == 5
+
+
+def test_page_on_the_run_shows_features_and_what_exemplars_began_as(tiny_run, results, tmp_path, monkeypatch):
+    from mnemonics_tf.data.sources import Digits
+    from mnemonics_tf.report.page import drawing, site
+
+    monkeypatch.setattr(drawing, "_FORMATS", {"svg": {}})  # other files take long, and are looked at in tests/report
+
+    # Without its confusions, as earlier versions left it: they are found by its network.
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns("confusion.npz"))
+    path = site.write_run_page(str(run), str(run / "report"), looks_at_data=True)
+    assert path == str(run / "report/index.html")
+    text = (run / "report/index.html").read_text(encoding="utf-8")
+    assert 'class="missing"' not in text
+    assert "early phase (5 classes)" in text
+    assert "late phase (10 classes)" in text
+    assert "as chosen" in text
+    assert (run / "report/figures/tsne.svg").stat().st_size > 5000
+    assert "computed for this page" in text
+
+    data = Digits().load()
+    with np.load(tiny_run / "phases/000/starting_images.npz") as start:
+        known = {image.tobytes() for image in data.train.images}
+        assert {image.tobytes() for image in start["images"]} <= known
+    with np.load(tiny_run / "phases/001/confusion.npz") as confusion:
+        assert confusion["class_ids"].tolist() == results["class_order"]
+        counts = confusion["cnn"]
+    assert counts.sum(axis=1).tolist() == [int((data.test.labels == each).sum()) for each in results["class_order"]]
+    assert 100 * np.trace(counts) / counts.sum() == pytest.approx(results["phases"][1]["accuracy"]["cnn"])

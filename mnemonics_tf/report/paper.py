@@ -129,3 +129,18 @@ def _is_plain(setup: Setup) -> bool:
 
 def _is_with_ours(setup: Setup) -> bool:
     return setup.weight_transfer != "none" and setup.balanced_finetune is True
+
+
+def figures_for(setup: Setup, measure: str) -> list[tuple[str, float]]:
+    """What the paper has for a run of this setup: the name of each table and its figure; equal figures once.
+
+    Args:
+      setup: of the run.
+      measure: `average_accuracy` or `forgetting`.
+    """
+    found: dict[float, str] = {}
+    for table in tables().values():
+        cell = table.cell(setup)
+        if cell is not None:
+            found.setdefault(table.figures[measure][cell], f"Table {table.name}")
+    return [(name, value) for value, name in found.items()]

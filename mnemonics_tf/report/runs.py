@@ -12,7 +12,7 @@ from mnemonics_tf import checks, results
 from mnemonics_tf.results import Results
 from mnemonics_tf.system import files, screen
 
-_CONFIG_FILE = "config.gin"
+CONFIG_FILE = "config.gin"
 _SEED = "Experiment.seed"
 
 
@@ -134,7 +134,7 @@ def read_runs(folders: Iterable[str], named: Iterable[str] = ()) -> Found:
         try:
             read = results.read(os.path.join(folder, results.RESULTS_FILE))
             if read.is_complete:
-                found.finished.append(_finished(folder, read))
+                found.finished.append(measured(folder, read))
             else:
                 phases = f"{len(read.phases)} of {read.num_phases + 1} phases"
                 found.unfinished.append(f"{screen.shown(folder)} ({phases})")
@@ -171,14 +171,17 @@ def _runs_below(folder: str) -> Iterator[str]:
             yield path
 
 
-def _finished(folder: str, read: Results) -> FinishedRun:
-    try:
-        settings = read_settings(files.read_text(os.path.join(folder, _CONFIG_FILE)))
-    except files.UnreadableError as error:
-        raise checks.UsageError(
-            f"{screen.shown(folder)}: its {_CONFIG_FILE} cannot be read ({error}), which tells the runs that belong "
-            "together. Copy the run's folder as a whole."
-        ) from error
+def measured(folder: str, read: Results) -> FinishedRun:
+    """What a run has measured. Of a run that is still going these are the figures so far: tables leave them out.
+
+    Args:
+      folder: the run's folder.
+      read: what its results.json holds.
+
+    Raises:
+      UsageError: its configuration cannot be read.
+    """
+    settings = _settings_in(folder)
     settings.pop(_SEED, None)
     shared: dict[str, Any] = {
         field.name: screen.shown(value) if isinstance(value := getattr(read, field.name), str) else value
@@ -201,3 +204,13 @@ def _movement(read: Results) -> dict[str, float]:
     if not moved:
         return {}
     return {name: statistics.fmean(each[name] for each in moved) for name in ("mean", "unmoved")}
+
+
+def _settings_in(folder: str) -> dict[str, str]:
+    try:
+        return read_settings(files.read_text(os.path.join(folder, CONFIG_FILE)))
+    except files.UnreadableError as error:
+        raise checks.UsageError(
+            f"{screen.shown(folder)}: its {CONFIG_FILE} cannot be read ({error}), which tells the runs that belong "
+            "together. Copy the run's folder as a whole."
+        ) from error

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 
 from mnemonics_tf.report.aggregate import Figure, figure
 from mnemonics_tf.report.conditions import conditions
+from mnemonics_tf.report.grids import Grid, lines_of
 from mnemonics_tf.report.groups import Group
 from mnemonics_tf.report.labels import WITH_OURS, WITHOUT_OURS, Variation, row_key
 from mnemonics_tf.report.paper import CONDITIONS, Column, Row, Table
 
-_GAP = "  "
+_GAP = "  "  # before notes
 _NONE = f"{'-':>6}"
 _LEGEND_WIDTH = 120
 
-_MEASURES = {"average_accuracy": "average accuracy", "last_accuracy": "last phase", "forgetting": "forgetting"}
+MEASURES = {"average_accuracy": "average accuracy", "last_accuracy": "last phase", "forgetting": "forgetting"}
 _CLASSIFIERS = {"cnn": "CNN", "nme": "NME"}
 
 _METHODS = {"lwf": "LwF", "icarl": "iCaRL", "bic": "BiC", "lucir": "LUCIR"}
@@ -30,6 +31,12 @@ _TITLES = {
 
 
 def general_table(groups: Sequence[Group], variations: Mapping[Group, Variation]) -> str:
+    """`general_grid` as text."""
+    grid = general_grid(groups, variations)
+    return "\n".join([*lines_of(grid), "", *grid.notes])
+
+
+def general_grid(groups: Sequence[Group], variations: Mapping[Group, Variation]) -> Grid:
     """A table with a row for each group and all of its figures, and notes on how to read them.
 
     Args:
@@ -46,23 +53,29 @@ def general_table(groups: Sequence[Group], variations: Mapping[Group, Variation]
         exemplars += _suffix(_number(group, variations))
         figures = [
             _marked(figure(group, measure, classifier), classifier == group.setup.primary_classifier)
-            for measure in _MEASURES
+            for measure in MEASURES
             for classifier in _CLASSIFIERS
         ]
         numbers = [f"{group.setup.num_phases:2d}", f"{len(group.runs):5d}"]
         moved = [_moved(group, "mean", ""), _moved(group, "unmoved", " %")] if learned else []
         rows.append([dataset, method, exemplars, budget, *numbers, *figures, *moved])
-    headings = [("", 6), *((title, 2) for title in _MEASURES.values())]
-    lines = _aligned(headings + ([("learned exemplars", 2)] if learned else []), rows)
-    lines += ["", "Percentages: mean ± half of the 95 % interval over seeds. * the classifier that is reported."]
+    notes = ["Percentages: mean ± half of the 95 % interval over seeds. * the classifier that is reported."]
     if learned:
-        lines += ["Learned exemplars: mean change of a pixel in grey levels; how many are real images bit for bit."]
+        notes += ["Learned exemplars: mean change of a pixel in grey levels; how many are real images bit for bit."]
     if variations:
-        lines += ["What else differs between runs of the same data:", *_legend(variations)]
-    return "\n".join(lines)
+        notes += ["What else differs between runs of the same data:", *_legend(variations)]
+    headings = [("", 6), *((title, 2) for title in MEASURES.values())]
+    headings += [("learned exemplars", 2)] if learned else []
+    return Grid("runs", "All runs, over seeds", tuple(headings), tuple(map(tuple, rows)), tuple(notes))
 
 
 def paper_table(table: Table, groups: Sequence[Group], variations: Mapping[Group, Variation]) -> str:
+    """`paper_grid` as text."""
+    grid = paper_grid(table, groups, variations)
+    return "\n".join([grid.title, "", *lines_of(grid), *grid.notes])
+
+
+def paper_grid(table: Table, groups: Sequence[Group], variations: Mapping[Group, Variation]) -> Grid:
     """A table of the paper with what we measured below each of its rows; without groups, the paper's figures alone.
 
     Lines below the table say what each variation was measured with.
@@ -83,7 +96,7 @@ def paper_table(table: Table, groups: Sequence[Group], variations: Mapping[Group
     columns = table.columns
     rows = [["", "", *(f"{f'N={column.num_phases}':>6}" for column in columns)]]
     for measure, cells in table.figures.items():
-        rows.append([f"{_MEASURES[measure]} (%)", *[""] * (len(columns) + 1)])
+        rows.append([f"{MEASURES[measure]} (%)", *[""] * (len(columns) + 1)])
         for row in table.rows:
             rows.append([_row_label(table, row), "paper", *(f"{cells[row, column]:6.2f}" for column in columns)])
             for number, shown in sorted(measured.get(row, {0: {}} if groups else {}).items()):
@@ -91,8 +104,10 @@ def paper_table(table: Table, groups: Sequence[Group], variations: Mapping[Group
                 rows.append(["", f"measured{_suffix(number)}", *figures])
     datasets = list(dict.fromkeys(column.dataset for column in columns))
     counts = {dataset: sum(column.dataset == dataset for column in columns) for dataset in datasets}
-    lines = _aligned([("", 2), *((_DATASETS[dataset], counts[dataset]) for dataset in datasets)], rows)
-    return "\n".join([_TITLES[table.name], "", *lines, *_conditions(table, measured)])
+    headings = [("", 2), *((_DATASETS[dataset], counts[dataset]) for dataset in datasets)]
+    notes = _conditions(table, measured)
+    name = f"table_{table.name.lower()}"
+    return Grid(name, _TITLES[table.name], tuple(headings), tuple(map(tuple, rows)), tuple(notes))
 
 
 def _conditions(table: Table, measured: Mapping[Row, Mapping[int, Mapping[Column, Group]]]) -> list[str]:
@@ -165,21 +180,3 @@ def _legend(variations: Mapping[Group, Variation]) -> list[str]:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _LEGEND_WIDTH, initial_indent=_GAP, subsequent_indent=" " * 6)
-
-
-def _aligned(headings: Sequence[tuple[str, int]], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of equal columns.
-
-    Args:
-      headings: titles from left to right, each with the number of columns that it stands above.
-      rows: the cells of each row, as many as there are columns.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    top, start = [], 0
-    for title, count in headings:
-        width = sum(widths[start : start + count]) + len(_GAP) * (count - 1)
-        start += count
-        widths[start - 1] += max(0, len(title) - width)
-        top.append(title.ljust(width))
-    lines = [_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [_GAP.join(top).rstrip(), *lines]

@@ -6,6 +6,7 @@
       results.json      all phases so far
       skipped.json      images that could not be read, with the reason; only if there are any
       phases/000/       checkpoint/model.weights.h5  exemplars.npz  metrics.json  saved_model/  COMPLETE
+                        confusion.npz  starting_images.npz  (see `observations`)
       phases/003.snapshots/     what a phase under way has come to; only until it is complete
       tensorboard/
       .lock             keeps a second process out

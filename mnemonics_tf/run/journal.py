@@ -19,6 +19,7 @@ from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.results import PhaseResult
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
+from mnemonics_tf.run.observations import few_of_each_class, save_confusion, save_starting_images
 from mnemonics_tf.run.phase_files import read_exemplars, result_of, write_phase
 from mnemonics_tf.run.pictures import confusion_image, exemplar_grid
 from mnemonics_tf.run.snapshots import PhaseSnapshots
@@ -51,6 +52,7 @@ class RunJournal:
         self._directory, self._tracker, self._codec = directory, tracker, codec
         self._initial_phases, self._streamed = initial_phases, streamed
         self._writes, self._on_phase = writes, on_phase
+        self._starting: LabelledImages | None = None  # what the phase's exemplars began as, if they were learned
 
     @contextlib.contextmanager
     def waiting_room(self, context: Context) -> Iterator[PixelFile | None]:
@@ -72,7 +74,9 @@ class RunJournal:
         return shared_network(self._initial_phases, context, phase, train)
 
     def exemplars_changed(self, which: str, before: LabelledImages, after: LabelledImages) -> None:
-        """Shows them side by side in TensorBoard."""
+        """Shows them side by side in TensorBoard, and remembers what new ones began as."""
+        if which == "new" and self._writes:
+            self._starting = few_of_each_class(before)
         for moment, exemplars in (("before", before), ("after", after)):
             self._tracker.image(f"exemplars/{which}/{moment}", exemplar_grid(as_kept(exemplars, self._codec)))
 
@@ -82,6 +86,7 @@ class RunJournal:
         if self._writes:
             with self._directory.writing_phase(state.phase) as folder:
                 result = write_phase(folder, state, arrival, context)
+                self._observe(folder, state, arrival)
             self._show(result, state)
             self._directory.remove_snapshots()
         else:
@@ -95,11 +100,21 @@ class RunJournal:
         slots = read_exemplars(self._directory.phase_dir(state.phase), finished.classes.order, streamed=True)
         return dataclasses.replace(finished, exemplars=ExemplarStore(slots, self._codec))
 
+    def _observe(self, folder: str, state: LearnerState, arrival: Arrival) -> None:
+        """Writes what is only looked at."""
+        classes = state.classes.grown(arrival.class_ids, arrival.class_names)
+        if state.under_way.predictions is not None:
+            save_confusion(folder, state.under_way.predictions, classes)
+        if self._starting is not None:
+            save_starting_images(folder, self._starting, classes, self._codec)
+            self._starting = None
+
     def _show(self, result: PhaseResult, state: LearnerState) -> None:
         tracker = self._tracker
         tracker.run_scalars({f"accuracy/{name}": value for name, value in result.accuracy.items()})
         tracker.run_scalars({f"probe/{name}": value for name, value in result.probe.items()})
         tracker.run_scalars({f"seconds/{name}": value for name, value in result.seconds.items()})
+        tracker.run_scalars({f"peak_mebibytes/{name}": value for name, value in tracker.peak_mebibytes.items()})
         predictions = state.under_way.predictions
         if predictions is not None:
             for name, predicted in predictions.by_classifier.items():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from mnemonics_tf.system import files
+from mnemonics_tf.system import files, machine
 from mnemonics_tf.system.lazy import tf
 from mnemonics_tf.system.screen import notice as notice
 
@@ -73,6 +73,7 @@ class Tracker:
 
     Attributes:
       seconds: time spent in each stage of the present phase.
+      peak_mebibytes: the most memory that the process had ever used when each stage of the present phase was over.
     """
 
     def __init__(self, log_dir: str | None = None):
@@ -81,6 +82,7 @@ class Tracker:
         self._phase = 0
         self._num_phases: int | None = 1
         self.seconds: dict[str, float] = {}
+        self.peak_mebibytes: dict[str, float] = {}
 
     def start_phase(self, phase: int, num_phases: int | None, continued: bool = False) -> None:
         """Names the phase that stages, bars and tags belong to from here on.
@@ -91,7 +93,7 @@ class Tracker:
           continued: whether steps of an interrupted attempt are over and not repeated, so that their curves stay.
         """
         self._phase, self._num_phases = phase, num_phases
-        self.seconds = {}
+        self.seconds, self.peak_mebibytes = {}, {}
         if self._log_dir is None:
             return
         with self._lenient():
@@ -104,13 +106,15 @@ class Tracker:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to `seconds[name]`, and says so in a line where there are no bars."""
+        """Adds the time spent inside to `seconds[name]`, notes the memory used by then, and tells the time in a line
+        where there are no bars."""
         start = time.perf_counter()
         try:
             yield
         finally:
             taken = time.perf_counter() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + taken
+            self.peak_mebibytes[name] = machine.peak_memory_bytes() / 2**20
         if taken >= _SHORT and not _is_watched():
             notice(f"{self._title} {name}: {taken:.0f} s")
 

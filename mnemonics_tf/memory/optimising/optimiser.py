@@ -172,6 +172,7 @@ class ExemplarOptimiser:
                     bar.update()
                     bar.set_postfix(loss=f"{history[-1]['meta_loss']:.3f}", refresh=False)
                 means = {name: sum(values[name] for values in history) / steps for name in history[0]}
+                means |= variables.distances()
                 self._tracker.phase_scalars(stage, {**means, "learning_rate": rate}, epoch + 1)
                 if self._snapshots is not None:
                     self._snapshots.save(stage, {**variables.state(), "epoch": np.array(epoch + 1)})

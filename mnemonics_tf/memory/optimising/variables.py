@@ -47,6 +47,7 @@ class ExemplarVariables:
         self._pixel_range, self._settings = pixel_range, settings
         self._bounds = pixels.valid_bounds(pixel_range)
         self._pixels = tf.Variable(pixels.normalise(exemplars.images, pixel_range), name="exemplars")
+        self._start = exemplars.array
         self._logits = self._log_rates = self._offset = None
         self._moving = None if fixed is None else tf.constant(~fixed[:, None, None, None], tf.float32)
         self._steps = PixelSteps(settings.optimiser, settings.momentum, tuple(self._pixels.shape))
@@ -128,6 +129,24 @@ class ExemplarVariables:
         soft = None if self._logits is None else tf.nn.softmax(self._logits).numpy()
         images = pixels.denormalise(self._pixels.numpy(), self._pixel_range)
         return LabelledImages(images, self._hard_labels, soft)
+
+    def distances(self) -> dict[str, float]:
+        """How far exemplars are from what they began as, in the mean over them (Figure S2 of the supplement).
+
+        `distance/cosine` is 1 minus the cosine between pixels on the scale 0..1, in 0..1; `distance/euclidean` the
+        length of their difference.
+        """
+        cosines, lengths = [], []
+        for start, now in zip(self._start, self._pixels.numpy(), strict=True):  # one at a time: some are large
+            first = start.reshape(-1).astype(np.float64) / 255
+            second = pixels.denormalise(now, self._pixel_range).reshape(-1) / 255.0
+            product = np.linalg.norm(first) * np.linalg.norm(second)
+            cosines.append(first @ second / product if product > 0 else 1.0)
+            lengths.append(np.linalg.norm(second - first))
+        return {
+            "distance/cosine": float(np.mean(1 - np.array(cosines))),
+            "distance/euclidean": float(np.mean(lengths)),
+        }
 
     def state(self) -> dict[str, np.ndarray]:
         """All that further steps depend on, as arrays.

@@ -178,6 +178,7 @@ def test_every_way_of_learning_lowers_its_meta_loss(model, settings):
 def test_norms_of_the_gradient_and_the_adjoint_are_logged(model):
     _, scalars = learned_with(model)
     names = {"meta_loss", "learning_rate", "inner_rate", "gradient_norm", "adjoint_norm/first_step"}
+    names |= {"distance/cosine", "distance/euclidean"}
     assert names | {"adjoint_norm/last_step"} == set(scalars["learn_exemplars", 1])
 
 
@@ -380,3 +381,19 @@ def test_state_is_plain_arrays_and_is_refused_by_other_exemplars():
     for other in (variables(5), variables(4, SETTINGS)):
         with pytest.raises(ValueError, match=r"other exemplars or settings.* Start this optimisation anew"):
             other.restore(state)
+
+
+def test_distances_are_those_of_images_from_what_they_began_as():
+    variables = ExemplarVariables(three_classes(1, seed=1), 3, codec_of(1, False), PIXELS, SETTINGS)
+    assert variables.distances() == pytest.approx({"distance/cosine": 0, "distance/euclidean": 0}, abs=1e-6)
+    start = three_classes(1, seed=1).array.astype(np.float64)
+    # Half as bright: the direction of the pixels stays, and the length of the difference is half of theirs.
+    state = {**variables.state(), "pixels": ((start / 2 / 255 - 0.5) / 0.25).astype(np.float32)}
+    variables.restore(state)
+    expected = np.mean([np.sqrt(np.sum((image / 255 / 2) ** 2)) for image in start])
+    assert variables.distances()["distance/cosine"] == pytest.approx(0, abs=1e-6)
+    assert variables.distances()["distance/euclidean"] == pytest.approx(expected, rel=1e-5)
+    # Upside down: the cosine is that of the pixels with themselves in another order.
+    variables.restore({**state, "pixels": ((start[:, ::-1] / 255 - 0.5) / 0.25).astype(np.float32)})
+    cosines = [np.sum(image * image[::-1]) / np.sum(image**2) for image in start]
+    assert variables.distances()["distance/cosine"] == pytest.approx(1 - np.mean(cosines), rel=1e-4)
