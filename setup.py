@@ -19,11 +19,20 @@ setuptools.setup(
     packages=[*setuptools.find_packages(include=["mnemonics_tf", "mnemonics_tf.*"]), "mnemonics_tf.configs"],
     package_dir={"mnemonics_tf.configs": "configs"},
     package_data={
+        "mnemonics_tf": ["py.typed"],
         "mnemonics_tf.report": ["paper_results.csv"],
         "mnemonics_tf.report.page": ["page.css", "page.html.j2", "page.js"],
         "mnemonics_tf.configs": ["*.gin", "*/*.gin"],
     },
+    entry_points={"console_scripts": ["mnemonics-tf = mnemonics_tf.commands:main"]},
     python_requires=">=3.11,<3.14",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "dev": ["mypy>=2.4", "pytest>=9.2", "pytest-xdist>=3.8", "ruff>=0.17"],
+        # What `python -m mnemonics_tf.report` draws pages with; without it, it prints its tables all the same.
+        "report": ["jinja2>=3.1", "markupsafe>=2.1", "matplotlib>=3.8"],
+    },
     install_requires=[
         "absl-py>=2.5",
         "etils[epy]>=1.9",
@@ -39,6 +48,4 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.10",
         "tqdm>=4.66",
     ],
-    # What `python -m mnemonics_tf.report` draws pages with; without it, it prints its tables all the same.
-    extras_require={"report": ["jinja2>=3.1", "markupsafe>=2.1", "matplotlib>=3.8"]},
 )

@@ -16,16 +16,20 @@ __version__ = "0.1.0"
 # What people use from Python, and where it is. TensorFlow takes seconds to import, so nothing is imported before it is
 # asked for.
 _PUBLIC = {
+    "Backbone": "mnemonics_tf.models.backbone",
     "BalancedFinetune": "mnemonics_tf.training.settings",
     "Devices": "mnemonics_tf.system.devices",
     "DivergedError": "mnemonics_tf.checks",
     "ExemplarLevel": "mnemonics_tf.memory.optimising.settings",
     "IncrementalLearner": "mnemonics_tf.learner.learner",
+    "Matching": "mnemonics_tf.memory.optimising.objective_settings",
     "Memory": "mnemonics_tf.memory.settings",
     "ModelLevel": "mnemonics_tf.training.settings",
+    "NextPhase": "mnemonics_tf.memory.optimising.objective_settings",
     "Rehearsal": "mnemonics_tf.training.rehearsal",
     "ResNet": "mnemonics_tf.models.resnet",
     "UsageError": "mnemonics_tf.checks",
+    "learner_from_run": "mnemonics_tf.going_on",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

@@ -6,6 +6,7 @@ what a configuration binds.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from mnemonics_tf.data.folder import Folder
 from mnemonics_tf.data.sources import TFDS, Digits
 from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.models.resnet import ResNet
@@ -34,7 +36,9 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "Experiment": ExperimentSettings,
     "ExemplarLevel": ExemplarLevel,
     "ExemplarMemory": Memory,
+    "Matching": Matching,
     "ModelLevel": ModelLevel,
+    "NextPhase": NextPhase,
     "Probe": Probe,
     "Protocol": Protocol,
     "Rehearsal": Rehearsal,
@@ -58,7 +62,7 @@ def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
     Raises:
       UsageError: no such file, a syntax error, or an unknown name (the nearest one is named).
     """
-    gin_files.parse(paths, bindings, CONFIGURABLES, _methods_of)
+    gin_files.parse(paths, bindings, CONFIGURABLES, _own_of)
 
 
 def build(name: str) -> Any:
@@ -79,11 +83,13 @@ def resolved() -> Configuration:
     experiment: ExperimentSettings = build("Experiment")
     settings = Settings(
         method=experiment.build_method(),
-        network=build("ResNet"),
+        network=experiment.build_network() or build("ResNet"),
         memory=build("ExemplarMemory"),
         model_level=build("ModelLevel"),
         rehearsal=build("Rehearsal"),
         exemplar_level=build("ExemplarLevel"),
+        next_phase=build("NextPhase"),
+        matching=build("Matching"),
         finetuning=build("BalancedFinetune"),
         probe=build("Probe"),
         head=experiment.head,
@@ -101,11 +107,19 @@ def text() -> str:
     return gin.operative_config_str()
 
 
-def _methods_of(module: ModuleType) -> dict[str, type[methods.Method]]:
-    """Methods of a module outside the package that a configuration has imported, by name."""
-    return {
-        value.name: value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, methods.Method) and "name" in vars(value)
-        if value.name not in CONFIGURABLES
-    }
+def _own_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """What a module outside the package that a configuration has imported offers, by name.
+
+    These are its methods and, of what is written in it, functions (networks, sources of data) and classes with `load`
+    (sources of data).
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, type) and issubclass(value, methods.Method):
+            if "name" in vars(value):
+                found[value.name] = value
+        elif getattr(value, "__module__", None) != module.__name__ or name.startswith("_"):
+            continue
+        elif inspect.isfunction(value) or (isinstance(value, type) and hasattr(value, "load")):
+            found[name] = value
+    return {name: value for name, value in found.items() if name not in CONFIGURABLES}

@@ -19,7 +19,8 @@ from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases
 from mnemonics_tf.run.journal import RunJournal
 from mnemonics_tf.run.phase_files import read_state
-from mnemonics_tf.system import seeds
+from mnemonics_tf.run.telling import Teller
+from mnemonics_tf.system import screen, seeds
 from mnemonics_tf.system.tracking import Tracker
 
 
@@ -49,10 +50,13 @@ class Run:
         if self._settings.deterministic:
             seeds.make_deterministic()
         self._stream = ClassStream(self._load_dataset(configuration), self._protocol)
+        if self._settings.network.pixel_range is not None:
+            self._stream.pixel_range = self._settings.network.pixel_range
         check_data(self._settings, self._stream, self._strategy.num_replicas_in_sync)
         self._config = configuration.text()
         self.directory = RunDirectory(output_dir)
         self._phases: list[PhaseResult] = []
+        self._teller: Teller | None = None
 
     @property
     def num_phases(self) -> int:
@@ -83,6 +87,7 @@ class Run:
             if complete < self.num_phases:
                 self._learn_phases(complete, shared)
             elif self.is_chief:
+                self._notice_changed_data()
                 self.directory.remove_snapshots()
             self._write()
             # A worker that left before the first has written everything would be missed if that one had to start again.
@@ -110,6 +115,9 @@ class Run:
             tracker=tracker,
             journal=journal,
         )
+        if self.is_chief:
+            self._teller = Teller(self._settings, self._stream, self._strategy)
+            self._teller.begin(self._phases)
         if first:
             self._restore(learner, first - 1)
         for index in range(first, self.num_phases):
@@ -130,6 +138,8 @@ class Run:
     def _note_phase(self, result: PhaseResult) -> None:
         self._phases.append(result)
         self._write()
+        if self._teller is not None:
+            self._teller.phase(self._phases)
 
     def _check_shared_phases(self) -> None:
         if self._initial_phases_dir and runtime.num_workers(self._strategy) > 1:
@@ -176,8 +186,20 @@ class Run:
             stream.check_same_images(noted.get("images", {}), self.directory.num_complete_phases())
             stream.pixel_range = PixelRange(**{name: tuple(values) for name, values in noted["pixel_range"].items()})
         elif self.is_chief:
-            noted = {**classes, "images": stream.identity(), "pixel_range": dataclasses.asdict(stream.pixel_range)}
+            noted = {
+                **classes,
+                "images": stream.identity(),
+                "traits": dataclasses.asdict(stream.dataset.traits),
+                "pixel_range": dataclasses.asdict(stream.pixel_range),
+            }
             self.directory.write_data(noted)
+
+    def _notice_changed_data(self) -> None:
+        """Says of a finished run that is looked at again if its data are others by now."""
+        try:
+            self._recall_data()
+        except checks.UsageError as error:
+            screen.notice(f"The results are those of the data as they were. {error}")
 
     def _arriving(self, index: int) -> Arrival:
         """What comes in a phase: the images that can be read, the same on all workers."""

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 from mnemonics_tf.system.lazy import tf
 
 _SMALLEST_SQUARE = 1e-12
+
+_twice: contextvars.ContextVar[bool] = contextvars.ContextVar("_twice", default=False)
+
+
+@contextlib.contextmanager
+def differentiated_twice() -> Iterator[None]:
+    """Inside, all losses here have right second derivatives, by a teacher's answers too.
+
+    TensorFlow's fused operation takes soft targets for constants in its second derivative, and rounds otherwise.
+    """
+    token = _twice.set(True)
+    try:
+        yield
+    finally:
+        _twice.reset(token)
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -77,6 +96,8 @@ def distillation(logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: floa
       `[B]`, in nats; the smallest possible value is the entropy of p^.
     """
     targets = tf.nn.softmax(teacher_logits / temperature)
+    if _twice.get():
+        return cross_entropy(logits / temperature, targets)
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits / temperature)
 
 

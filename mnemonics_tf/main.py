@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
+import mnemonics_tf
 from mnemonics_tf import checks
 from mnemonics_tf.system import files, screen, stopping
 
@@ -27,10 +28,14 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run. Defaul
 _INITIAL_PHASES_DIR = flags.DEFINE_string(
     "initial_phases_dir", None, "Folder in which runs share trained networks of phase 0. Default: none are shared."
 )
+_VERSION = flags.DEFINE_bool("version", False, "Print the package's version, and do nothing else.")
 
 
 def main(argv: list[str]) -> int:
     """Parses, runs and prints the result. Returns the exit code."""
+    if _VERSION.value:
+        print(f"mnemonics_tf {mnemonics_tf.__version__}")
+        return 0
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.FATAL)
     name = "-".join(os.path.splitext(os.path.basename(path))[0] for path in _GIN_FILES.value)
@@ -45,7 +50,7 @@ def main(argv: list[str]) -> int:
         run = _configured_run(output_dir)
         results = run.run()
     except Exception as error:
-        code, text = _explained(error, output_dir)
+        code, text = screen.explained(error, output_dir, "the same command goes on after the last complete phase")
         if code is None or flags.FLAGS["verbosity"].present:
             raise
         print(f"mnemonics_tf: {text}", file=sys.stderr)
@@ -75,27 +80,6 @@ def _configured_run(output_dir: str) -> experiment.Run:
     with screen.quiet():
         from mnemonics_tf import experiment
     return experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
-
-
-def _explained(error: Exception, output_dir: str) -> tuple[int | None, str]:
-    """The exit code of an error and what to tell the user; no code for one that only a traceback explains."""
-    kinds: dict[type[Exception], int] = {
-        checks.BusyError: screen.BUSY,  # before UsageError, of which it is one
-        checks.UsageError: screen.USAGE_ERROR,
-        checks.DivergedError: screen.USAGE_ERROR,
-        checks.LostWorkerError: screen.LOST_WORKER,
-    }
-    for kind, code in kinds.items():
-        if isinstance(error, kind):
-            # gin adds to an exception's text where it was raised.
-            return code, str(error).partition("\n  In call to configurable")[0]
-    reason = files.why_unwritable(error)
-    if reason is None:
-        return None, ""
-    return screen.USAGE_ERROR, (
-        f"{getattr(error, 'filename', None) or output_dir} cannot be written: {reason}. Make room there, and the same "
-        "command goes on after the last complete phase."
-    )
 
 
 if __name__ == "__main__":

@@ -50,6 +50,10 @@ class PhaseResult:
       memory_bytes: all that is kept of all classes, with what they share, see `mnemonics_tf.memory.budget`.
       statistics_bytes: what the method keeps of all images beside network and exemplars, such as Gram matrices; 0 for
         most methods, and in files of versions that had no such method.
+      movement: how far exemplars moved, by `learned` (new ones) and `adjusted` (old ones): `mean` and `largest` change
+        in grey levels, and `unmoved`, the percentage that is bit for bit what it was (of learned ones, a real image).
+        Empty where none were optimised, and in files of versions that did not look.
+      notes: what did not go as configured, such as a learning of exemplars that diverged; a sentence each.
     """
 
     phase: int
@@ -65,6 +69,8 @@ class PhaseResult:
     bytes_per_class: int | None = None
     memory_bytes: int | None = None
     statistics_bytes: int = 0
+    movement: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +257,10 @@ def _check_phase(phase: PhaseResult, where: str) -> None:
     for name, values in phase.group_accuracy.items():
         _check(len(values) == phase.phase + 1, f"'{where}group_accuracy' has {len(values)} figures of {_brief(name)}")
         _check_percentages(f"{where}group_accuracy", values)
+    for which, moved in phase.movement.items():
+        for name in ("mean", "largest", "unmoved"):
+            value = moved.get(name, -1.0)
+            _check(0 <= value <= 255, f"'{where}movement' of {_brief(which)} has the {name} {value!r}")
     for name, value in phase.seconds.items():
         _check(value >= 0, f"'{where}seconds' of {_brief(name)} is {value!r}")
 
@@ -277,7 +287,8 @@ def _as_dataclass(owner: type[_T], content: Any, where: str) -> _T:
         if field.name in content:
             values[field.name] = _as_kind(_KINDS[owner][field.name], content[field.name], f"{where}{field.name}")
         else:
-            _check(field.default is not dataclasses.MISSING, f"it has no '{where}{field.name}'")
+            has_default = not (field.default is field.default_factory is dataclasses.MISSING)
+            _check(has_default, f"it has no '{where}{field.name}'")
     return owner(**values)
 
 

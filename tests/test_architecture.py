@@ -37,8 +37,12 @@ _ORDER = (
     "run",
     "config",
     "experiment",
+    "going_on",
     "report",
     "main",
+    "learn",
+    "predict",
+    "commands",
 )
 
 
@@ -113,7 +117,8 @@ def test_files_and_functions_are_short(module):
 
 def test_loose_modules_are_those_that_contributing_gives_a_reason_for():
     assert {path.stem for path in _ROOT.glob("*.py")} - {"__init__"} == {
-        "checks", "config", "experiment", "losses", "main", "results", "runtime",
+        "checks", "commands", "config", "experiment", "going_on", "learn", "losses", "main", "predict", "results",
+        "runtime",
     }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ _METHODS, _DATASETS, _SCHEDULES = (
     sorted((_CONFIGS / part).glob("*.gin")) for part in ("methods", "datasets", "schedules")
 )
 _USES = sorted((_CONFIGS / "rehearsal").glob("*.gin"))
+_MEMORIES = sorted((_CONFIGS / "memories").glob("*.gin"))
 _SOURCES = ("digits", "tfds", "folder")  # calling them loads data
 
 # Image shape and number of classes by the file of the data set.
@@ -104,6 +105,17 @@ def test_every_leaf_that_keeps_exemplars_takes_each_use_of_memory(leaf):
                 settings.check()
 
 
+@pytest.mark.parametrize("memory", _MEMORIES, ids=lambda path: path.stem)
+def test_every_leaf_that_learns_takes_each_kind_of_memory(memory):
+    for leaf in _LEAVES:
+        if leaf.stem.startswith("analytic"):  # keeps no exemplars
+            continue
+        config.parse([str(leaf), str(memory)], ['folder.path = "somewhere"'])
+        config.resolved().settings.check()
+        objective = config.build("ExemplarLevel").objective
+        assert objective == (memory.stem if memory.stem != "webp" else "temporary_model")
+
+
 @pytest.mark.parametrize("schedule", _SCHEDULES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("method", ["analytic", "joint", "lwf_without_exemplars"])
 def test_methods_that_take_no_mnemonics_train_all_weights_on_every_schedule(method, schedule):
@@ -163,7 +175,9 @@ def test_weights_of_the_losses_follow_the_data_set(method, dataset, value):
     assert config.build(method).less_forget_weight == value
 
 
-@pytest.mark.parametrize("path", [*_LEAVES, *_METHODS, *_DATASETS, *_SCHEDULES, *_USES], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [*_LEAVES, *_METHODS, *_DATASETS, *_SCHEDULES, *_USES, *_MEMORIES], ids=lambda path: path.stem
+)
 def test_files_that_a_header_names_exist(path):
     for name in re.findall(r"configs/[\w/]+\.gin", path.read_text(encoding="utf-8")):
         assert (ROOT / name).is_file(), name

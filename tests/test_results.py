@@ -107,6 +107,8 @@ def test_keys_stand_in_the_order_that_users_know():
         "bytes_per_class",
         "memory_bytes",
         "statistics_bytes",
+        "movement",
+        "notes",
     ]
     assert _content()["schema_version"] == 2
 
@@ -127,6 +129,20 @@ def test_phase_of_a_version_that_counted_no_bytes_is_read(tmp_path):
             results.read_phase(str(tmp_path / "metrics.json"))
     for name in ("num_exemplars", "bytes_per_class", "memory_bytes"):
         del content[name]
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    assert results.read_phase(str(tmp_path / "metrics.json")) == _PHASE_0
+
+
+def test_phase_of_a_version_that_did_not_look_at_movement_is_read(tmp_path):
+    moved = {"learned": {"mean": 0.5, "largest": 12.0, "unmoved": 35.0}}
+    written = dataclasses.replace(_PHASE_0, movement=moved, notes=("a stage diverged",))
+    (tmp_path / "metrics.json").write_text(results.phase_to_text(written))
+    assert results.read_phase(str(tmp_path / "metrics.json")) == written
+    content = dataclasses.asdict(written)
+    (tmp_path / "metrics.json").write_text(json.dumps({**content, "movement": {"learned": {"mean": -1.0}}}))
+    with pytest.raises(checks.UsageError, match=r"'movement' of 'learned' has the mean -1\.0"):
+        results.read_phase(str(tmp_path / "metrics.json"))
+    del content["movement"], content["notes"]
     (tmp_path / "metrics.json").write_text(json.dumps(content))
     assert results.read_phase(str(tmp_path / "metrics.json")) == _PHASE_0
 

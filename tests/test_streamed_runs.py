@@ -197,9 +197,14 @@ def test_run_goes_on_where_its_data_have_moved_and_not_with_others(tmp_path, cal
     assert [phase["accuracy"] for phase in _read_json(run / "results.json")["phases"]] == [
         phase["accuracy"] for phase in results["phases"]
     ]
-    # Another image of a class that phase 0 has learned, of another size in bytes.
-    shutil.rmtree(run / "phases/001")
+    # Another image of a class that phase 0 has learned, of another size in bytes. A finished run shows what it has.
     (moved / "test/elk/0.png").write_bytes((moved / "test/bee/1.jpg").read_bytes())
+    code, shown = call_main(_arguments(run, moved, *_QUICK))
+    assert (code, shown.count("\n")) == (0, 1)
+    assert shown.startswith(
+        "The results are those of the data as they were. Data set 'animals': the test images of 'elk'"
+    )
+    shutil.rmtree(run / "phases/001")
     code, shown = call_main(_arguments(run, moved, *_QUICK))
     assert (code, shown.count("\n")) == (2, 1)
     assert "the test images of 'elk' are not those with which the run began" in shown
@@ -247,3 +252,27 @@ def test_streamed_exemplars_are_kept_as_codes_of_so_many_bytes(animals, tmp_path
         assert (code, shown.count("\n")) == (2, 1)
         assert message in shown
         assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.heavy
+def test_streamed_exemplars_are_kept_as_the_files_they_came_in(animals, tmp_path, call_main: _Main):
+    chosen = ('ExemplarMemory.strategy = "random"', "ExemplarMemory.adjust = False", 'ExemplarMemory.codec = "source"')
+    bindings = (*_STREAMED, *_QUICK, *chosen, "ExemplarMemory.bytes_per_class = 6000", "ExemplarMemory.per_class = 20")
+    run = tmp_path / "run"
+    code, shown = call_main(_arguments(run, animals, *bindings))
+    assert code == 0, shown
+    files = {path.read_bytes(): path.parent.name for path in animals.glob("train/*/*")}
+    arrays = _exemplars(run, 1)
+    contents = [piece.tobytes() for piece in np.split(arrays["codes"], np.cumsum(arrays["lengths"]))[:-1]]
+    assert [files[content] for content in contents] == [_NAMES[label] for label in arrays["labels"]]
+    phase = _read_json(run / "results.json")["phases"][1]
+    assert sum(array.nbytes for array in arrays.values()) == phase["memory_bytes"]
+    assert phase["bytes_per_class"] <= 6000
+    before = (run / "phases/001/exemplars.npz").read_bytes()
+    shutil.rmtree(run / "phases/001")
+    code, shown = call_main(_arguments(run, animals, *bindings))
+    assert code == 0, shown
+    assert (run / "phases/001/exemplars.npz").read_bytes() == before
+    code, shown = call_main(_arguments(tmp_path / "no", animals, *chosen, "folder.in_memory = True"))
+    assert (code, shown.count("\n")) == (2, 1)
+    assert "Set in_memory = False of a folder" in shown

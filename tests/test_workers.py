@@ -1,4 +1,7 @@
-"""Whole runs on two devices and by two workers against one device. Each is a process (or two) of its own."""
+"""Whole runs on two devices and by two workers against one device. Each is a process (or two) of its own.
+
+The comparison of every loss of both levels is heavy. The suite has one without the exemplar level, killed and resumed.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, tiny_arguments
+from conftest import ROOT, TINY_BINDINGS, tiny_arguments
 
 # An epoch of the model level is one batch of all new images and exemplars, so epochs are steps; likewise meta-steps.
 _BINDINGS = (
@@ -30,6 +34,18 @@ _BINDINGS = (
     'ExemplarLevel.engine = "head"',
     "ExemplarLevel.learning_rate = 2.0",
     "ExemplarLevel.adjust_learning_rate = 2.0",
+    "Probe.enabled = False",
+)
+
+# Neither teacher nor exemplar level: traced in seconds.
+_QUICK = (
+    "ModelLevel.learning_rate = 0.02",
+    "ModelLevel.batch_size = 1000",
+    "Experiment.method = @replay",
+    'ExemplarMemory.strategy = "herding"',
+    "ExemplarMemory.adjust = False",
+    'ModelLevel.weight_transfer = "none"',
+    "BalancedFinetune.enabled = False",
     "Probe.enabled = False",
 )
 
@@ -104,15 +120,18 @@ def two_devices(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def resumed_workers(tmp_path_factory) -> tuple[Path, str, float, int, list[str]]:
-    """A run of two workers of which the second is killed in phase 1; all are started again.
+class _Resumed(NamedTuple):
+    """A run of two workers of which the second was killed in phase 1, and which all were started again to finish."""
 
-    The folder; what the first worker said when it lost the second, after how many seconds, and its exit code; what both
-    said in the end.
-    """
-    folder = tmp_path_factory.mktemp("runs") / "workers"
-    first, second = _start_workers(tiny_arguments(folder, *_BINDINGS))
+    folder: Path
+    complaint: str  # what the first worker said when it lost the second
+    seconds: float  # after how long
+    code: int  # with what exit code
+    outputs: list[str]  # what both said in the end
+
+
+def _killed_and_resumed(folder: Path, bindings: tuple[str, ...]) -> _Resumed:
+    first, second = _start_workers(tiny_arguments(folder, *bindings))
     deadline = time.monotonic() + 300
     while not (folder / "phases/000/COMPLETE").exists():
         assert [first.poll(), second.poll()] == [None, None], _finish(first) + _finish(second)
@@ -125,20 +144,30 @@ def resumed_workers(tmp_path_factory) -> tuple[Path, str, float, int, list[str]]
     _finish(second)
     assert not (folder / "phases/001").exists(), "the run was over before the worker was killed"
     mark = (folder / "phases/000/COMPLETE").stat().st_mtime_ns
-    workers = _start_workers(tiny_arguments(folder, *_BINDINGS))
+    workers = _start_workers(tiny_arguments(folder, *bindings))
     outputs = [_finish(worker) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(outputs)
     assert (folder / "phases/000/COMPLETE").stat().st_mtime_ns == mark
-    return folder, complaint, seconds, first.returncode, outputs
+    return _Resumed(folder, complaint, seconds, first.returncode, outputs)
 
 
-@pytest.fixture(params=["two_devices", "resumed_workers"])
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory) -> Path:
+    return _killed_and_resumed(tmp_path_factory.mktemp("runs") / "two_workers", _BINDINGS).folder
+
+
+@pytest.fixture(scope="module")
+def resumed_workers(tmp_path_factory) -> _Resumed:
+    return _killed_and_resumed(tmp_path_factory.mktemp("runs") / "workers", _QUICK)
+
+
+@pytest.fixture(params=["two_devices", "two_workers"])
 def distributed(request) -> Path:
     """A run on two replicas."""
-    made = request.getfixturevalue(request.param)
-    return made if isinstance(made, Path) else made[0]
+    return request.getfixturevalue(request.param)
 
 
+@pytest.mark.heavy
 def test_losses_of_every_step_are_those_of_one_device(one_device, distributed):
     expected, found = _scalars(one_device), _scalars(distributed)
     for tag in ("phase_0/train_model/cross_entropy", "phase_0/learn_exemplars/meta_loss"):
@@ -151,6 +180,7 @@ def test_losses_of_every_step_are_those_of_one_device(one_device, distributed):
         np.testing.assert_allclose(np.mean(found[tag]), np.mean(expected[tag]), rtol=0.03, err_msg=tag)
 
 
+@pytest.mark.heavy
 def test_results_are_those_of_one_device(one_device, distributed):
     expected, found = (json.loads((run / "results.json").read_text()) for run in (one_device, distributed))
     for before, after in zip(expected["phases"], found["phases"], strict=True):
@@ -164,6 +194,7 @@ def test_results_are_those_of_one_device(one_device, distributed):
     assert (difference > 0).mean() < 0.02
 
 
+@pytest.mark.heavy
 def test_model_of_several_replicas_is_served_like_any_other(one_device, distributed):
     images = np.load(one_device / "phases/000/exemplars.npz")["images"]
     models = [tf.saved_model.load(str(run / "phases/000/saved_model")) for run in (one_device, distributed)]
@@ -172,18 +203,32 @@ def test_model_of_several_replicas_is_served_like_any_other(one_device, distribu
 
 
 def test_worker_that_is_killed_stops_the_others_with_a_clear_message(resumed_workers):
-    _, complaint, seconds, code, _ = resumed_workers
-    assert code == 1
-    assert seconds < 60
+    assert resumed_workers.code == 1
+    assert resumed_workers.seconds < 60
+    complaint = resumed_workers.complaint
     last = complaint.strip().splitlines()[-1]
     assert last.startswith("mnemonics_tf: Worker 0 stops: another worker has ended or cannot be reached any more")
     assert "Start all workers again with the same command: complete phases are kept." in last
     assert "Traceback" not in complaint
 
 
+def test_resumed_workers_end_like_one_device(resumed_workers, call_main, tmp_path):
+    code, shown = call_main(tiny_arguments(tmp_path / "run", *_QUICK))
+    assert code == 0, shown
+    runs = (tmp_path / "run", resumed_workers.folder)
+    expected, found = (json.loads((run / "results.json").read_text()) for run in runs)
+    for before, after in zip(expected["phases"], found["phases"], strict=True):
+        for classifier, accuracy in before["accuracy"].items():
+            assert abs(after["accuracy"][classifier] - accuracy) <= 1.0
+    first, second = (np.load(run / "phases/001/exemplars.npz") for run in runs)
+    np.testing.assert_array_equal(second["labels"], first["labels"])
+    # Chosen by herding, on features of the same networks.
+    np.testing.assert_array_equal(second["images"], first["images"])
+
+
 def test_only_the_first_worker_writes_and_shows_results(resumed_workers):
-    folder, *_, outputs = resumed_workers
-    assert ["results" in output for output in outputs] == [True, False]
+    folder = resumed_workers.folder
+    assert ["results" in output for output in resumed_workers.outputs] == [True, False]
     assert len(list((folder / "tensorboard").glob("events*"))) == 2  # of the first worker, one a phase
     assert {path.name for path in folder.iterdir()} == {
         ".lock",
@@ -205,3 +250,24 @@ def test_worker_that_cannot_be_reached_is_named_and_nothing_is_written(tmp_path)
     (line,) = output.strip().splitlines()
     assert f"worker 1 ({addresses[1]}) cannot be reached" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.heavy
+def test_statistics_of_two_workers_are_those_of_one_device(tmp_path, call_main):
+    def arguments(folder: Path) -> list[str]:
+        mnemonics = ("ExemplarMemory.", "ModelLevel.weight_transfer")
+        bindings = [binding for binding in TINY_BINDINGS if not binding.startswith(mnemonics)]
+        bindings += ["analytic.units = 50", "ModelLevel.learning_rate = 0.02", "ModelLevel.batch_size = 1000"]
+        configs = [f"--gin_file={ROOT}/configs/{name}.gin" for name in ("methods/analytic", "datasets/digits")]
+        return [*configs, *(f"--gin_param={binding}" for binding in bindings), f"--output_dir={folder}"]
+
+    workers = _start_workers(arguments(tmp_path / "two"))
+    outputs = [_finish(worker) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(outputs)
+    code, shown = call_main(arguments(tmp_path / "one"))
+    assert code == 0, shown
+    for phase in ("000", "001"):
+        one, two = (np.load(tmp_path / run / f"phases/{phase}/statistics.npz") for run in ("one", "two"))
+        for name in one.files:
+            scale = np.abs(one[name]).max()
+            np.testing.assert_allclose(two[name], one[name], atol=1e-3 * scale, err_msg=name)

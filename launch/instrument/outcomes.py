@@ -35,6 +35,9 @@ class Outcome:
       steps: training steps of the later phase.
       seconds: duration of its training.
       memory_seconds: what choosing, learning and coding the memory took.
+      meta_steps: of learning the memory; 0 for one that is chosen.
+      moved: mean change of a pixel by learning, in grey levels; 0 for a memory that is chosen.
+      still_real: percent of the exemplars that are real images bit for bit, before they are coded.
     """
 
     method: str
@@ -50,6 +53,9 @@ class Outcome:
     steps: int
     seconds: float
     memory_seconds: float
+    meta_steps: int = 0
+    moved: float = 0.0
+    still_real: float = 100.0
 
 
 def accuracies(predictions: Any, num_old: int) -> dict[str, dict[str, float]]:
@@ -88,7 +94,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
     groups: dict[tuple, list[Outcome]] = collections.defaultdict(list)
     for outcome in outcomes:
         groups[outcome.method, outcome.num_phases, outcome.memory, outcome.length].append(outcome)
-    headings = ("method", "N", "memory", "images", "bytes", "length", "steps", "all", "old", "new", "runs", "seconds")
+    headings = ["method", "N", "memory", "images", "bytes", "length", "steps", "all", "old", "new", "runs", "seconds"]
+    headings += ["meta-steps", "moved", "still real"]
     lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
     for (method, num_phases, memory, length), members in groups.items():
         first = members[0]
@@ -107,9 +114,13 @@ def table(outcomes: Sequence[Outcome]) -> str:
             *shares,
             len(members),
             f"{_mean(member.seconds + member.memory_seconds for member in members):.0f}",
+            f"{_mean(member.meta_steps for member in members):,.0f}",
+            f"{_mean(member.moved for member in members):.1f}",
+            f"{_mean(member.still_real for member in members):.0f} %",
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += ["", "Images and bytes are those of an old class, seconds those of the memory and of the later phase."]
+    lines.append("Meta-steps learned the memory; moved: the mean change of a pixel, in grey levels.")
     return "\n".join([*lines, *_warnings(groups)])
 
 

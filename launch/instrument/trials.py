@@ -16,13 +16,14 @@ from instrument import outcomes
 from instrument.outcomes import Outcome
 from mnemonics_tf import __version__, checks, config
 from mnemonics_tf.data.stream import ClassStream
-from mnemonics_tf.data.types import Dataset, Phase
+from mnemonics_tf.data.types import Arrival, Dataset, Phase
 from mnemonics_tf.learner.context import Context, beginning, context_of
 from mnemonics_tf.learner.journal import NoJournal
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import LearnerState
 from mnemonics_tf.learner.steps import run_phase
 from mnemonics_tf.memory.budget import size_of
+from mnemonics_tf.memory.optimising.movement import Movement
 from mnemonics_tf.memory.statistics import num_bytes
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.run.configuration import Configuration, check_data
@@ -134,6 +135,7 @@ class _Trial:
             seeds.make_deterministic()
         self._state: LearnerState | None = None
         self._memory_seconds = 0.0
+        self._learning: dict[str, float] = {}
 
     def later_phase(self, length: float, training_seed: int) -> dict:
         """Runs the second phase from the memory of the first: fields of `Outcome`."""
@@ -166,18 +168,23 @@ class _Trial:
             "steps": tracker.steps.get("train_model", 0),
             "seconds": time.perf_counter() - begun,
             "memory_seconds": self._memory_seconds,
+            **self._learning,
         }
 
     def _with_memory(self) -> LearnerState:
         """The state after phase 0."""
         if self._state is None:
             traits, settings = self._stream.dataset.traits, self._settings
-            tracker = Tracker()
+            tracker = _CountingTracker()
             tracker.start_phase(0, 2)
             state = beginning(settings, traits, self._stream.pixel_range)
             arrival = self._stream.arrival(0)
             settings.memory.check_readable(arrival.train, self._stream.class_names)
             self._state = run_phase(state, arrival, self._context(settings, tracker))
+            learned = self._journal.movement.get("learned")
+            if learned is not None:
+                steps = sum(count for name, count in tracker.steps.items() if name.startswith("learn_exemplars"))
+                self._learning = {"meta_steps": steps, "moved": learned.mean, "still_real": learned.unmoved}
             self._memory_seconds = sum(tracker.seconds.get(name, 0.0) for name in _MAKING_MEMORY)
         return self._state
 
@@ -187,10 +194,15 @@ class _Trial:
 
 
 class _SharedStart(NoJournal):
-    """Puts nothing down but the network of phase 0."""
+    """Puts nothing down but the network of phase 0, and notes how far exemplars moved in the last phase."""
 
     def __init__(self, initial_phases: InitialPhases):
         self._initial_phases = initial_phases
+        self.movement: dict[str, Movement] = {}
+
+    def phase_finished(self, state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
+        self.movement = state.under_way.movement
+        return super().phase_finished(state, arrival, context)
 
     def initial_network(self, context: Context, phase: Phase, train) -> tuple[Classifier, bool]:
         return shared_network(self._initial_phases, context, phase, train)

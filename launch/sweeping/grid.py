@@ -45,7 +45,7 @@ class Grid:
 
     Attributes:
       configs: gin files of every run, given after the method's.
-      methods: names of configs/methods/<name>.gin.
+      methods: names of configs/methods/<name>.gin, or paths of gin files of one's own.
       exemplars: from a name, which the run's folder gets, to gin files (what ends in .gin) and bindings of its own.
       num_phases: values of N.
       seeds: seeds of the training.
@@ -68,6 +68,9 @@ class Grid:
             _check_no_duplicates(f"Grid.{name}", getattr(self, name))
         known = sorted(path.stem for path in (ROOT / "configs/methods").glob("*.gin"))
         for method in self.methods:
+            if isinstance(method, str) and _is_file(method):
+                _check_file("Grid.methods", method)
+                continue
             checks.check_choice("Grid.methods", method, known)
         for path in self.configs:
             _check_file("Grid.configs", path)
@@ -92,7 +95,7 @@ class Grid:
     def _run(self, seed: int, method: str, exemplars: str, num_phases: int) -> PlannedRun:
         variant = self.exemplars[exemplars]
         files = [
-            f"configs/methods/{method}.gin",
+            method if _is_file(method) else f"configs/methods/{method}.gin",
             *self.configs,
             *(entry for entry in variant if _is_file(entry)),
         ]
@@ -103,7 +106,7 @@ class Grid:
             f"Experiment.seed = {seed}",
         ]
         return PlannedRun(
-            f"{method}-{exemplars}-n{num_phases}-seed{seed}",
+            f"{pathlib.PurePath(method).stem if _is_file(method) else method}-{exemplars}-n{num_phases}-seed{seed}",
             num_phases,
             (*(f"--gin_file={path}" for path in files), *(f"--gin_param={binding}" for binding in bindings)),
         )

@@ -14,6 +14,8 @@ import tempfile
 import threading
 from collections.abc import Iterator
 
+from mnemonics_tf.system import screen
+
 _DAMAGE = re.compile(r"(?:Corrupt JPEG data: )([^\n]+)|(Premature end of JPEG file|Inconsistent progression [^\n]+)")
 _LOCK = threading.RLock()  # the process has one standard error
 
@@ -37,6 +39,7 @@ def heard() -> Iterator[list[str]]:
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, saved)
             kept = stack.enter_context(_nameless_file())
+            stack.enter_context(screen.turned_aside(saved))
             os.dup2(kept, 2)
             try:
                 yield lines

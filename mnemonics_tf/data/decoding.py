@@ -322,12 +322,19 @@ def in_memory(data: LabelledImages) -> LabelledImages:
         return data
     decoded = np.empty(images.shape, np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row, square in enumerate(pool.map(functools.partial(_evaluated, images), range(len(images)))):
+        for row, square in enumerate(pool.map(functools.partial(evaluated, images), range(len(images)))):
             decoded[row] = square
     return dataclasses.replace(data, images=decoded)
 
 
-def _evaluated(images: StoredImages, row: int) -> np.ndarray:
+def evaluated(images: StoredImages, row: int) -> np.ndarray:
+    """A row as it is evaluated, `[H, W, C]` uint8.
+
+    Raises:
+      OSError: its file cannot be read.
+      UnreadableImageError: it is no image, or of a kind that is not read.
+      tf.errors.OpError: it is damaged.
+    """
     content = images.content(row)
     if images.is_pixels[row]:
         return np.frombuffer(content, np.uint8).reshape(images.image_shape)

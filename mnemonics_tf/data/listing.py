@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -110,7 +110,7 @@ def root_of(path: str) -> str:
     return absolute(path)
 
 
-def scan(root: str, fewest: int = 2) -> tuple[tuple[str, ...], list[Listing]]:
+def scan(root: str, fewest: int = 2, may_be_empty: Collection[str] = ()) -> tuple[tuple[str, ...], list[Listing]]:
     """Class names, sorted, and the listings of training and test images; one listing where they are not apart.
 
     Args:
@@ -129,13 +129,13 @@ def scan(root: str, fewest: int = 2) -> tuple[tuple[str, ...], list[Listing]]:
     names = [list(each) for each in folders]
     if len(splits) == 2 and names[0] != names[1]:
         refuse_different_classes(splits, names)
-    listings = [_listing(split, each) for split, each in zip(splits, folders, strict=True)]
+    listings = [_listing(split, each, may_be_empty) for split, each in zip(splits, folders, strict=True)]
     if len(listings) == 1 and fewest > 1:
         _refuse_single_images(listings[0], names[0])
     return tuple(names[0]), listings
 
 
-def _listing(split: str, folders: dict[str, str]) -> Listing:
+def _listing(split: str, folders: dict[str, str], may_be_empty: Collection[str]) -> Listing:
     files: list[str] = []
     sizes = []
     passed_over = PassedOver()
@@ -143,7 +143,7 @@ def _listing(split: str, folders: dict[str, str]) -> Listing:
         found = sorted(_image_files(os.path.join(split, folder), passed_over))
         files += found
         sizes.append(len(found))
-    empty = [name for name, size in zip(folders, sizes, strict=True) if not size]
+    empty = [name for name, size in zip(folders, sizes, strict=True) if not size and name not in may_be_empty]
     if empty:
         pictures = passed_over.pictures
         others = f" (pictures of other formats are not read: {by_ending(pictures)})" if pictures else ""
@@ -153,8 +153,8 @@ def _listing(split: str, folders: dict[str, str]) -> Listing:
         )
     labels = np.repeat(np.arange(len(folders), dtype=np.int64), sizes)
     ends = np.cumsum(sizes)
-    inner = [_inner_folders(files[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
-    if len(folders) == 1 and len(inner[0]) > 1:
+    inner = [_inner_folders(files[end - size : end]) for size, end in zip(sizes, ends, strict=True) if size]
+    if len(folders) == 1 and inner and len(inner[0]) > 1:
         path = _common_folder(files)
         raise checks.UsageError(
             f"folder.path: {split!r} has one folder, {next(iter(folders.values()))!r}, and that holds "

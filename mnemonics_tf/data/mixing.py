@@ -19,15 +19,21 @@ class Mixture:
       is_memory: whether each training image is one of memory, `[n]` bool.
       share: the share of memory images in a batch, above 0 and below 1; 0 for plain batches, in which every image comes
         once an epoch.
+      steps_per_epoch: of paired batches; None for as many as plain batches would have.
     """
 
     is_memory: np.ndarray
     share: float
+    steps_per_epoch: int | None = None
 
     @property
     def pairs(self) -> bool:
         """Whether batches are paired. Where all images are new, or all are memory, there is nothing to pair."""
         return bool(self.share and self.is_memory.any() and not self.is_memory.all())
+
+    def steps(self, plain: int) -> int:
+        """Batches of an epoch that has so many plain ones."""
+        return plain if self.steps_per_epoch is None or not self.pairs else self.steps_per_epoch
 
     def memory_images(self, batch_size: int) -> int:
         """Memory images in a batch of `batch_size`, at least 2: at least one, and all but one at most."""

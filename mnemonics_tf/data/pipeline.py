@@ -123,8 +123,8 @@ def training_batches(
       seed: of this stage.
       augmentation: applied to each batch.
       share: whose parts of each batch are wanted.
-      mixture: pairs new images with memory in each batch; every batch is full then, and there are as many as without.
-        None for plain batches.
+      mixture: pairs new images with memory in each batch; every batch is full then, and there are as many as without,
+        or as it says. None for plain batches.
       jittered: which images get the stronger augmentation of `jitter`, `[n]` bool; None for none of them.
 
     Returns:
@@ -155,7 +155,7 @@ def training_batches(
         return images, tf.gather(labels, own)
 
     if mixture is not None and mixture.pairs:
-        batches = mixture.batches(batch_size, epochs * num_batches(used, batch_size), seed).enumerate()
+        batches = mixture.batches(batch_size, epochs * mixture.steps(num_batches(used, batch_size)), seed).enumerate()
     else:
         batches = tf.data.Dataset.range(epochs).flat_map(epoch_indices).enumerate()
     return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)

@@ -151,8 +151,9 @@ def _decoded_together(
         damage = complaints.damage(own)
         if damage:
             results[place] = f"a damaged JPEG file ({damage})"
-        elif isinstance(again, str) and own and "Improper call" not in own[-1]:
-            results[place] = f"{again} ({own[-1].strip().rstrip('.')})"
+        elif isinstance(again, str) and own:
+            if "Improper call" not in own[-1]:
+                results[place] = f"{again} ({own[-1].strip().rstrip('.')})"
         else:
             continue
         said += own

@@ -105,6 +105,39 @@ def evaluation_of(predictions: Predictions, names: Sequence[str], primary: str) 
 
 
 @dataclasses.dataclass(frozen=True)
+class Learned:
+    """What came of learning what was new in a folder. Both evaluations are on the same held-out images.
+
+    Attributes:
+      new_classes: names of the classes that were not known before, in the order of their indices.
+      num_images: how many images each class was learned from, by name.
+      before: how well the classes that were known before were recognised until then; None without held-out images.
+      after: how well all classes are recognised now; None without held-out images.
+      known_now: accuracy in percent on the images of `before` by now; None without them.
+      seconds: that it took.
+    """
+
+    new_classes: tuple[str, ...]
+    num_images: dict[str, int]
+    before: Evaluation | None
+    after: Evaluation | None
+    known_now: float | None
+    seconds: float
+
+    @property
+    def forgotten(self) -> dict[str, tuple[float, float]]:
+        """Accuracy in percent before and after of each class that is recognised less well now, by name."""
+        if self.before is None or self.after is None:
+            return {}
+        now = self.after.by_class
+        return {name: (was, now[name]) for name, was in self.before.by_class.items() if now[name] < was}
+
+    def __str__(self) -> str:
+        known = "" if self.before is None else f"; {self.before.accuracy:.2f} % of those of known classes before"
+        return f"learned {len(self.new_classes)} new classes; {self.after or 'nothing to measure by'}{known}"
+
+
+@dataclasses.dataclass(frozen=True)
 class MemoryView:
     """What a learner keeps of the images it has seen.
 

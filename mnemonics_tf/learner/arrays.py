@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.data.decoding import centre_square
+from mnemonics_tf.data.decoding import centre_square, resizer
 from mnemonics_tf.data.decoding import pixels as decoded
 
 _EXPECTED = "expected [n, H, W, C] or [n, H, W], uint8 on the scale 0..255 or floating on the scale 0..1"
@@ -63,6 +63,21 @@ def as_pixels(values: Any) -> np.ndarray:
             "images // 256."
         )
     return images.astype(np.uint8)
+
+
+def brought_to(images: np.ndarray, side: int | None, num_channels: int) -> np.ndarray:
+    """Images as a network of one size takes them.
+
+    Args:
+      images: `[n, H, W, C]` uint8.
+      side: of the square that they become: their shorter side is scaled to it (antialiased), then the centre square is
+        taken, as of images from files. None leaves the size as it is.
+      num_channels: 3 makes three equal channels of one; other numbers of channels stay as they are.
+    """
+    if side is not None and images.shape[1:3] != (side, side):
+        resize = resizer(side, None, images.shape[3])
+        images = np.stack([resize(image).numpy() for image in images])
+    return np.repeat(images, 3, axis=3) if num_channels == 3 and images.shape[3] == 1 else images
 
 
 def as_classes(

@@ -21,6 +21,7 @@ from mnemonics_tf.data.stream import pixel_statistics
 from mnemonics_tf.data.types import Arrival, Images, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.learner import arrays
 from mnemonics_tf.learner.state import ClassTable
+from mnemonics_tf.models.backbone import Backbone
 
 # Sides that images from files are brought to, in pixels, where nobody says another.
 _SIDES = (32, 64, 96, 128, 224)
@@ -76,11 +77,13 @@ class Intake:
       classes: that are known.
       traits: of the images so far; None before the first.
       image_size: side of images from files; None for one that suits the first of them.
+      backbone: the Keras model that images are brought to the size of; None where arrays stay as they are.
     """
 
     classes: ClassTable
     traits: ImageTraits | None
     image_size: int | None
+    backbone: Backbone | None = None
 
     def read(
         self, source: Any, labels: Any, class_names: Sequence[str] | None
@@ -101,13 +104,17 @@ class Intake:
             named, test = self._from_folder(os.fspath(source))
         else:
             named, test = self._in_memory(source, labels, class_names), None
-            self._check_names(named.names)
-        if len(self.classes) + len(set(named.names) - set(self.classes.names)) < 2:
+            self.check_names(named.names)
+        self.check_several(named.names)
+        return named, test
+
+    def check_several(self, names: Sequence[str]) -> None:
+        """Raises UsageError unless there are two classes with those that come."""
+        if len(self.classes) + len(set(names) - set(self.classes.names)) < 2:
             raise checks.UsageError(
-                f"There is one class, {named.names[0]!r}: a network that tells classes apart needs two to begin with. "
+                f"There is one class, {names[0]!r}: a network that tells classes apart needs two to begin with. "
                 "Give images of another class, too."
             )
-        return named, test
 
     def read_validation(self, source: Any, class_names: Sequence[str] | None, train: NamedImages) -> NamedImages:
         """Images to measure by, of classes that are known or come now.
@@ -164,9 +171,11 @@ class Intake:
         return NamedImages(images, positions, names, ids)
 
     def _fitting(self, images: np.ndarray) -> np.ndarray:
-        """The images, if they are of the learner's size."""
+        """The images, if they are of the learner's size, or can be brought to it."""
         if not len(images):
             raise checks.UsageError("There is no image: expected at least one.")
+        if self.backbone is not None:
+            images = arrays.brought_to(images, self.backbone.image_size, self.backbone.num_channels)
         expected = None if self.traits is None else self.traits.image_shape
         if expected is not None and images.shape[1:] != expected:
             # A single image [H, W, C] was taken for H images [W, C] without a channel.
@@ -176,7 +185,7 @@ class Intake:
             )
         return images
 
-    def _check_names(self, names: Sequence[str]) -> None:
+    def check_names(self, names: Sequence[str]) -> None:
         """Raises UsageError for a name that differs from another only by case."""
         seen = {arrays.one_form(name).casefold(): name for name in self.classes.names}
         for name in names:
@@ -190,8 +199,8 @@ class Intake:
     def _from_folder(self, path: str) -> tuple[NamedImages, NamedImages | None]:
         """Training images and, where the folder holds them apart, test images."""
         names, listings = scan(root_of(path), fewest=1)
-        self._check_names(names)
-        size = self._side(listings[0].files)
+        self.check_names(names)
+        size = self.side(listings[0].files)
         parts = []
         for listing in listings:
             stored = LabelledImages(StoredImages.of_files(listing.files, size), listing.labels)
@@ -212,7 +221,7 @@ class Intake:
         missing = [path for path in paths if not os.path.isfile(os.path.expanduser(path))]
         if missing:
             raise checks.UsageError(f"There is no file {listed(missing)}: expected image files.")
-        side = self._side(paths)
+        side = self.side(paths)
         stored = LabelledImages(
             StoredImages.of_files([os.path.expanduser(path) for path in paths], side), np.zeros(len(paths), np.int64)
         )
@@ -230,7 +239,7 @@ class Intake:
         height, width, _ = self.traits.image_shape
         return height if height == width else None
 
-    def _side(self, files: Sequence[str]) -> int:
+    def side(self, files: Sequence[str]) -> int:
         """The side that images from files are brought to."""
         if self.traits is not None:
             height, width, channels = self.traits.image_shape

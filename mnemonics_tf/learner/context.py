@@ -15,10 +15,12 @@ from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory.codecs import Codec
 from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser, Snapshots
+from mnemonics_tf.memory.optimising.tasks import Tasks
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.memory.store import ExemplarStore, codec_for
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.training.checkpoints import Checkpoints
 from mnemonics_tf.training.loop import Trainer
 
 
@@ -54,6 +56,7 @@ class Context:
       journal: where results are put down.
       file: where exemplars wait on disk until the phase is over; None holds them in memory.
       snapshots: of the phase under way; None keeps none, so that an interrupted phase starts anew.
+      checkpoints: networks that the training of the phase goes through; None where nothing looks at them.
     """
 
     settings: Settings
@@ -62,6 +65,7 @@ class Context:
     journal: Journal
     file: PixelFile | None = None
     snapshots: Snapshots | None = None
+    checkpoints: Checkpoints | None = None
     _optimiser: ExemplarOptimiser | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -97,8 +101,13 @@ class Context:
         model.train_all()
         return self.network(model)
 
-    def optimiser(self, network: Network) -> ExemplarOptimiser:
-        """The exemplar level of this phase's network: learning and adjusting share what was compiled."""
+    def optimiser(self, network: Network, objective: Tasks | None = None) -> ExemplarOptimiser:
+        """The exemplar level of this phase's network: learning and adjusting share what was compiled.
+
+        Args:
+          network: that of the phase.
+          objective: what new exemplars are learned for, at the first call; None for the paper's.
+        """
         if self._optimiser is None:
             self._optimiser = ExemplarOptimiser(
                 network.model,
@@ -109,6 +118,7 @@ class Context:
                 self.trainer.strategy,
                 self.file,
                 self.snapshots,
+                objective,
             )
         return self._optimiser
 

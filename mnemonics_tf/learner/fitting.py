@@ -85,7 +85,8 @@ def without_classes(state: LearnerState, images: NamedImages, context: Context) 
     statistics = method.forget(
         state.network.predictor, indexed, known.names, state.statistics, context.traits.horizontal_flip
     )
-    classes = known.without(set(np.unique(indexed.labels).tolist()))
+    gone = set(np.unique(indexed.labels).tolist())
+    classes, seen = known.without(gone), state.seen.without(gone, len(known))
 
     def fill(smaller: Classifier) -> None:
         smaller.backbone.set_weights(model.backbone.get_weights())
@@ -94,4 +95,6 @@ def without_classes(state: LearnerState, images: NamedImages, context: Context) 
 
     new = classes.sizes[-1]
     network = context.restored(len(classes) - new, new, fill)
-    return dataclasses.replace(state, classes=classes, network=network, statistics=statistics, predictions=None)
+    return dataclasses.replace(
+        state, classes=classes, network=network, statistics=statistics, predictions=None, seen=seen
+    )

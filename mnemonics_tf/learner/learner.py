@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+import mnemonics_tf
 from mnemonics_tf import checks
-from mnemonics_tf.data.stored import StoredImages
-from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
+from mnemonics_tf.data.types import ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.evaluation.classifiers import nme_logits, predict
 from mnemonics_tf.learner import arrivals, display, saving
-from mnemonics_tf.learner.answers import Answers, Evaluation, MemoryView, answers_of, evaluation_of, memory_view
-from mnemonics_tf.learner.context import Context, Journal, beginning, context_of, factory_of
-from mnemonics_tf.learner.defaults import AUTO, PARTS, Choices, settled
+from mnemonics_tf.learner.answers import (
+    Answers,
+    Evaluation,
+    Learned,
+    MemoryView,
+    answers_of,
+    evaluation_of,
+    memory_view,
+)
+from mnemonics_tf.learner.context import Journal, beginning, factory_of
+from mnemonics_tf.learner.defaults import AUTO, PARTS, Choices
 from mnemonics_tf.learner.fitting import check_can_forget, without_classes
 from mnemonics_tf.learner.journal import NoJournal
+from mnemonics_tf.learner.news import News, news_of
 from mnemonics_tf.learner.settings import Settings
-from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
-from mnemonics_tf.learner.steps import run_phase
+from mnemonics_tf.learner.state import LearnerState
+from mnemonics_tf.learner.workshop import Workshop
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.serving.export import export_saved_model
-from mnemonics_tf.system import seeds
 from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.system.tracking import Tracker
 
 
-class IncrementalLearner:
+class IncrementalLearner(Workshop):
     """Learns classes as they arrive, without the images of those that came before but for a small memory.
 
         learner = mnemonics_tf.IncrementalLearner()
@@ -47,10 +57,12 @@ class IncrementalLearner:
     Args:
       method: a base method, by its name in `configs/methods` or as an object, such as `LUCIR(margin=0.3)`; `auto` for
         one that suits the memory and the first classes: `analytic`, which keeps no exemplars, or `lucir`.
-      backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18` or a `ResNet`; None for one that suits the images' size.
+      backbone: `resnet8`, `resnet20`, `resnet32`, `resnet18`, a `ResNet`, any Keras model or a `Backbone` of one, which
+        says what it expects of its images; None for one that suits the images' size.
       memory: which exemplars are kept; None for 20 a class, learned from herding, or none with `analytic`.
       image_size: side of the square to which images are brought that come from files, or from a `tf.data.Dataset` in
-        which they differ in size; None for one that suits the first files. Arrays stay as they are.
+        which they differ in size; None for one that suits the first files. Arrays stay as they are, unless the
+        backbone is a Keras model of one size.
       horizontal_flip: whether a mirrored image still shows its class; None for yes if images have three channels:
         those of one channel tend to be letters and digits.
       validation_share: share of each class's images that is held out to measure by, where no validation images are
@@ -67,7 +79,7 @@ class IncrementalLearner:
     def __init__(
         self,
         method: str | Method = "lucir",
-        backbone: str | ResNet | None = None,
+        backbone: str | ResNet | Backbone | keras.Model | None = None,
         memory: Memory | None = None,
         *,
         image_size: int | None = None,
@@ -101,6 +113,8 @@ class IncrementalLearner:
         pixel_range: PixelRange,
         *,
         strategy: tf.distribute.Strategy | None = None,
+        devices: Devices | None = None,
+        validation_share: float = 0.1,
         tracker: Tracker | None = None,
         journal: Journal | None = None,
     ) -> IncrementalLearner:
@@ -110,13 +124,15 @@ class IncrementalLearner:
           settings: all of them.
           traits: what all images have in common.
           pixel_range: normalisation of images.
-          strategy: the devices; None for all GPUs there are, or the CPU.
+          strategy: what computes; None for one that `devices` make.
+          devices: what to compute on; None for all GPUs there are, or the CPU.
+          validation_share: of images that are held out, where no validation images are given.
           tracker: shows progress; None shows it on the screen alone.
           journal: where results are put down; None puts down nothing.
 
         Settings are taken as they are: `Settings.check` and `check_images` tell beforehand what cannot work.
         """
-        learner = cls(seed=settings.seed)
+        learner = cls(seed=settings.seed, devices=devices, validation_share=validation_share)
         parts = {name: getattr(settings, name) for name in PARTS}
         learner._choices = Choices(settings.method, settings.network, settings.memory, None, None, settings.seed, parts)
         learner._settings, learner._traits, learner._strategy = settings, traits, strategy
@@ -152,44 +168,53 @@ class IncrementalLearner:
           UsageError: there is nothing to learn from, or something else than was expected. The message says what.
           DivergedError: a loss became NaN.
         """
-        intake = arrivals.Intake(self._known, self._traits, self._choices.image_size)
+        intake = self._reader()
         train, test = intake.read(images, labels, class_names)
         if validation is not None:
             test = intake.read_validation(validation, class_names, train)
         elif test is None:
             train, test = arrivals.held_out(train, self._validation_share, self._seed_of("validation"))
-        before = self._choices, self._settings, self._traits, self._state, self._history
-        try:
-            self._settle(train)
-            self._check(train)
-            self._tracker.start_phase(self._ready.phase, None)
+        with self._unchanged_if_it_fails():
+            self._begin(train)
             return self.advance(arrivals.arrival_of(train, test, self._ready.classes))
-        except BaseException:
-            self._choices, self._settings, self._traits, self._state, self._history = before
-            raise
 
-    def advance(self, arrival: Arrival) -> Evaluation | None:
-        """One phase of Algorithm 1, on images that are prepared already: what `learn` does once it has read them.
+    def what_is_new(self, folder: str | os.PathLike) -> News:
+        """What a folder of images holds that `learn_new` would learn. Nothing is learned yet.
 
-        Args:
-          arrival: with class indices; new classes come after the known ones.
-
-        Returns:
-          How well the arrival's test images are recognised; None without any.
+        Images are told by the content of their files: one that was seen before is not new wherever it lies now, and
+        images that were seen need not be there. Some of those that are new are held out to measure by, as their
+        checksums say (see `mnemonics_tf.learner.seen`); where the folder holds `train` and `test`, the latter are.
 
         Raises:
-          DivergedError: a loss became NaN. The learner is as it was.
+          UsageError: there is no such folder, it is laid out otherwise, or no image of a new class can be read.
         """
-        state = run_phase(self._ready, arrival, self._context())
-        reached = None
-        if state.predictions is not None:
-            reached = evaluation_of(state.predictions, state.classes.names, self.settings.primary_classifier)
-        self._state, self._history = state, [*self._history, reached]
-        return reached
+        return news_of(os.fspath(folder), self._reader(), self._seen_images, self._validation_share)
 
-    def resume(self, read: Callable[[Context], LearnerState]) -> None:
-        """Goes on from a state that was written down; `read` makes it with this learner's tools."""
-        self._state = read(self._context())
+    def expected_seconds(self, news: News, *, epochs: int | None = None) -> float | None:
+        """Roughly how long `learn_new` will take, in seconds; None for a network whose size nobody knows."""
+        return self._expected_seconds(news, epochs)
+
+    def learn_new(self, news: News | str | os.PathLike, *, epochs: int | None = None) -> Learned:
+        """Learns what is new in a folder: new classes, or more images of known ones.
+
+        The classes of an arrival are known by index in the order of their names, after all classes before them. So the
+        same folder, learned at once or in several arrivals in the order of its classes' names, ends with the same
+        class ids, and in any arrivals with the same images held out. Until it returns nothing of the learner changes.
+
+        Args:
+          news: a folder, or what `what_is_new` has found there.
+          epochs: passes over the images, this time; None for what the settings say, or what suits their number.
+
+        Returns:
+          What was learned, and how well all classes are recognised on held-out images, before and after.
+
+        Raises:
+          UsageError: it cannot be learned. The message says why.
+          DivergedError: a loss became NaN.
+        """
+        found = news if isinstance(news, News) else self.what_is_new(news)
+        with self._unchanged_if_it_fails():
+            return self._learn_news(found, epochs)
 
     def forget_classes(self, images: Any, labels: Any = None, *, class_names: Sequence[str] | None = None) -> None:
         """Takes classes back, as if they had never come. Only learners whose method is `analytic` can.
@@ -256,13 +281,6 @@ class IncrementalLearner:
         """What each call of `learn` has reached, in their order; None for one without validation images."""
         return tuple(self._history)
 
-    @property
-    def settings(self) -> Settings:
-        """All settings, chosen ones and settled ones. Raises UsageError before the first images."""
-        if self._settings is None:
-            raise checks.UsageError("Settings are settled by the first images: call learn first.")
-        return self._settings
-
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the learner to a folder, in one step: a killed process leaves the earlier content, or this one.
 
@@ -294,13 +312,38 @@ class IncrementalLearner:
           UsageError: there is none, or it is damaged, in use, or of another version.
         """
         with saving.reading(os.fspath(folder), method) as saved:
-            learner = cls.from_settings(saved.settings, saved.traits, saved.pixel_range)
+            learner = cls.from_settings(
+                saved.settings,
+                saved.traits,
+                saved.pixel_range,
+                devices=devices,
+                validation_share=saved.validation_share,
+            )
             parts = {name: getattr(saved.settings, name) for name in saved.chosen}
             learner._choices = dataclasses.replace(learner._choices, parts=parts)
-            learner._devices = devices or learner._devices
-            learner._validation_share, learner._history = saved.validation_share, list(saved.history)
+            learner._history = list(saved.history)
             learner.resume(saved.state)
         return learner
+
+    @classmethod
+    def from_run(
+        cls, folder: str | os.PathLike, devices: Devices | None = None, *, validation_share: float = 0.1
+    ) -> IncrementalLearner:
+        """A learner that goes on where a run of `mnemonics_tf.main` has come to; the run stays as it is.
+
+        It has the network, exemplars, classes and settings of the last complete phase, and nothing is trained again.
+        Images of a run on a folder count as seen if they are still there. A `config.gin` is code: read no stranger's.
+
+        Args:
+          folder: of the run, finished or not.
+          devices: what to compute on; None for all GPUs there are, or the CPU.
+          validation_share: of the images to come that are held out, where no validation images are given.
+
+        Raises:
+          UsageError: there is no run, none of its phases is complete, or a file of it is damaged.
+        """
+        # What runs consist of stands above this package, which therefore asks for it by its public name.
+        return mnemonics_tf.learner_from_run(folder, devices, validation_share)
 
     def export(self, folder: str | os.PathLike) -> None:
         """Writes a SavedModel that serves without this package, see `mnemonics_tf.serving.export`.
@@ -327,69 +370,3 @@ class IncrementalLearner:
         names = f": {', '.join(known.names[:5])}{', ...' if len(known) > 5 else ''}" if len(known) else ""
         method = AUTO if self._choices.is_open else self._choices.method.name
         return f"IncrementalLearner({method!r}, {len(known)} classes{names})"
-
-    @property
-    def _known(self) -> ClassTable:
-        return ClassTable() if self._state is None else self._state.classes
-
-    @property
-    def _seen(self) -> ImageTraits:
-        if self._traits is None:
-            raise checks.UsageError("The learner has seen no image yet: call learn first.")
-        return self._traits
-
-    @property
-    def _ready(self) -> LearnerState:
-        if self._state is None:
-            raise checks.UsageError("The learner knows no class yet: call learn first.")
-        return self._state
-
-    @property
-    def _network(self) -> Network:
-        network = None if self._state is None else self._state.network
-        if network is None:
-            raise checks.UsageError("The learner knows no class yet: call learn first.")
-        return network
-
-    def _intake(self, purpose: str) -> arrivals.Intake:
-        """Reads images for a learner that must have learned something."""
-        if not len(self._known):
-            raise checks.UsageError(f"The learner knows no class yet: call learn before {purpose}.")
-        return arrivals.Intake(self._known, self._traits, self._choices.image_size)
-
-    def _settle(self, train: arrivals.NamedImages) -> None:
-        """Chooses what is left to choose, by the first images."""
-        if self._state is not None:
-            num_images = len(train) + self._state.exemplars.num_images
-            self._settings = self._choices.followed(self.settings, max(self._seen.image_shape[:2]), num_images)
-            return
-        self._choices = self._choices.for_classes(len(train.names))
-        height, width, channels = train.images.shape[1:]
-        self._settings, self._traits = settled(self._choices, (height, width, channels), len(train))
-        self._state = beginning(self._settings, self._traits, arrivals.statistics(train))
-
-    def _check(self, train: arrivals.NamedImages) -> None:
-        """Raises UsageError if what comes cannot be learned as the settings say."""
-        if isinstance(train.images, StoredImages):
-            self.settings.memory.check_stored()
-        new = [name for name in train.names if name not in self._known.names]
-        counts = np.bincount(train.labels, minlength=len(train.names))
-        replicas = self._on_devices().num_replicas_in_sync
-        self.settings.check_arrival([int(count) for count in counts if count], len(self._known), len(new), replicas)
-        images = LabelledImages(train.images, train.labels)
-        self.settings.check_first_images(images, train.names, len(self._known) + len(new), later=True)
-
-    def _on_devices(self) -> tf.distribute.Strategy:
-        if self._strategy is None:
-            self._strategy = self._devices.create_strategy()
-            if self.settings.deterministic:
-                seeds.make_deterministic()
-        return self._strategy
-
-    def _context(self) -> Context:
-        pixel_range, strategy = self._ready.pixel_range, self._on_devices()
-        return context_of(self.settings, self._seen, pixel_range, strategy, self._tracker, self._journal)
-
-    def _seed_of(self, purpose: str) -> int:
-        phase = 0 if self._state is None else self._state.phase
-        return seeds.stage_seed(self._choices.seed, phase, purpose)

@@ -2,7 +2,7 @@
 
     <folder>/
       learner.json              version, settings, classes, statistics of pixels; names the state that counts
-      states/000003/            network.weights.h5  exemplars.npz  means.npy  statistics.npz  COMPLETE
+      states/000003/            network.weights.h5  exemplars.npz  means.npy  statistics.npz  seen.npz  COMPLETE
       .lock                     keeps a second process out
 
 Each save writes a new state beside the old one. `learner.json` is replaced last, in one step, and then the old state
@@ -28,31 +28,36 @@ from mnemonics_tf.data.types import ImageTraits, PixelRange
 from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.answers import Evaluation
 from mnemonics_tf.learner.context import Context
+from mnemonics_tf.learner.seen import load_seen, save_seen
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
+from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.statistics import load_statistics, save_statistics
 from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone, UnknownLayersError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
-from mnemonics_tf.system import complete, files, locks
+from mnemonics_tf.system import complete, files, locks, stopping
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 FORMAT = 1  # of learner.json
+_BACKBONE_FORMAT = 2  # where the network is a Keras model, which earlier versions do not know
 _CARD = "learner.json"
 _STATES = "states"
 _WEIGHTS, _EXEMPLARS, _MEANS = "network.weights.h5", "exemplars.npz", "means.npy"
 _PARTS = {
-    "network": ResNet,
     "memory": Memory,
     "model_level": ModelLevel,
     "rehearsal": Rehearsal,
     "exemplar_level": ExemplarLevel,
+    "next_phase": NextPhase,
+    "matching": Matching,
     "finetuning": BalancedFinetune,
     "probe": Probe,
 }
@@ -116,6 +121,7 @@ class Saved:
             stored = os.path.join(self.folder, _MEANS)
             means = np.load(stored, allow_pickle=False) if os.path.isfile(stored) else None
             statistics = load_statistics(self.folder)
+            seen = load_seen(self.folder, self.classes.order)
         except (OSError, ValueError, KeyError) as error:
             raise _damaged(self.folder, f"{type(error).__name__}: {error}".partition("\n")[0]) from error
         return LearnerState(
@@ -127,6 +133,7 @@ class Saved:
             network=network,
             statistics=statistics,
             means=means,
+            seen=seen,
         )
 
 
@@ -149,6 +156,7 @@ def write(folder: str, content: Content, model: Classifier) -> None:
                 path = os.path.join(partial, _EXEMPLARS)
                 save_exemplars(path, exemplars.slots, content.state.classes.order, exemplars.codec)
                 save_statistics(partial, content.state.statistics)
+                save_seen(partial, content.state.seen, content.state.classes.order)
                 if content.state.means is not None:
                     np.save(os.path.join(partial, _MEANS), content.state.means, allow_pickle=False)
             files.write_text(os.path.join(folder, _CARD), json.dumps(_card(content, name), indent=1) + "\n")
@@ -175,7 +183,11 @@ def reading(folder: str, own_method: type[Method] | None = None) -> Iterator[Sav
     path = os.path.join(folder, _CARD)
     if not os.path.isfile(path):
         found = "no such folder" if not os.path.isdir(folder) else f"no {_CARD} in it"
-        raise checks.UsageError(f"{folder}: there is {found}. Expected a folder that IncrementalLearner.save has made.")
+        is_run = os.path.isfile(os.path.join(folder, "config.gin"))
+        hint = " It is the folder of a run: IncrementalLearner.from_run reads it." if is_run else ""
+        raise checks.UsageError(
+            f"{folder}: there is {found}. Expected a folder that IncrementalLearner.save has made.{hint}"
+        )
     with _alone(folder, reading=True):
         try:
             card = files.read_json(path)
@@ -189,10 +201,10 @@ class _UnknownMethod(Exception):  # noqa: N818  # caught where it is raised
 
 
 def _card(content: Content, state: str) -> dict[str, Any]:
-    settings, classes = content.settings, content.state.classes
+    settings, classes, network = content.settings, content.state.classes, content.settings.network
     method = {field.name: getattr(settings.method, field.name) for field in dataclasses.fields(settings.method)}
     return {
-        "format": FORMAT,
+        "format": _BACKBONE_FORMAT if isinstance(network, Backbone) else FORMAT,
         "package_version": __version__,
         "state": state,
         "phase": content.state.phase,
@@ -200,6 +212,7 @@ def _card(content: Content, state: str) -> dict[str, Any]:
         "traits": dataclasses.asdict(content.traits),
         "pixel_range": dataclasses.asdict(content.state.pixel_range),
         "method": {"name": settings.method.name, **method},
+        "network": network.card() if isinstance(network, Backbone) else dataclasses.asdict(network),
         **{name: dataclasses.asdict(getattr(settings, name)) for name in _PARTS},
         "exemplar_level": _plain(settings.exemplar_level),
         **{name: getattr(settings, name) for name in _PLAIN},
@@ -218,13 +231,13 @@ def _plain(level: ExemplarLevel) -> dict[str, Any]:
 def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -> Saved:
     """What a card says, all of it checked."""
     version = card.get("format") if isinstance(card, dict) else None
-    if version != FORMAT:
+    if version not in (FORMAT, _BACKBONE_FORMAT):
         raise checks.UsageError(
-            f"{path} has format {version!r:.40}: this version of mnemonics_tf ({__version__}) reads format {FORMAT}. "
-            f"Load it with the version that saved it."
+            f"{path} has format {version!r:.40}: this version of mnemonics_tf ({__version__}) reads formats {FORMAT} "
+            f"and {_BACKBONE_FORMAT}. Load it with the version that saved it."
         )
     try:
-        card = {"rehearsal": {}, **card}  # earlier versions had none
+        card = {"rehearsal": {}, "next_phase": {}, "matching": {}, **card}  # earlier versions had none
         method = dict(card["method"])
         name = method.pop("name")
         known = {**methods.available(), **({} if own_method is None else {own_method.name: own_method})}
@@ -232,6 +245,7 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
             raise _UnknownMethod(name)
         settings = Settings(
             known[name](**_tuples(method)),
+            Backbone.from_card(card["network"]) if version == _BACKBONE_FORMAT else ResNet(**_tuples(card["network"])),
             **{name: part(**_tuples(card[name])) for name, part in _PARTS.items()},
             **{name: card[name] for name in _PLAIN},
         )
@@ -254,6 +268,8 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
             f"{path}: its method is {str(error)!r}, which is none of this package's. Give its class: "
             "IncrementalLearner.load(folder, method=...)."
         ) from error
+    except UnknownLayersError as error:
+        raise checks.UsageError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if not consistent or os.path.dirname(os.path.dirname(saved.folder)) != folder:
@@ -298,7 +314,7 @@ def _check_free(folder: str) -> None:
         raise checks.UsageError(f"{folder}: a file is there; expected a folder or nothing. Name another.")
     if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, _CARD)):
         others = {name for name in os.listdir(folder) if not _is_export(os.path.join(folder, name))}
-        others -= {".lock", _STATES}
+        others -= {".lock", ".learning", _STATES}  # the second keeps two commands apart
         if others:
             raise checks.UsageError(
                 f"{folder}: the folder is not empty and holds no learner (no {_CARD}). Name another."
@@ -333,11 +349,13 @@ def replacing_export(folder: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory(
             dir=os.path.dirname(folder), prefix=f".{os.path.basename(folder)}.", ignore_cleanup_errors=True
         ) as aside:
+            stopping.remove_when_stopped(aside)
             partial = os.path.join(aside, "new")
             yield partial
             if os.path.isdir(folder):
                 os.replace(folder, os.path.join(aside, "old"))
             os.replace(partial, folder)
+            stopping.keep_when_stopped(aside)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise checks.UsageError(f"{folder} cannot be written to ({reason}). Name another.") from error

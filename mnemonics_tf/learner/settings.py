@@ -10,9 +10,11 @@ from mnemonics_tf.data.batches import images_per_epoch
 from mnemonics_tf.data.types import ImageTraits, LabelledImages
 from mnemonics_tf.evaluation.settings import CLASSIFIERS, Probe
 from mnemonics_tf.memory.optimising.chunks import smallest_chunk
+from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.choices import HEADS
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.training.rehearsal import Rehearsal
@@ -38,11 +40,13 @@ class Settings:
 
     Attributes:
       method: the base method, whose losses train the network.
-      network: the backbone.
+      network: the backbone, a residual network or a Keras model.
       memory: which exemplars are kept.
       model_level: how the network of a phase is trained.
       rehearsal: how later phases use memory in that training.
       exemplar_level: how exemplars are learned and adjusted.
+      next_phase: its objective `next_phase`.
+      matching: its objective `matching`.
       finetuning: the balanced fine-tuning after them.
       probe: how exemplars are judged.
       head: `cosine`, `linear` or `proxies`; None for the method's own.
@@ -53,11 +57,13 @@ class Settings:
     """
 
     method: Method
-    network: ResNet = dataclasses.field(default_factory=ResNet)
+    network: ResNet | Backbone = dataclasses.field(default_factory=ResNet)
     memory: Memory = dataclasses.field(default_factory=Memory)
     model_level: ModelLevel = dataclasses.field(default_factory=ModelLevel)
     rehearsal: Rehearsal = dataclasses.field(default_factory=Rehearsal)
     exemplar_level: ExemplarLevel = dataclasses.field(default_factory=ExemplarLevel)
+    next_phase: NextPhase = dataclasses.field(default_factory=NextPhase)
+    matching: Matching = dataclasses.field(default_factory=Matching)
     finetuning: BalancedFinetune = dataclasses.field(default_factory=BalancedFinetune)
     probe: Probe = dataclasses.field(default_factory=Probe)
     head: str | None = None
@@ -109,6 +115,8 @@ class Settings:
                 "ExemplarLevel.learn_labels = True: only the balanced fine-tuning uses soft labels, and needs them for "
                 "all exemplars. Set ExemplarMemory.strategy = 'mnemonics' and BalancedFinetune.enabled = True."
             )
+        if level.objective == "matching":
+            self.matching.check_batches(level.batch_size)
         if not memory.keeps:
             self._check_without_exemplars()
         self._check_rehearsal()
@@ -117,6 +125,19 @@ class Settings:
             raise checks.UsageError(
                 f"ModelLevel.weight_transfer = {self.model_level.weight_transfer!r}: {self.method.name!r} trains "
                 "nothing after phase 0. Set ModelLevel.weight_transfer = 'none'."
+            )
+        self._check_backbone()
+
+    def _check_backbone(self) -> None:
+        """Raises UsageError if a Keras model cannot be the backbone of what the other settings ask for."""
+        if not isinstance(self.network, Backbone):
+            return
+        if self.model_level.scale_form is not None:
+            self.network.check_transfer()
+        if self.method.tells_maps and not self.network.stage_outputs:
+            raise checks.UsageError(
+                f"Method {self.method.name!r} looks at the outputs of stages, and the backbone {self.network.name!r} "
+                "names none. Name layers: Backbone(model, stages=(...)), or use another method."
             )
 
     def _check_without_exemplars(self) -> None:
@@ -177,8 +198,7 @@ class Settings:
           UsageError: the network or the memory cannot take such images.
         """
         self.check_source(traits.horizontal_flip, traits.image_shape)
-        if streamed:
-            self.memory.check_stored()
+        self.memory.check_place(streamed)
 
     def check_source(self, horizontal_flip: bool, image_shape: tuple[int, int, int] | None) -> None:
         """Checks the settings against what is known of images before any is there.
@@ -210,6 +230,8 @@ class Settings:
         memory, level = self.memory, self.exemplar_level
         images_per_epoch(sum(counts), self.model_level.batch_size, num_replicas)
         level.check_devices(num_replicas)
+        if level.objective == "next_phase" and num_known == 0:
+            self.next_phase.check_classes(num_new)
         if not memory.keeps or memory.counts_bytes:  # then `check_first_images` does what can be done
             return
         kept = memory.count(num_known + num_new)
@@ -243,6 +265,13 @@ class Settings:
             fewest = memory.count(sum(sizes[:-1]) or sizes[0]) * memory.images_per_slot
             self.method.check(fewest, self.head_name)
         level.check_devices(num_replicas)
+        if level.objective == "next_phase":
+            self.next_phase.check_classes(sizes[0])
+            if sizes[0] < 2:
+                raise checks.UsageError(
+                    "ExemplarLevel.objective = 'next_phase': phase 0 has one class, and one plays a new and another an "
+                    "old one. Give phase 0 two classes or more, or take the objective 'matching'."
+                )
         if self.method.num_units is not None and sizes[0] < 2:
             raise checks.UsageError(
                 f"Method {self.method.name!r} trains its network in phase 0 alone, and there is one class there. "

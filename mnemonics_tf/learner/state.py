@@ -9,6 +9,8 @@ import numpy as np
 
 from mnemonics_tf.data.types import Arrival, ClassGroups, LabelledImages, Phase, PixelRange
 from mnemonics_tf.evaluation.classifiers import Predictions
+from mnemonics_tf.learner.seen import SeenImages
+from mnemonics_tf.memory.optimising.movement import Movement
 from mnemonics_tf.memory.statistics import Statistics
 from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.models.classifier import Classifier
@@ -81,6 +83,8 @@ class Work:
       old: E_{0:i-1}, slots that are worked on, without the classes of which more images arrived.
       exemplars: E_{0:i}, as they are kept, from `enforce_budget` on.
       probe: how good the exemplars of new classes are; empty without a probe.
+      movement: how far exemplars moved that were `learned` or `adjusted`.
+      notes: what did not go as configured, a sentence each.
       means: nearest-mean classifier, `[num_classes, d]` of length 1; None without exemplars of every class.
       predictions: for the arrival's test images, by the finished network; None without any.
     """
@@ -93,6 +97,8 @@ class Work:
     old: LabelledImages | None = None
     exemplars: ExemplarStore | None = None
     probe: dict[str, float] = dataclasses.field(default_factory=dict)
+    movement: dict[str, Movement] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     means: np.ndarray | None = None
     predictions: Predictions | None = None
 
@@ -111,6 +117,7 @@ class LearnerState:
       statistics: what the method keeps of all images so far, beside network and exemplars; empty for most methods.
       means: nearest-mean classifier, `[num_classes, d]` of length 1; None without exemplars of every class.
       predictions: of the last phase, for its test images; None without any.
+      seen: the images that came from folders by `learn_new`; empty for learners that are given arrivals otherwise.
       work: what the steps of the phase under way have come to; None between phases.
     """
 
@@ -123,6 +130,7 @@ class LearnerState:
     statistics: Statistics = dataclasses.field(default_factory=dict)
     means: np.ndarray | None = None
     predictions: Predictions | None = None
+    seen: SeenImages = dataclasses.field(default_factory=SeenImages)
     work: Work | None = None
 
     def phase_of(self, arrival: Arrival) -> Phase:

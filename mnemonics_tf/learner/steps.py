@@ -20,18 +20,25 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mnemonics_tf import runtime
+from mnemonics_tf.checks import DivergedError
 from mnemonics_tf.data.decoding import explaining_lost_files
 from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
 from mnemonics_tf.evaluation import classifiers
 from mnemonics_tf.evaluation.probe import probe_exemplars as probe
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.fitting import fitted
+from mnemonics_tf.learner.objective import lacks_checkpoints, objective_of, with_checkpoints
 from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory import budget, store
 from mnemonics_tf.memory.codecs import Coded
 from mnemonics_tf.memory.coded import round_trip
+from mnemonics_tf.memory.optimising.movement import movement_of, told
+from mnemonics_tf.memory.optimising.tasks import UnsuitableError
+from mnemonics_tf.memory.selection import margins_of
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
+from mnemonics_tf.system.tracking import notice
 from mnemonics_tf.training.finetuning import SoftTargets, method_losses_of
 from mnemonics_tf.training.model_level import train_model as train
 
@@ -55,11 +62,14 @@ def _trained(state: LearnerState, arrival: Arrival, context: Context) -> Learner
     saved = context.snapshots.load(train_model.__name__)
     if saved is None:
         state = _newly_trained(state, arrival, context)
-        context.snapshots.save(train_model.__name__, _as_arrays(state))
+        kept = {} if context.checkpoints is None else context.checkpoints.as_arrays()
+        context.snapshots.save(train_model.__name__, {**_as_arrays(state), **kept})
         return state
-    weights = [saved[f"weight{index}"] for index in range(len(saved) - 2)]
+    weights = [saved[f"weight{index}"] for index in range(sum(name.startswith("weight") for name in saved))]
     num_old, num_new = map(int, saved["classes"])
     network = context.restored(num_old, num_new, lambda model: model.set_weights(weights), context.factory.trained)
+    if context.checkpoints is not None:
+        context.checkpoints.restore(saved, network.model)
     return state.with_work(network=network, reused=bool(saved["reused"]))
 
 
@@ -100,17 +110,22 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
 
 
 def select_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
-    """E_i: real images of the classes that arrive, by herding or at random."""
-    memory, features = context.settings.memory, None
+    """E_i: real images of the classes that arrive, chosen as the settings say, by one pass of the network at most."""
+    memory, features, margins = context.settings.memory, None, None
     if memory.keeps and memory.selection == "herding":
         features = state.new_network.predictor.features(_candidates(state, arrival), "select_exemplars")
+    elif memory.keeps and memory.selection != "random":
+        shown = _candidates(state, arrival)
+        features, logits = state.new_network.predictor(shown, "select_exemplars")
+        margins = margins_of(logits, shown.labels)
     candidates = _candidates(state, arrival, as_kept=True)
     generator = seeds.generator(state.seed, state.phase, "select_exemplars")
     if memory.counts_bytes:
-        new = budget.select_fitting(memory, candidates, features, _names(state, arrival), generator, context.file)
+        names = _names(state, arrival)
+        new = budget.select_fitting(memory, candidates, features, names, generator, context.file, margins)
     else:
         count = memory.count(state.phase_of(arrival).num_classes)
-        new = store.select(memory, candidates, features, count, generator)
+        new = store.select(memory, candidates, features, count, generator, margins)
     return state.with_work(new=new)
 
 
@@ -119,10 +134,17 @@ def learn_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> 
     before = state.under_way.new
     if not context.settings.memory.learns or before is None or not len(before):
         return state
-    optimiser = context.optimiser(state.new_network)
-    learned = optimiser.learn(before, _candidates(state, arrival), _seed(state, "learn_exemplars"))
+    if lacks_checkpoints(context):
+        state = _told(
+            state, "no networks of this phase's training are at hand: the trained one alone is matched.", context
+        )
+    optimiser = context.optimiser(state.new_network, objective_of(state, context))
+    try:
+        learned = optimiser.learn(before, _candidates(state, arrival), _seed(state, "learn_exemplars"))
+    except (DivergedError, UnsuitableError) as error:
+        return _told(state, f"{error} The chosen images are kept as they are.", context)
     context.journal.exemplars_changed("new", before, learned)
-    return state.with_work(new=learned)
+    return _moved(state.with_work(new=learned), "learned", before, learned, context)
 
 
 def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
@@ -136,8 +158,12 @@ def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
         return state.with_work(old=old)
     optimiser = context.optimiser(state.new_network)
     before = old.take(is_split)
-    adjusted = optimiser.adjust(before, _seed(state, "adjust_exemplars"))
+    try:
+        adjusted = optimiser.adjust(before, _seed(state, "adjust_exemplars"))
+    except DivergedError as error:
+        return _told(state.with_work(old=old), f"{error} Old exemplars are kept as they are.", context)
     context.journal.exemplars_changed("old", before, adjusted)
+    state = _moved(state, "adjusted", before, adjusted, context)
     if not is_split.all():
         kept = store.as_kept(adjusted, context.codec, context.file)
         adjusted = _by_class(kept.join(old.take(~is_split)))
@@ -259,12 +285,33 @@ def run_phase(state: LearnerState, arrival: Arrival, context: Context) -> Learne
     """
     with context.journal.waiting_room(context) as file, explaining_lost_files(), seeds.keeping_global_generators():
         context.file, context.snapshots = file, context.journal.snapshots(state.phase)
+        context = with_checkpoints(context)
         state = state.begun()
         for step in STEPS:
             with context.tracker.stage(step.__name__):
                 state = step(state, arrival, context)
             state = state.with_work(finished=(*state.under_way.finished, step.__name__))
         return context.journal.phase_finished(state, arrival, context)
+
+
+def _moved(
+    state: LearnerState, which: str, before: LabelledImages, after: LabelledImages, context: Context
+) -> LearnerState:
+    """Notes how far exemplars were moved, and says so in a line."""
+    movement = movement_of(before, after, rounded=not context.settings.memory.store_floats)
+    _say(told(movement, which, len(before)), state, context)
+    return state.with_work(movement={**state.under_way.movement, which: movement})
+
+
+def _told(state: LearnerState, note: str, context: Context) -> LearnerState:
+    """Notes what did not go as configured, and says so in a line."""
+    _say(note, state, context)
+    return state.with_work(notes=(*state.under_way.notes, note))
+
+
+def _say(text: str, state: LearnerState, context: Context) -> None:
+    if runtime.is_chief(context.trainer.strategy):
+        notice(f"phase {state.phase}: {text}")
 
 
 def _seed(state: LearnerState, step: str) -> int:

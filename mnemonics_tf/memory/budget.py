@@ -17,8 +17,10 @@ import tensorflow as tf
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.headers import UnreadableImageError
+from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Images, LabelledImages
-from mnemonics_tf.memory.codecs import Codec, Coded, Mosaic
+from mnemonics_tf.memory import source_files
+from mnemonics_tf.memory.codecs import Codec, Coded, Mosaic, Source
 from mnemonics_tf.memory.coded import encoded, held
 from mnemonics_tf.memory.exemplar_file import head_of
 from mnemonics_tf.memory.formats import Format
@@ -65,6 +67,7 @@ def select_fitting(
     names: Sequence[str],
     generator: np.random.Generator,
     file: PixelFile | None = None,
+    margins: np.ndarray | None = None,
 ) -> LabelledImages:
     """The initial exemplars of the classes of `data`, as many as fit in the bytes of a class; class after class.
 
@@ -74,30 +77,36 @@ def select_fitting(
     Args:
       memory: a budget of bytes.
       data: images of some classes, D_i; rows that are codes already stay as they are.
-      features: embeddings of `data`, `[n, d]`; only herding needs them.
+      features: embeddings of `data`, `[n, d]`; herding and `mixed` need them.
       names: of all classes that are known by now, by index.
       generator: for random choices.
       file: where codes go that must not be held in memory.
+      margins: see `selection.margins_of`, `[n]`; `boundary` and `mixed` need them.
 
     Raises:
       UsageError: the most important image of a class does not fit.
     """
     codec = codec_for(memory)
     share = memory.share(len(names), _shared(data.take(np.zeros(0, int)), codec))
-    if not isinstance(codec, Coded):
+    if not isinstance(codec, (Coded, Source)):
         each = _bytes_of_pixels(memory, data)
         if share < each:
             raise _too_small(memory, names[data.labels[0]], each, share)
-        return select(memory, data, features, share // each, generator)
-    form = codec.format(data.images.shape[1:])
-    positions, codes = [], []
+        return select(memory, data, features, share // each, generator, margins)
+    form = codec.format(data.images.shape[1:]) if isinstance(codec, Coded) else None
+    positions, codes = [], list[bytes]()
     for label in np.unique(data.labels):
         members = np.flatnonzero(data.labels == label)
-        first, own = in_order(memory, members, features, generator), list[bytes]()
-        while sum(map(len, own)) + len(own) * (_LABEL + _LENGTH) <= share and len(own) < len(members):
-            further = first(min(max(_CODED_AT_ONCE, 2 * len(own)), len(members)))[len(own) :]
-            own += encoded(data.images[further], form)
-        sizes = np.array([len(code) + _LABEL + _LENGTH for code in own], np.int64)
+        first, own = in_order(memory, members, features, generator, margins), list[bytes]()
+        sizes = np.zeros(0, np.int64)
+        while sizes.sum() <= share and len(sizes) < len(members):
+            further = first(min(max(_CODED_AT_ONCE, 2 * len(sizes)), len(members)))[len(sizes) :]
+            if form is not None:
+                own += encoded(data.images[further], form)
+                bare = np.array([len(code) for code in own[len(sizes) :]], np.int64)
+            else:
+                bare = codec.num_bytes(data.images[further])
+            sizes = np.concatenate([sizes, bare + _LABEL + _LENGTH])
         count = int(np.searchsorted(np.cumsum(sizes), share, side="right"))
         if not count:
             needed = int(sizes[0]) if len(sizes) else _LABEL + _LENGTH
@@ -105,7 +114,7 @@ def select_fitting(
         positions.append(first(count))
         codes += own[:count]
     chosen = data.take(np.concatenate(positions))
-    if memory.learns:
+    if memory.learns or form is None:
         return chosen
     return dataclasses.replace(chosen, images=held(codes, form) if file is None else file.append_codes(codes, form))
 
@@ -156,6 +165,8 @@ def check_first_images(memory: Memory, data: LabelledImages, names: Sequence[str
         if isinstance(codec, Coded):
             form = codec.format(data.images.shape[1:])
             own = [len(code) + _LABEL + _LENGTH for code in _codes_of_readable(data.images[members], form)]
+        elif isinstance(codec, Source):
+            own = [int(size) + _LABEL + _LENGTH for size in codec.num_bytes(data.images[members])]
         else:
             own = [_bytes_of_pixels(memory, data)]
         if own and min(own) > share:
@@ -190,7 +201,7 @@ def _bytes_of_pixels(memory: Memory, data: LabelledImages) -> int:
 def _bytes_each(slots: LabelledImages, codec: Codec) -> np.ndarray:
     """Bytes of each exemplar with all that belongs to it, `[n]`."""
     soft = 0 if slots.soft_labels is None else slots.soft_labels.shape[1] * slots.soft_labels.itemsize
-    return codec.num_bytes(slots.images) + _LABEL + soft + (_LENGTH if isinstance(codec, Coded) else 0)
+    return codec.num_bytes(slots.images) + _LABEL + soft + (_LENGTH if isinstance(codec, (Coded, Source)) else 0)
 
 
 def _shared(slots: LabelledImages, codec: Codec) -> int:
@@ -200,4 +211,6 @@ def _shared(slots: LabelledImages, codec: Codec) -> int:
         shared += _FACTOR
     if isinstance(codec, Coded):
         shared += sum(array.nbytes for array in head_of(codec.format(slots.images.shape[1:])).values())
+    if isinstance(codec, Source) and isinstance(slots.images, StoredImages):
+        shared += source_files.head_of(slots.images).nbytes
     return shared

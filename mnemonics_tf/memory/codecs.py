@@ -19,6 +19,7 @@ from mnemonics_tf.data import pixels
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Images, LabelledImages
+from mnemonics_tf.memory import source_files
 from mnemonics_tf.memory.coded import encoded, format_of_rows, held, is_held
 from mnemonics_tf.memory.formats import Format, format_for
 
@@ -141,8 +142,32 @@ class Coded:
         return slots.length if isinstance(slots, StoredImages) else np.zeros(0, np.int64)
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An image a slot, kept as the file that it came in: at its own resolution, and coded by nobody again."""
+
+    images_per_slot = 1
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        return images
+
+    def decode(self, slots: tf.Tensor) -> tf.Tensor:
+        return slots
+
+    def kept(self, slots: Images) -> StoredImages:
+        """Rows of files in memory. Raises ValueError for pixels, which are no file."""
+        if not isinstance(slots, StoredImages) or slots.is_pixels.any():
+            raise ValueError("These slots are pixels, and only images in files can be kept as they came.")
+        return source_files.in_memory(slots)
+
+    def num_bytes(self, slots: Images) -> np.ndarray:
+        return source_files.sizes(slots) if isinstance(slots, StoredImages) else np.zeros(0, np.int64)
+
+
 def codec_of(low_resolution: int, as_floats: bool, name: str = "raw", quality: int = 90) -> Codec:
-    """The codec that the settings name: formats of pictures, whole images of pixels, or mosaics of them."""
+    """The codec that the settings name: files as they are, formats of pictures, whole images of pixels, or mosaics."""
+    if name == "source":
+        return Source()
     if name != "raw":
         return Coded(name, quality)
     return Pixels(as_floats) if low_resolution == 1 else Mosaic(as_floats, low_resolution)

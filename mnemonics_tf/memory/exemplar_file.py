@@ -13,12 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
+from mnemonics_tf.data.decoding import evaluated
+from mnemonics_tf.data.headers import UnreadableImageError
 from mnemonics_tf.data.pixels import to_uint8
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Images, LabelledImages
-from mnemonics_tf.memory import codecs
-from mnemonics_tf.memory.coded import code_of, format_of_rows, rows_of
-from mnemonics_tf.memory.formats import VERSION, DamagedCodeError, Format
+from mnemonics_tf.memory import codecs, source_files
+from mnemonics_tf.memory.coded import CodeFile, code_of, format_of_rows, rows_of
+from mnemonics_tf.memory.formats import VERSION, Format
 from mnemonics_tf.memory.settings import CODECS
 
 _MEND = "Take a copy of it, or delete its phase's folder and all later ones to train them again"
@@ -73,7 +75,8 @@ def save_exemplars(
     `labels` int64 `[n]` (the data set's own class ids) and `images` uint8 `[n, H, W, C]`. For exemplars kept as floats
     also `float_images` float32 on the scale 0..255; for mosaics `low_resolution`, their factor. In the place of
     `images`, coded ones are `codes` uint8, one code after the other, and `lengths` uint32 `[n]`, with what `head_of`
-    says. For learned labels `soft_labels` float32 `[n, k]`, whose columns are the class ids `soft_label_classes` `[k]`.
+    says; files that are kept as they came are the same, with `source` (see `source_files.head_of`). For learned labels
+    `soft_labels` float32 `[n, k]`, whose columns are the class ids `soft_label_classes` `[k]`.
 
     Args:
       path: of the file.
@@ -82,10 +85,18 @@ def save_exemplars(
       codec: makes images of them; needed for mosaics alone.
     """
     form = format_of_rows(exemplars.images)
+    files = source_files.files_in(exemplars.images)
+    lengths = np.zeros(0, np.int64) if files is None else source_files.sizes(files)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        name, write = ("images", _write_images) if form is None else ("codes", _write_codes)
+        name = "images" if form is None and files is None else "codes"
         with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-            write(file, exemplars.images)
+            if files is not None:
+                _write_header(file, (int(lengths.sum()),))
+                source_files.write(file, files, lengths)
+            elif form is not None:
+                _write_codes(file, exemplars.images)
+            else:
+                _write_images(file, exemplars.images)
         arrays = {"labels": class_order[exemplars.labels].astype(np.int64)}
         if exemplars.images.dtype != np.uint8:
             arrays["float_images"] = exemplars.array
@@ -93,6 +104,8 @@ def save_exemplars(
             arrays["low_resolution"] = np.array(codec.factor, np.int64)
         if form is not None and isinstance(exemplars.images, StoredImages):
             arrays |= {"lengths": exemplars.images.length.astype(np.uint32), **head_of(form)}
+        if files is not None:
+            arrays |= {"lengths": lengths.astype(np.uint32), "source": source_files.head_of(files)}
         if exemplars.soft_labels is not None:
             arrays["soft_labels"] = exemplars.soft_labels
             arrays["soft_label_classes"] = class_order[: exemplars.soft_labels.shape[1]].astype(np.int64)
@@ -111,18 +124,21 @@ def head_of(form: Format) -> dict[str, np.ndarray]:
 
 def _write_images(file: IO[bytes], images: Images) -> None:
     """An array of uint8, a few images at a time."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(images.shape)}
-    np.lib.format.write_array_header_1_0(file, header)
+    _write_header(file, tuple(images.shape))
     for row in range(len(images)):
         file.write(images.content(row) if isinstance(images, StoredImages) else to_uint8(images[row]).tobytes())
 
 
 def _write_codes(file: IO[bytes], images: Any) -> None:
     """Codes, one after the other."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (int(images.length.sum()),)}
-    np.lib.format.write_array_header_1_0(file, header)
+    _write_header(file, (int(images.length.sum()),))
     for row in range(len(images)):
         file.write(code_of(images, row))
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    """What stands in front of an array of uint8."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def load_exemplars(path: str, class_order: np.ndarray, streamed: bool = False) -> LabelledImages:
@@ -140,9 +156,12 @@ def load_exemplars(path: str, class_order: np.ndarray, streamed: bool = False) -
         labels = _indices(class_order, arrays["labels"])
         # Columns are in the order of class indices, as they were in memory.
         soft_labels = arrays.get("soft_labels")
-        if "codec" in arrays:
+        if "codes" in arrays:
             content, start = (path, _content_of(path, "codes")[1]) if streamed else (arrays["codes"], 0)
-            rows = rows_of(content, start, arrays["lengths"], _format_in(arrays, path))
+            if "source" in arrays:
+                rows = source_files.rows_of(content, start, arrays["lengths"], arrays["source"])
+            else:
+                rows = rows_of(content, start, arrays["lengths"], _format_in(arrays, path))
             return LabelledImages(rows, labels, soft_labels)
         if not streamed:
             images = arrays["float_images"] if "float_images" in arrays else arrays["images"]
@@ -158,22 +177,35 @@ def _images_of(path: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     Raises:
       UsageError: a code is damaged.
     """
-    if "codec" not in arrays:
+    if "codes" not in arrays:
         return arrays["images"]
-    form, labels = _format_in(arrays, path), arrays["labels"]
-    rows = rows_of(arrays["codes"], 0, arrays["lengths"], form)
+    labels = arrays["labels"]
+    if "source" in arrays:
+        rows = source_files.rows_of(arrays["codes"], 0, arrays["lengths"], arrays["source"])
+    else:
+        rows = rows_of(arrays["codes"], 0, arrays["lengths"], _format_in(arrays, path))
     if len(rows) != len(labels) or rows.length.sum() != len(arrays["codes"]):
         raise ValueError("its codes, lengths and labels do not fit together")
-    images = np.empty((len(rows), *form.image_shape), np.uint8)
+    images = np.empty(rows.shape, np.uint8)
     for row in range(len(rows)):
         try:
-            images[row] = form.decode(code_of(rows, row))
-        except DamagedCodeError as error:
+            images[row] = _decoded(rows, row)
+        except (OSError, UnreadableImageError, tf.errors.OpError) as error:
             number = int((labels[:row] == labels[row]).sum())
             raise checks.UsageError(
-                f"{path}: exemplar {number} of class {labels[row]} is damaged ({error}). {_MEND}."
+                f"{path}: exemplar {number} of class {labels[row]} is damaged ({_reason(error)}). {_MEND}."
             ) from error
     return images
+
+
+def _decoded(rows: StoredImages, row: int) -> np.ndarray:
+    file = rows.files[rows.file[row]]
+    return file.format.decode(code_of(rows, row)) if isinstance(file, CodeFile) else evaluated(rows, row)
+
+
+def _reason(error: Exception) -> str:
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    return text.partition("\n")[0]
 
 
 def _format_in(arrays: Mapping[str, np.ndarray], path: str) -> Format:

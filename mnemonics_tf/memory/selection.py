@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import special
 
 from mnemonics_tf.models.classifier import directions
 
@@ -16,6 +17,46 @@ def select_random(count: int, num_exemplars: int, generator: np.random.Generator
       generator: source of randomness.
     """
     return generator.permutation(count)[:num_exemplars]
+
+
+def margins_of(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How far the decision is from the boundary, `[n]`: |p of the class - the largest p of another class|, in 0..1.
+
+    Args:
+      logits: `[n, K + M]`; of a single class, all margins are 1.
+      labels: class index of each image, `[n]`.
+    """
+    probabilities = special.softmax(logits.astype(np.float64), axis=1)
+    rows = np.arange(len(labels))
+    own = probabilities[rows, labels]
+    probabilities[rows, labels] = 0
+    return np.abs(own - probabilities.max(axis=1))
+
+
+def select_boundary(margins: np.ndarray, num_exemplars: int) -> np.ndarray:
+    """Positions of the images nearest to the boundary, the nearest first, `[num_exemplars]`.
+
+    Args:
+      margins: of all images of one class, `[n]`; of equal ones the first comes first.
+      num_exemplars: how many to choose, at most n.
+    """
+    return np.argsort(margins, kind="stable")[:num_exemplars]
+
+
+def select_mixed(features: np.ndarray, margins: np.ndarray, num_exemplars: int) -> np.ndarray:
+    """Positions chosen by herding and by the boundary in turn, herding's first, each once, `[num_exemplars]`.
+
+    Args:
+      features: embeddings of all images of one class, `[n, d]`.
+      margins: of the same images, `[n]`.
+      num_exemplars: how many to choose, at most n.
+    """
+    ways = [iter(select_herding(features, num_exemplars)), iter(select_boundary(margins, num_exemplars))]
+    chosen: dict[int, None] = {}
+    while len(chosen) < num_exemplars:
+        way = ways[len(chosen) % 2]
+        chosen[next(int(position) for position in way if int(position) not in chosen)] = None
+    return np.array(list(chosen), np.int64)
 
 
 def select_herding(features: np.ndarray, num_exemplars: int) -> np.ndarray:

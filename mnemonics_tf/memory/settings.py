@@ -11,9 +11,10 @@ from mnemonics_tf import checks
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.memory.formats import check_holds
 
-SELECTIONS = ("herding", "random")
+SELECTIONS = ("herding", "random", "boundary", "mixed")
+DISCARDS = ("herding", "random")
 STRATEGIES = ("mnemonics", *SELECTIONS)
-CODECS = ("raw", "png", "webp", "jpeg")
+CODECS = ("raw", "png", "webp", "jpeg", "source")
 
 _MOST_COUNTED = 20  # exemplars a class, unless something else is said
 
@@ -24,16 +25,19 @@ class Memory:
 
     Attributes:
       strategy: `mnemonics` starts from real images and learns their pixels (Eq. 9); `herding` keeps real images whose
-        mean embedding is near the class's; `random` keeps random real images. `mnemonics` by default: it is the paper's
+        mean embedding is near the class's; `random` keeps random real images; `boundary` keeps those that the trained
+        network is least sure of, right or wrong: its probability of the class is nearest to that of the best other
+        class; `mixed` takes turns between herding's and those. `mnemonics` by default: it is the paper's
         method.
-      initial: the images that `mnemonics` starts from: `random` or `herding` ones. `random` by default, as in
+      initial: the images that `mnemonics` starts from: one of the other strategies. `random` by default, as in
         Section 4.3. Without effect with the other strategies.
       per_class: exemplars of each class; 0 keeps none at all. Without effect where `total` is set. 20 by default, as in
         the paper's main setting (Section 7.1); left at that where the budget is one of bytes.
       total: exemplars of all classes together, dealt out evenly and rounded down, so that old classes lose some when
         new ones arrive (supplement A). None by default, no such limit: the paper's main setting has none.
-      discard: which exemplars of old classes go when they must: a `random` choice, or the ones that `herding` chose
-        last. `random` by default, as in supplement A. Without effect on `total_bytes`, where the last ones go.
+      discard: which exemplars of old classes go when they must: a `random` choice, or, by the name of `herding`, those
+        that were chosen last, which needs a choice with an order, so any but `random`. `random` by default, as in
+        supplement A. Without effect on `total_bytes`, where the last ones go.
       adjust: whether later phases optimise the exemplars of old classes anew (Eq. 10), whatever the strategy. True by
         default, as in Algorithm 1; it brings the paper 0.34 points of accuracy on average (Table 2).
       store_floats: keep learned exemplars as float32 instead of rounding them to uint8, which takes four times the
@@ -42,8 +46,9 @@ class Memory:
         are upsampled for training. 1 by default, whole images: mosaics of four halved images were worse (a probe's
         accuracy of 34.5 % against 50.7 %, `docs/measured_facts.md`).
       codec: how images are kept: `raw` pixels, or coded: `png` loses nothing, `webp` and `jpeg` lose detail. Each image
-        is coded once; where exemplars are learned, their pixels are learned as floats and coded at the end. `raw` by
-        default, as in the paper.
+        is coded once; where exemplars are learned, their pixels are learned as floats and coded at the end. `source`
+        keeps the files of a streamed data set as they came, with all their resolution, so that random windows are cut
+        out of exemplars as out of new images. `raw` by default, as in the paper.
       quality: of `webp` and `jpeg`, 1 to 100; without effect on the others. 90 by default: some 35 dB on CIFAR-100,
         where a sixth of the raw bytes is left.
       bytes_per_class: in the place of a number, the bytes of each class: as many of the chosen images as fit stay, most
@@ -76,7 +81,7 @@ class Memory:
     def __post_init__(self):
         checks.check_choice("ExemplarMemory.strategy", self.strategy, STRATEGIES)
         checks.check_choice("ExemplarMemory.initial", self.initial, SELECTIONS)
-        checks.check_choice("ExemplarMemory.discard", self.discard, SELECTIONS)
+        checks.check_choice("ExemplarMemory.discard", self.discard, DISCARDS)
         checks.check_non_negative_integer(**{"ExemplarMemory.per_class": self.per_class})
         checks.check_positive_integer(**{"ExemplarMemory.low_resolution": self.low_resolution})
         checks.check_bool(**{"ExemplarMemory.adjust": self.adjust, "ExemplarMemory.store_floats": self.store_floats})
@@ -89,7 +94,7 @@ class Memory:
                 "ExemplarMemory.discard = 'herding': a budget a class discards nothing. Set ExemplarMemory.total, or "
                 "leave it out."
             )
-        if self.discard == "herding" and self.selection != "herding":
+        if self.discard == "herding" and self.selection == "random":
             raise checks.UsageError(
                 "ExemplarMemory.discard = 'herding': exemplars that were chosen at random have no such order. Set "
                 f"ExemplarMemory.{'initial' if self.strategy == 'mnemonics' else 'strategy'} = 'herding'."
@@ -106,13 +111,20 @@ class Memory:
         checks.check_share(**{"ExemplarMemory.code_new": self.code_new})
         if self.quality > 100:
             raise checks.UsageError(f"ExemplarMemory.quality = {self.quality}: expected a whole number from 1 to 100.")
+        if self.codec in ("raw", "source") and self.code_new:
+            what = "raw pixels are not coded" if self.codec == "raw" else "files that stay as they came are not coded"
+            raise checks.UsageError(
+                f"ExemplarMemory.code_new = {self.code_new}: {what}. Set ExemplarMemory.codec to 'webp' or 'jpeg', or "
+                "leave code_new out."
+            )
         if self.codec == "raw":
-            if self.code_new:
-                raise checks.UsageError(
-                    f"ExemplarMemory.code_new = {self.code_new}: raw pixels are not coded. Set ExemplarMemory.codec to "
-                    "'webp' or 'jpeg', or leave code_new out."
-                )
             return
+        if self.codec == "source" and (self.learns or self.adjust):
+            wanted = f"strategy = {self.strategy!r}" if self.learns else "adjust = True"
+            raise checks.UsageError(
+                f"ExemplarMemory.codec = 'source' with {wanted}: pixels that were learned are no file. Set strategy = "
+                "'herding' or 'random' and adjust = False, or another codec."
+            )
         reasons = {"store_floats": "formats of pictures hold bytes", "low_resolution": "tiles of a mosaic would blend"}
         for name, default in (("store_floats", False), ("low_resolution", 1)):
             if getattr(self, name) != default:
@@ -148,7 +160,7 @@ class Memory:
 
     @property
     def selection(self) -> str:
-        """How real images are chosen: `herding` or `random`."""
+        """How real images are chosen: one of `SELECTIONS`."""
         return self.initial if self.learns else self.strategy
 
     @property
@@ -260,7 +272,7 @@ class Memory:
         Raises:
           UsageError: `low_resolution` does not divide height and width, or the codec cannot hold such images.
         """
-        if self.codec != "raw":
+        if self.codec not in ("raw", "source"):
             check_holds(self.codec, image_shape)
         if any(side % self.low_resolution for side in image_shape[:2]):
             raise checks.UsageError(
@@ -268,12 +280,24 @@ class Memory:
                 f"images, {image_shape[0]} x {image_shape[1]}."
             )
 
-    def check_stored(self) -> None:
-        """Checks the settings for a data set whose images stay in files.
+    def check_place(self, streamed: bool) -> None:
+        """Checks the settings against where the images of the data set are.
+
+        Args:
+          streamed: whether they stay in files.
 
         Raises:
-          UsageError: `store_floats`, `low_resolution` or `code_new` is set, which need images in memory.
+          UsageError: `store_floats`, `low_resolution` or `code_new` is set, which need images in memory, or `codec` is
+            `source`, which needs files.
         """
+        if not streamed:
+            if self.codec == "source":
+                raise checks.UsageError(
+                    "ExemplarMemory.codec = 'source': the images of this data set are held in memory as pixels, "
+                    "without their files. Set in_memory = False of a folder or TFDS set, or codec = 'png', 'webp' or "
+                    "'jpeg'."
+                )
+            return
         if self.code_new:
             raise checks.UsageError(
                 f"ExemplarMemory.code_new = {self.code_new}: of a data set that is streamed from files, windows are "

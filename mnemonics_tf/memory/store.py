@@ -14,9 +14,9 @@ import numpy as np
 
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages
-from mnemonics_tf.memory.codecs import Codec, Coded, codec_of, decoded
+from mnemonics_tf.memory.codecs import Codec, Coded, Source, codec_of, decoded
 from mnemonics_tf.memory.pixel_file import PixelFile, as_codes, as_pixels
-from mnemonics_tf.memory.selection import select_herding, select_random
+from mnemonics_tf.memory.selection import select_boundary, select_herding, select_mixed, select_random
 from mnemonics_tf.memory.settings import Memory
 
 
@@ -79,28 +79,30 @@ def select(
     features: np.ndarray | None,
     num_exemplars: int,
     generator: np.random.Generator,
+    margins: np.ndarray | None = None,
 ) -> LabelledImages:
     """The initial exemplars of the classes of `data` (line 10 of Algorithm 1), class after class.
 
     Args:
-      memory: whether they are chosen by herding or at random, and how they are coded.
+      memory: how they are chosen and coded.
       data: images of some classes, D_i.
-      features: embeddings of `data`, `[n, d]`; only herding needs them.
+      features: embeddings of `data`, `[n, d]`; herding and `mixed` need them.
       num_exemplars: slots of each class; of a class with fewer images as many as they fill.
       generator: for random choices.
+      margins: see `selection.margins_of`, `[n]`; `boundary` and `mixed` need them.
 
     Returns:
       Slots to be worked on: images as they are, or float32 mosaics of consecutive choices.
 
     Raises:
-      ValueError: herding was asked for, and no features were given.
+      ValueError: features or margins were needed and not given.
     """
     codec = codec_for(memory)
     positions = [np.zeros(0, np.int64)]
     for label in np.unique(data.labels):
         members = np.flatnonzero(data.labels == label)
         count = min(num_exemplars, len(members) // codec.images_per_slot) * codec.images_per_slot
-        positions.append(in_order(memory, members, features, generator)(count))
+        positions.append(in_order(memory, members, features, generator, margins)(count))
     chosen_images = data.take(np.concatenate(positions))
     if codec.images_per_slot == 1:
         return chosen_images
@@ -109,31 +111,45 @@ def select(
 
 
 def in_order(
-    memory: Memory, members: np.ndarray, features: np.ndarray | None, generator: np.random.Generator
+    memory: Memory,
+    members: np.ndarray,
+    features: np.ndarray | None,
+    generator: np.random.Generator,
+    margins: np.ndarray | None = None,
 ) -> Callable[[int], np.ndarray]:
     """A function of a number that returns so many images of a class, most important first; more go on from fewer.
 
     Args:
-      memory: whether they are chosen by herding or at random.
+      memory: how they are chosen.
       members: positions of the images of the class.
-      features: embeddings of all images; only herding needs them.
+      features: embeddings of all images; herding and `mixed` need them.
       generator: for random choices.
+      margins: of all images; `boundary` and `mixed` need them.
 
     Raises:
-      ValueError: herding was asked for, and no features were given (when the function is called).
+      ValueError: features or margins are needed and were not given (when the function is called).
     """
     if memory.selection == "random":
         drawn = members[select_random(len(members), len(members), generator)]
         return lambda count: drawn[:count]
 
-    def herded(count: int) -> np.ndarray:
+    def chosen(count: int) -> np.ndarray:
         if not count:
             return members[:0]
-        if features is None:
-            raise ValueError("Herding chooses by features, and none were given.")
-        return members[select_herding(features[members], count)]
+        if memory.selection == "boundary":
+            return members[select_boundary(_given(margins, "margins")[members], count)]
+        embedded = _given(features, "features")[members]
+        if memory.selection == "herding":
+            return members[select_herding(embedded, count)]
+        return members[select_mixed(embedded, _given(margins, "margins")[members], count)]
 
-    return herded
+    return chosen
+
+
+def _given(values: np.ndarray | None, name: str) -> np.ndarray:
+    if values is None:
+        raise ValueError(f"This choice goes by {name}, and none were given.")
+    return values
 
 
 def as_kept(slots: LabelledImages, codec: Codec, file: PixelFile | None = None) -> LabelledImages:
@@ -145,8 +161,11 @@ def as_kept(slots: LabelledImages, codec: Codec, file: PixelFile | None = None) 
       file: where pixels, or codes, go that must not be held in memory; None holds them.
 
     Returns:
-      Slots that no longer depend on the files that images came from.
+      Slots that no longer depend on the files that images came from. Only those that are kept as files, of a streamed
+      data set, stay where they are until the phase is written.
     """
+    if isinstance(codec, Source):
+        return slots if file is not None else dataclasses.replace(slots, images=codec.kept(slots.images))
     if isinstance(codec, Coded):
         if file is not None:
             return as_codes(slots, file, codec.format(slots.images.shape[1:]))
@@ -170,7 +189,7 @@ def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: n
     for label in np.unique(slots.labels):
         members = np.flatnonzero(slots.labels == label)
         if memory.discard == "herding":
-            # They stand in the order in which herding chose them.
+            # They stand in the order in which they were chosen.
             members = members[:limit]
         elif len(members) > limit:
             members = np.sort(members[select_random(len(members), limit, generator)])

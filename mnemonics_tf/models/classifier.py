@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.fitted_head import FittedHead, pooled, pooled_width
 from mnemonics_tf.models.heads import HEADS, Head
-from mnemonics_tf.models.layers import ScaleShiftLayer
+from mnemonics_tf.models.layers import TransferLayer
 from mnemonics_tf.models.resnet import ResNet
 
 
@@ -76,6 +77,8 @@ class Classifier(keras.Model):
         # With mixed precision only the backbone computes in half; head and losses work as its weights are stored.
         super().__init__(dtype=backbone.input.dtype, **kwargs)
         self.backbone = backbone
+        # By identity: Keras would take a list of layers for layers of this model.
+        self._frozen = frozenset(id(layer) for layer in self._backbone_layers if not layer.trainable)
         # The same layers with more outputs.
         self._with_maps = None
         outputs = [backbone.get_layer(name).output for name in map_layers]
@@ -116,9 +119,15 @@ class Classifier(keras.Model):
         return features, tuple(maps)
 
     @property
-    def scale_shift_layers(self) -> list[ScaleShiftLayer]:
+    def _backbone_layers(self) -> list[keras.layers.Layer]:
+        """The backbone's layers, those inside of layers too."""
+        # Keras has no public way to list the layers inside layers.
+        return self.backbone._flatten_layers(include_self=False, recursive=True)
+
+    @property
+    def scale_shift_layers(self) -> list[TransferLayer]:
         """The backbone's layers that weight transfer scales and shifts, whether it does so now or not."""
-        return [layer for layer in self.backbone.layers if isinstance(layer, ScaleShiftLayer)]
+        return [layer for layer in self._backbone_layers if isinstance(layer, TransferLayer)]
 
     def train_all(self) -> None:
         """Makes every weight trainable, the head's of old classes included, and takes scale and shift out of use."""
@@ -126,6 +135,8 @@ class Classifier(keras.Model):
 
     def train_phase(self, transferring: bool, old_head: bool) -> None:
         """Chooses what the model level trains: all weights, or scale, shift, batch norm and head.
+
+        Layers of the backbone that were frozen when it was made stay frozen.
 
         Args:
           transferring: True trains scale and shift on frozen weights (Eq. 13), False the weights themselves.
@@ -135,6 +146,9 @@ class Classifier(keras.Model):
           UsageError: `transferring` for a backbone that was built without scale and shift.
         """
         self.backbone.trainable = True  # `train_head` has switched it off
+        for layer in self._backbone_layers:
+            if id(layer) in self._frozen:
+                layer.trainable = False
         for layer in self.scale_shift_layers:
             layer.set_transferring(transferring)
         self.head.train_old_classes(old_head)
@@ -151,11 +165,20 @@ class Classifier(keras.Model):
         trains them, they change nothing.
         """
         unused = {id(weight) for layer in self.scale_shift_layers for weight in layer.transfer_weights}
-        named = {}
+        return {
+            name: weight
+            for name, weight in self.named_weights().items()
+            if id(weight) not in unused and weight.name not in self.head.correction_names
+        }
+
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """All variables, by names that any classifier of the same network, head and scale form has."""
+        named: dict[str, keras.Variable] = {}
         for layer in [*self.backbone.layers, self.head]:
             for weight in layer.weights:
-                if id(weight) not in unused and weight.name not in self.head.correction_names:
-                    named[f"{layer.name}/{weight.name}"] = weight
+                name = f"{layer.name}/{weight.name}"
+                # Layers inside a layer may have weights of one name.
+                named[f"{len(named)}/{name}" if name in named else name] = weight
         return named
 
     def fold(self) -> None:
@@ -169,7 +192,7 @@ class ClassifierFactory:
     """Builds the classifier of any phase. Call it in the scope of the strategy that will train it.
 
     Attributes:
-      network: which residual network the backbone is.
+      network: which residual network the backbone is, or which Keras model.
       image_shape: shape of its input images, `(H, W, C)`.
       scale_form: scale and shift of weight transfer: `per_neuron`, `per_kernel`, or None for a network without. None by
         default.
@@ -183,7 +206,7 @@ class ClassifierFactory:
         `trained`. None by default, for a head that is trained in all phases.
     """
 
-    network: ResNet
+    network: ResNet | Backbone
     image_shape: tuple[int, int, int]
     scale_form: str | None = dataclasses.field(default=None, metadata={"later_phases_only": True})
     head: str = "cosine"
@@ -214,6 +237,17 @@ class ClassifierFactory:
         return Classifier(
             backbone, num_old_classes, num_new_classes, self.head, self.corrected, map_layers, self.num_units
         )
+
+    def start(self, num_new_classes: int) -> Classifier:
+        """The classifier that the training of phase 0 starts from: a Keras model begins with the weights it came with.
+
+        Args:
+          num_new_classes: M, at least 1.
+        """
+        model = self.build(0, num_new_classes)
+        if isinstance(self.network, Backbone):
+            self.network.fill(model.backbone)
+        return model
 
     def grow(self, previous: Classifier, num_new_classes: int) -> Classifier:
         """A copy of `previous` with `num_new_classes` more outputs, whose weights are random; eta is carried on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -30,13 +31,29 @@ def imprint(head: Head, features: np.ndarray, labels: np.ndarray) -> None:
         raise ValueError("Imprinting needs the weights of old classes for their norm; this head has none.")
     old = keras.ops.convert_to_numpy(head.old_kernel)
     num_proxies = head.new_kernel.shape[-1] // head.num_new_classes
+    rows = imprinted(features, labels, range(head.num_old_classes, head.num_classes), num_proxies)
+    head.new_kernel.assign(rows.T * np.mean(np.linalg.norm(old, axis=0)))
+
+
+def imprinted(features: np.ndarray, labels: np.ndarray, classes: Iterable[int], num_proxies: int) -> np.ndarray:
+    """Directions of the weights of some classes, `[classes * proxies, d]`, see `imprint`.
+
+    Args:
+      features: embeddings of images of all these classes, `[n, d]`.
+      labels: class index of each image, `[n]`.
+      classes: class indices, in the order of the result.
+      num_proxies: weights of a class; 1 but for heads with proxies.
+
+    Raises:
+      ValueError: a class has no feature.
+    """
     rows = []
-    for index in range(head.num_old_classes, head.num_classes):
+    for index in classes:
         members = features[labels == index]
         if not len(members):
             raise ValueError(f"Class index {index} has no features to imprint its weights from.")
         rows.append(directions(_centres(directions(members), num_proxies)))
-    head.new_kernel.assign(np.concatenate(rows).T * np.mean(np.linalg.norm(old, axis=0)))
+    return np.concatenate(rows)
 
 
 def _centres(units: np.ndarray, count: int) -> np.ndarray:

@@ -24,7 +24,33 @@ from mnemonics_tf import checks, runtime
 from mnemonics_tf.models.choices import SCALE_FORMS
 
 
-class ScaleShiftLayer(keras.layers.Layer):
+class TransferLayer(keras.layers.Layer):
+    """The base of all layers that weight transfer can scale and shift.
+
+    Attributes:
+      transferring: whether scale and shift are trained on frozen weights now, or the weights themselves. False when the
+        layer is made.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.transferring = False
+
+    @property
+    def transfer_weights(self) -> list[keras.Variable]:
+        """The variables that the layer has for weight transfer alone: bias, scale and shift; none without these."""
+        raise NotImplementedError
+
+    def set_transferring(self, transferring: bool) -> None:
+        """Trains scale and shift on frozen weights (True), or the weights themselves (False)."""
+        raise NotImplementedError
+
+    def fold(self) -> None:
+        """Moves scale and shift into the layer's weights, so that its output stays the same (Eq. 14)."""
+        raise NotImplementedError
+
+
+class ScaleShiftLayer(TransferLayer):
     """The base of convolution and dense layer: their variables, the switch between trainings, and the folding.
 
     Args:
@@ -43,7 +69,6 @@ class ScaleShiftLayer(keras.layers.Layer):
             checks.check_choice("scale_form", scale_form, SCALE_FORMS)
         self.units = units
         self.scale_form = scale_form
-        self.transferring = False
 
     def _add_weights(self, kernel_shape: tuple[int, ...], initializer: keras.initializers.Initializer) -> None:
         self.kernel = self.add_weight(name="kernel", shape=kernel_shape, initializer=initializer)
@@ -57,7 +82,6 @@ class ScaleShiftLayer(keras.layers.Layer):
 
     @property
     def transfer_weights(self) -> list[keras.Variable]:
-        """The variables that the layer has for weight transfer: bias, scale and shift; none without `scale_form`."""
         return [] if self.scale_form is None else [self.bias, self.scale, self.shift]
 
     def set_transferring(self, transferring: bool) -> None:

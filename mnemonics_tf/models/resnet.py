@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mnemonics_tf import checks
+from mnemonics_tf.data.types import PixelRange
 from mnemonics_tf.system.lazy import keras
 
 STEMS = ("3x3", "7x7")
@@ -59,6 +60,11 @@ class ResNet:
         """Names of the layers that each stage ends with, before their ReLU."""
         return tuple(f"stage{stage}_block{blocks - 1}_add" for stage, blocks in enumerate(self.blocks))
 
+    @property
+    def pixel_range(self) -> PixelRange | None:
+        """How images are normalised: None, by the statistics of the first ones."""
+        return None
+
     def check_image_shape(self, image_shape: tuple[int, int, int]) -> None:
         """Raises UsageError if images `(H, W, C)` are too small for the stages."""
         halvings = len(self.widths) - 1 + (2 if self.stem == "7x7" else 0)
@@ -67,6 +73,24 @@ class ResNet:
                 f"Images of {image_shape[0]} x {image_shape[1]} are too small for a ResNet that halves them {halvings} "
                 "times: give ResNet fewer stages (blocks, widths) or the stem '3x3'."
             )
+
+    def multiply_adds(self, image_shape: tuple[int, int, int]) -> int:
+        """Products of a weight and a value that one image `(H, W, C)` takes on its way forward."""
+        height, width, channels = image_shape
+        kernel, first = (7, self.widths[0]) if self.stem == "7x7" else (3, self.widths[0])
+        if self.stem == "7x7":
+            height, width = -(-height // 2), -(-width // 2)
+        total = height * width * kernel**2 * channels * first
+        if self.stem == "7x7":
+            height, width = -(-height // 2), -(-width // 2)
+        channels = first
+        for stage, (blocks, out) in enumerate(zip(self.blocks, self.widths, strict=True)):
+            if stage:
+                height, width = -(-height // 2), -(-width // 2)
+            shortcut = channels * out if stage or channels != out else 0
+            total += height * width * (9 * channels * out + 9 * out * out * (2 * blocks - 1) + shortcut)
+            channels = out
+        return total + channels * (self.embedding_dim or 0)
 
     def build(
         self,

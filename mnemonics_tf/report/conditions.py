@@ -28,9 +28,11 @@ def conditions(measured: Sequence[tuple[str, Group]]) -> str:
 
 
 def _of_group(group: Group) -> tuple[str, ...]:
+    own = setting(group, "Experiment.network")
+    is_own = own.startswith("@")
     return (
-        f"ResNet of blocks {setting(group, 'ResNet.blocks')}",
-        f"widths {setting(group, 'ResNet.widths')}",
+        f"network {own}" if is_own else f"ResNet of blocks {setting(group, 'ResNet.blocks')}",
+        "its own widths" if is_own else f"widths {setting(group, 'ResNet.widths')}",
         f"epochs {setting(group, 'ModelLevel.epochs')}",
         f"{group.setup.head} head",
         group.setup.primary_classifier.upper(),

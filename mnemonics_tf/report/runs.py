@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import statistics
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
@@ -62,12 +63,15 @@ class FinishedRun:
       setup: what the run shares with runs of other seeds.
       figures: percentages by measure and classifier. Measures are `average_accuracy`, `last_accuracy` (after the last
         phase) and `forgetting`; classifiers `cnn` and, where exemplars were kept, `nme`.
+      movement: how far learned exemplars moved, means over the phases: `mean`, the change of a pixel in grey levels,
+        and `unmoved`, the percentage that is still a real image. Empty where none were learned, or nobody looked.
     """
 
     folder: str
     seed: int
     setup: Setup
     figures: dict[tuple[str, str], float]
+    movement: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -192,7 +196,14 @@ def measured(folder: str, read: Results) -> FinishedRun:
     figures = {
         (measure, classifier): value for measure, values in by_measure.items() for classifier, value in values.items()
     }
-    return FinishedRun(folder, read.seed, Setup(**shared, settings=settings), figures)
+    return FinishedRun(folder, read.seed, Setup(**shared, settings=settings), figures, _movement(read))
+
+
+def _movement(read: Results) -> dict[str, float]:
+    moved = [phase.movement["learned"] for phase in read.phases if "learned" in phase.movement]
+    if not moved:
+        return {}
+    return {name: statistics.fmean(each[name] for each in moved) for name in ("mean", "unmoved")}
 
 
 def _settings_in(folder: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mnemonics_tf.results import Results
+from mnemonics_tf.results import PhaseResult, Results
 
 _CLASSIFIERS = ("cnn", "nme")
 
@@ -12,17 +12,28 @@ def summary(results: Results) -> str:
 
     Args:
       results: the run's results so far, in percent. A classifier without figures, as `nme` without exemplars, has
-        dashes.
+        dashes. Where exemplars were learned, how far they moved: the mean change of a pixel in grey levels, and the
+      percentage that is still a real image bit for bit. Below stands what did not go as configured.
     """
-    lines = ["phase  classes  CNN (%)  NME (%)  seconds"]
+    learned = any("learned" in phase.movement for phase in results.phases)
+    lines = ["phase  classes  CNN (%)  NME (%)  seconds" + ("  moved  still real (%)" if learned else "")]
     for phase in results.phases:
         figures = "  ".join(_figure(phase.accuracy, name) for name in _CLASSIFIERS)
-        lines.append(f"{phase.phase:5d}  {phase.num_classes:7d}  {figures}  {sum(phase.seconds.values()):7.0f}")
+        lines.append(
+            f"{phase.phase:5d}  {phase.num_classes:7d}  {figures}  {sum(phase.seconds.values()):7.0f}{_moved(phase)}"
+        )
     for title, values in (("average", results.average_accuracy), ("forgetting", results.forgetting)):
         marks = ["*" if name == results.primary_classifier else " " for name in _CLASSIFIERS]
         figures = " ".join(_figure(values, name) + mark for name, mark in zip(_CLASSIFIERS, marks, strict=True))
         lines.append(f"{title:14s}  {figures}".rstrip())
-    return "\n".join([*lines, "* the classifier that is reported"])
+    notes = [f"phase {phase.phase}: {note}" for phase in results.phases for note in phase.notes]
+    return "\n".join([*lines, "* the classifier that is reported", *notes])
+
+
+def _moved(phase: PhaseResult) -> str:
+    """How far new exemplars were moved by learning; nothing where none were learned."""
+    moved = phase.movement.get("learned")
+    return "" if moved is None else f"  {moved['mean']:5.2f}  {moved['unmoved']:14.1f}"
 
 
 def _figure(percentages: dict[str, float], classifier: str) -> str:

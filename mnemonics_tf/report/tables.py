@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -43,6 +44,9 @@ def general_grid(groups: Sequence[Group], variations: Mapping[Group, Variation])
       variations: variations of the groups, as `labels.variations` numbers them; those of a group mark its row.
     """
     rows = [["dataset", "method", "exemplars", "budget", " N", "seeds", *[f"{'CNN':>6}", f"{'NME':>6}"] * 3]]
+    learned = any(run.movement for group in groups for run in group.runs)
+    if learned:
+        rows[0] += ["moved", "still real"]
     by_row = sorted(groups, key=lambda each: (*row_key(each.setup), each.setup.num_phases, _number(each, variations)))
     for group in by_row:
         dataset, method, exemplars, budget = row_key(group.setup)
@@ -53,11 +57,15 @@ def general_grid(groups: Sequence[Group], variations: Mapping[Group, Variation])
             for classifier in _CLASSIFIERS
         ]
         numbers = [f"{group.setup.num_phases:2d}", f"{len(group.runs):5d}"]
-        rows.append([dataset, method, exemplars, budget, *numbers, *figures])
+        moved = [_moved(group, "mean", ""), _moved(group, "unmoved", " %")] if learned else []
+        rows.append([dataset, method, exemplars, budget, *numbers, *figures, *moved])
     notes = ["Percentages: mean ± half of the 95 % interval over seeds. * the classifier that is reported."]
+    if learned:
+        notes += ["Learned exemplars: mean change of a pixel in grey levels; how many are real images bit for bit."]
     if variations:
         notes += ["What else differs between runs of the same data:", *_legend(variations)]
     headings = [("", 6), *((title, 2) for title in MEASURES.values())]
+    headings += [("learned exemplars", 2)] if learned else []
     return Grid("runs", "All runs, over seeds", tuple(headings), tuple(map(tuple, rows)), tuple(notes))
 
 
@@ -153,6 +161,12 @@ def _text(value: Figure | None, mark: str = "") -> str:
         return _NONE
     interval = "" if value.half_interval is None else f" ± {value.half_interval:.2f}"
     return f"{value.mean:6.2f}{mark}{interval}"
+
+
+def _moved(group: Group, name: str, unit: str) -> str:
+    """How far the learned exemplars of a group moved, the mean over its runs; a dash if none were learned."""
+    values = [run.movement[name] for run in group.runs if run.movement]
+    return f"{statistics.fmean(values):5.1f}{unit}" if values else f"{'-':>5}"
 
 
 def _legend(variations: Mapping[Group, Variation]) -> list[str]:

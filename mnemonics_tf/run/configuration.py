@@ -12,6 +12,9 @@ from mnemonics_tf.data.sources import Source
 from mnemonics_tf.data.types import Dataset
 from mnemonics_tf.learner.settings import PhasePlan, Settings
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.system import seeds
 from mnemonics_tf.system.devices import Devices
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ class ExperimentSettings:
       dataset: where the data come from: `@digits`, `@tfds` or `@folder`, or a function of one's own that returns a
         `Dataset`.
       method: the base method, such as `@lucir`.
+      network: a function of one's own that returns a Keras model, or a `Backbone` of one; it takes the place of
+        `ResNet`, which None, the default, leaves.
       head: `cosine`, `linear` or `proxies`; None for the method's own.
       classifier: what is reported and served: `cnn` (the head) or `nme` (the nearest mean of exemplars); None for what
         the method predicts by.
@@ -38,12 +43,18 @@ class ExperimentSettings:
     # None is refused below, with a better message than gin's own.
     dataset: Callable[[], Source | Dataset] = None  # type: ignore[assignment]
     method: Callable[[], Method] = None  # type: ignore[assignment]
+    network: Callable[[], Any] | None = None
     head: str | None = None
     classifier: str | None = None
     seed: int = 0
     deterministic: bool = True
 
     def __post_init__(self):
+        if self.network is not None and not callable(self.network):
+            raise checks.UsageError(
+                f"Experiment.network is {_described(self.network)}: expected a reference such as @mine, to a function "
+                "that returns a Keras model, without parentheses. Settings of ResNet are bound by themselves."
+            )
         for name, example in (("dataset", "@digits"), ("method", "@lucir")):
             value = getattr(self, name)
             if not callable(value):
@@ -65,6 +76,26 @@ class ExperimentSettings:
         """The data. Raises UsageError if the reference is to something else."""
         made = self.dataset()
         return _checked("dataset", made.load() if hasattr(made, "load") else made, Dataset)
+
+    def build_network(self) -> ResNet | Backbone | None:
+        """The network that `network` makes, its random weights by the seed; None if there is none.
+
+        Raises:
+          UsageError: it makes something else, or a model that cannot be a backbone.
+        """
+        if self.network is None:
+            return None
+        with seeds.keeping_global_generators():
+            seeds.seed_initial_weights(seeds.stage_seed(self.seed, "network"))
+            made = self.network()
+        if isinstance(made, ResNet | Backbone):
+            return made
+        if not hasattr(made, "layers"):
+            raise checks.UsageError(
+                f"Experiment.network refers to something that makes {_described(made)}: expected a Keras model, or a "
+                "Backbone of one."
+            )
+        return Backbone(made)
 
     def build_method(self) -> Method:
         """The base method. Raises UsageError if the reference is to something else."""
@@ -126,7 +157,10 @@ def check_data(settings: Settings, stream: ClassStream, num_replicas: int) -> No
     Raises:
       UsageError: the images, the classes or their numbers do not go with the settings.
     """
+    from mnemonics_tf.learner.admission import check_backbone  # it needs TensorFlow, and settings do not
+
     names = stream.class_names
     settings.check_images(stream.dataset.traits, stream.streamed)
     settings.check_plan(PhasePlan(stream.phase_sizes, stream.class_sizes.tolist()), num_replicas)
+    check_backbone(settings, stream.dataset.traits)
     settings.check_first_images(stream.train, names, len(names), later=stream.num_phases > 1)

@@ -42,7 +42,7 @@ _CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of 
 # data are the same is told by data.json.
 _FREE = ("Devices.", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
 # Settings that later versions have added, at the values that do what was done before: runs begun earlier lack them.
-_ADDED = ("tfds.split_seed = 0", "tfds.test_share = 0.2")
+_ADDED = ("Experiment.network = None", "tfds.split_seed = 0", "tfds.test_share = 0.2")
 
 
 class RunDirectory:
@@ -69,6 +69,11 @@ class RunDirectory:
     def skipped_file(self) -> str:
         """Where images that could not be read are listed, if there were any."""
         return os.path.join(self.path, "skipped.json")
+
+    @property
+    def config_file(self) -> str:
+        """The path of `config.gin`."""
+        return self._config
 
     @property
     def results_file(self) -> str:
@@ -106,9 +111,9 @@ class RunDirectory:
             if os.path.exists(self._config):
                 self._check_same_config(config)
             elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, f"{_CONFIG}.partial"}:
+                held = "holds a learner" if os.path.isfile(os.path.join(self.path, "learner.json")) else "is not empty"
                 raise checks.UsageError(
-                    f"--output_dir = {self.path}: the folder is not empty and holds no run (no {_CONFIG}). "
-                    "Name another."
+                    f"--output_dir = {self.path}: the folder {held} and holds no run (no {_CONFIG}). Name another."
                 )
             os.makedirs(self.path, exist_ok=True)
             self._lock()
@@ -165,7 +170,8 @@ class RunDirectory:
         if changed:
             raise checks.UsageError(
                 f"--output_dir = {self.path}: the run began with other data: {', '.join(changed)} of {self._data} "
-                "differ from what the data source has now. Put the data back as they were, or name another folder."
+                "differ from what the data source has now. Put the data back as they were, or name another folder. "
+                "Further classes are learned by IncrementalLearner.from_run, or `mnemonics_tf.learn --from_run=...`."
             )
         return noted
 

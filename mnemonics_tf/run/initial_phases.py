@@ -27,8 +27,10 @@ from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Images, LabelledImages, Phase
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.methods.base import Method
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.system import files, locks, seeds, sources, tracking
+from mnemonics_tf.training.checkpoints import Checkpoints
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import train_model
 from mnemonics_tf.training.settings import ModelLevel
@@ -98,6 +100,40 @@ class InitialPhases:
                 tracking.notice(f"{path} cannot be written ({error.strerror or error}): other runs train again.")
             return model, False
 
+    def checkpoints(
+        self, description: dict[str, Any], model: Classifier, wanted: Checkpoints, train: Callable[[], Classifier]
+    ) -> None:
+        """Networks that the training of `network` went through, of an earlier call or of the training just now.
+
+        Where an earlier run has kept none, or others, the training is repeated for them; the trained network stays.
+
+        Args:
+          description: as for `network`.
+          model: what `network` gave.
+          wanted: is filled, by `train` or from a file.
+          train: as for `network`.
+        """
+        epochs = "-".join(map(str, wanted.epochs))
+        name = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:24]
+        path = os.path.join(self._folder, f"{name}.after{epochs}.npz")
+        with self._locked(f"{name}.after{epochs}"):
+            if not wanted.complete and os.path.lexists(path):
+                try:
+                    with files.open_plain(path) as opened, np.load(opened, allow_pickle=False) as arrays:
+                        wanted.restore({name: arrays[name] for name in arrays.files}, model)
+                except _DAMAGES as error:
+                    tracking.notice(f"{path} is damaged ({type(error).__name__}): its training is repeated.")
+            if wanted.complete and os.path.lexists(path):
+                return
+            if not wanted.complete:
+                tracking.notice("The networks that a shared phase 0 went through are not kept: it is trained again.")
+                train()
+            try:
+                with files.replacing(path) as file:
+                    np.savez(file, allow_pickle=False, **wanted.as_arrays(model.initial_weights()))
+            except OSError as error:
+                tracking.notice(f"{path} cannot be written ({error.strerror or error}): other runs train again.")
+
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         """Holds one network; the system lets go of it even if the process is killed."""
@@ -139,7 +175,10 @@ def shared_network(
         with context.trainer.strategy.scope():
             return context.factory.trained.build(0, phase.num_new_classes)
 
-    return shared.network(description, build, train)
+    model, reused = shared.network(description, build, train)
+    if context.checkpoints is not None:
+        shared.checkpoints(description, model, context.checkpoints, train)
+    return model, reused
 
 
 def describe_initial_phase(
@@ -172,7 +211,7 @@ def describe_initial_phase(
         "trainer": {
             field.name: _described(getattr(trainer, field.name))
             for field in dataclasses.fields(trainer)
-            if field.name != "tracker"
+            if field.name not in ("tracker", "after_epoch")
         },
         "factory": _described(factory),
         "loss": method.initial_training,
@@ -187,6 +226,8 @@ def describe_initial_phase(
 
 def _described(value: Any) -> Any:
     """A setting as JSON has it; of a dataclass, the fields that matter in phase 0."""
+    if isinstance(value, Backbone):
+        return value.description()
     if dataclasses.is_dataclass(value):
         return {
             field.name: _described(getattr(value, field.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import numpy as np
@@ -89,6 +90,8 @@ def result_of(state: LearnerState, arrival: Arrival, seconds: dict[str, float]) 
         bytes_per_class=int(size.by_class.max()),
         memory_bytes=size.total,
         statistics_bytes=num_bytes(work.statistics),
+        movement={which: dataclasses.asdict(moved) for which, moved in work.movement.items()},
+        notes=work.notes,
     )
 
 

@@ -234,7 +234,7 @@ class _Reader:
             elif isinstance(statement, config_parser.IncludeStatement):
                 self._include(statement.filename, source, place)
             elif isinstance(statement, config_parser.ImportStatement):
-                self._import(statement, place)
+                self._import(statement, source)
             else:
                 self._check_owner(statement.scope, statement.selector, "")
         except _RefusedError as error:
@@ -284,9 +284,10 @@ class _Reader:
             raise _refused(f"include {name!r}: files include one another: {' -> '.join(map(os.path.basename, circle))}")
         self.read_file(name, found, above if source.path else ())
 
-    def _import(self, statement: Any, place: str) -> None:
+    def _import(self, statement: Any, source: _Source) -> None:
         if statement.module.partition(".")[0] == "__gin__":
             raise _refused(f"'{statement.format()}': it would let a configuration call any function, and is refused")
+        gin_paths.make_importable(statement.module, (source.path, *source.parents[:1]))
         try:
             gin.parse_config(statement.format())
         except Exception as error:

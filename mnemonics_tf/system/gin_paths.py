@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 
 from gin import config_parser
@@ -104,6 +105,22 @@ def nearest_file(path: str) -> str:
     if not os.path.isdir(folder):
         return ""
     return checks.nearest(os.path.basename(path), os.listdir(folder))
+
+
+def make_importable(module: str, paths: Sequence[str]) -> None:
+    """Lets Python find a module that lies beside one of some gin files, from now on; others are found as ever.
+
+    Args:
+      module: what stands in the `import`, such as `mine` or `mine.methods`.
+      paths: of the file with the `import` and the one that the user has named; empty for the command line.
+    """
+    first = module.partition(".")[0]
+    for folder in (os.path.dirname(os.path.abspath(path)) for path in paths if path):
+        place = os.path.join(folder, first)
+        if os.path.isfile(f"{place}.py") or os.path.isfile(os.path.join(place, "__init__.py")):
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+            return
 
 
 def _shipped(name: str) -> str | None:

@@ -17,6 +17,9 @@ from collections.abc import Iterator, Sequence
 import tqdm
 from absl import flags
 
+from mnemonics_tf import checks
+from mnemonics_tf.system import files
+
 # Exit codes, besides 0 and those of signals (128 and the signal's number).
 LOST_WORKER = 1  # another worker has ended: the same command goes on, once all workers are started again
 USAGE_ERROR = 2  # something cannot be done as asked for; divergence is among it
@@ -43,6 +46,32 @@ def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         print(f"{program}: {error} (see --help)", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+
+
+def explained(error: Exception, place: str, advice: str) -> tuple[int | None, str]:
+    """The exit code of an error and what to tell the user; no code for one that only a traceback explains.
+
+    Args:
+      error: what ended the command.
+      place: where it was writing, should the error not say it.
+      advice: what happens once there is room on a full disk: half a sentence.
+    """
+    kinds: dict[type[Exception], int] = {
+        checks.BusyError: BUSY,  # before UsageError, of which it is one
+        checks.UsageError: USAGE_ERROR,
+        checks.DivergedError: USAGE_ERROR,
+        checks.LostWorkerError: LOST_WORKER,
+    }
+    for kind, code in kinds.items():
+        if isinstance(error, kind):
+            # gin adds to an exception's text where it was raised.
+            return code, str(error).partition("\n  In call to configurable")[0]
+    reason = files.why_unwritable(error)
+    if reason is None:
+        return None, ""
+    return USAGE_ERROR, (
+        f"{getattr(error, 'filename', None) or place} cannot be written: {reason}. Make room there, and {advice}."
+    )
 
 
 _aside: list[int] = []  # descriptors of standard error that are turned aside
@@ -80,17 +109,26 @@ def quiet() -> Iterator[None]:
     sys.stderr.flush()
     with tempfile.TemporaryFile() as aside:
         descriptor = os.dup(2)
-        _aside.append(descriptor)
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            sys.stderr.flush()
-            os.dup2(descriptor, 2)
-            aside.seek(0)
-            sys.stderr.write(aside.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(descriptor, 2)
-            _aside.remove(descriptor)
-            os.close(descriptor)
+        with turned_aside(descriptor):
+            os.dup2(aside.fileno(), 2)
+            try:
+                yield
+            except BaseException:
+                sys.stderr.flush()
+                os.dup2(descriptor, 2)
+                aside.seek(0)
+                sys.stderr.write(aside.read().decode(errors="replace"))
+                raise
+            finally:
+                os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def turned_aside(descriptor: int) -> Iterator[None]:
+    """Says where standard error is while something else takes its place, so that a process can say why it ends."""
+    _aside.append(descriptor)
+    try:
+        yield
+    finally:
+        _aside.remove(descriptor)

@@ -18,31 +18,40 @@ from mnemonics_tf.system import files, machine
 from mnemonics_tf.system.lazy import tf
 from mnemonics_tf.system.screen import notice as notice
 
+_SHORT, _INTERVAL = 1.0, 0.2  # seconds: what needs no bar, and between two looks of one
 _SUFFIX = ".phase"  # and the phase's number: how names of TensorBoard's files end
 
 
 def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
     """A progress bar on standard error with rate and time left, from the second second on.
 
-    A context manager with `update` and `set_postfix`. In a notebook it is a bar of the notebook.
+    A context manager with `update` and `set_postfix`. In a notebook it is a bar of the notebook; in a pipe or a file
+    there is none.
 
     Args:
       description: what is being done.
       total: number of units.
       unit: their name.
     """
-    in_notebook = "ipykernel" in sys.modules
-    # A log file gets a line now and then rather than thousands.
-    interval = 0.2 if in_notebook or sys.stderr.isatty() else 30.0
-    return (_notebook_bar() if in_notebook else tqdm.tqdm)(
+    return (_notebook_bar() if _in_notebook() else tqdm.tqdm)(
         desc=description,
         total=total,
         unit=f" {unit}",
-        delay=1.0,  # what is over in a second needs no bar
-        mininterval=interval,
-        maxinterval=interval,
+        delay=_SHORT,  # what is over in a second needs no bar
+        mininterval=_INTERVAL,
+        maxinterval=_INTERVAL,
         dynamic_ncols=True,
+        disable=not _is_watched(),
     )
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
+def _is_watched() -> bool:
+    """Whether what is shown is seen while it changes; a log file gets a line a stage."""
+    return _in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
 
 
 def _notebook_bar() -> type[tqdm.tqdm]:
@@ -97,18 +106,25 @@ class Tracker:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to `seconds[name]`, and notes the memory used by then."""
+        """Adds the time spent inside to `seconds[name]`, and notes the memory used; says it where there are no bars."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            taken = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + taken
             self.peak_mebibytes[name] = machine.peak_memory_bytes() / 2**20
+        if taken >= _SHORT and not _is_watched():
+            notice(f"{self._title} {name}: {taken:.0f} s")
 
     def progress(self, stage: str, total: int, unit: str) -> tqdm.tqdm:
         """A progress bar that names the phase."""
+        return progress(f"{self._title} {stage}", total, unit)
+
+    @property
+    def _title(self) -> str:
         last = "" if self._num_phases is None else f"/{self._num_phases - 1}"
-        return progress(f"phase {self._phase}{last} {stage}", total, unit)
+        return f"phase {self._phase}{last}"
 
     def phase_scalars(self, stage: str, values: dict[str, Any], step: int) -> None:
         """Writes numbers as `phase_<i>/<stage>/<name>`, at an epoch or step of that stage."""

@@ -36,12 +36,14 @@ class Trainer:
       pixel_range: how pixels 0..255 are normalised to be the network's input.
       augmentation: random changes of the training images, before normalisation.
       tracker: shows progress, and is told mean losses and the learning rate after each epoch.
+      after_epoch: is told the network, the stage and the number of epochs that are over; None, the default, for nobody.
     """
 
     strategy: tf.distribute.Strategy
     pixel_range: PixelRange
     augmentation: pipeline.Augmentation
     tracker: Tracker
+    after_epoch: Callable[[Classifier, str, int], None] | None = None
 
     def predictor(self, model: Classifier) -> Predictor:
         """A predictor that runs `model` on this trainer's devices, with its normalisation and without augmentation."""
@@ -85,7 +87,7 @@ class Trainer:
             shares = self.strategy.run(replica_step, args=batch)
             return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
 
-        steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size)
+        steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size, rehearsal)
         with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
             iterator = iter(batches)
             for epoch in range(settings.epochs):
@@ -100,6 +102,8 @@ class Trainer:
                 checks.check_finite_losses(stage, means, f"epoch {epoch + 1} of {settings.epochs}")
                 bar.set_postfix(epoch=epoch + 1, loss=f"{sum(means.values()):.3f}", refresh=False)
                 self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch + 1)
+                if self.after_epoch is not None:
+                    self.after_epoch(model, stage, epoch + 1)
         runtime.average_over_replicas(self.strategy, model.non_trainable_variables)
         if average is not None:
             average.apply()
@@ -125,8 +129,10 @@ class Trainer:
             ),
         )
 
-    def _steps_per_epoch(self, num_images: int, batch_size: int) -> int:
-        return num_batches(images_per_epoch(num_images, batch_size, self.strategy.num_replicas_in_sync), batch_size)
+    def _steps_per_epoch(self, num_images: int, batch_size: int, rehearsal: PhaseRehearsal | None) -> int:
+        used = images_per_epoch(num_images, batch_size, self.strategy.num_replicas_in_sync)
+        plain = num_batches(used, batch_size)
+        return plain if rehearsal is None else rehearsal.mixture.steps(plain)
 
 
 def _learning_rate_at(epoch: int, settings: SGDSettings, rehearsal: PhaseRehearsal | None) -> float:
@@ -156,10 +162,7 @@ def _replica_step(
 ) -> BatchLosses:
     variables = model.trainable_variables
     undecayed = {
-        id(variable)
-        for layer in model.scale_shift_layers
-        if layer.transferring
-        for variable in (layer.scale, layer.shift)
+        id(variable) for layer in model.scale_shift_layers if layer.transferring for variable in layer.transfer_weights
     }
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:

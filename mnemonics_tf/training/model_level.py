@@ -89,7 +89,7 @@ def _networks(
         teacher = previous.model
     with trainer.strategy.scope():
         if previous is None:
-            model = trained_by.build(0, phase.num_new_classes)
+            model = trained_by.start(phase.num_new_classes)
         elif previous.model.num_classes < phase.num_classes:
             model = trained_by.grow(previous.model, phase.num_new_classes)
         else:

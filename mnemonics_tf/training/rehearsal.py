@@ -34,6 +34,8 @@ class Rehearsal:
         default, for batches in which every image comes once an epoch. The number of steps stays what it is without the
         setting, epochs * ceil((images of D_i and E_{0:i-1}) / batch_size), and every batch is full: the more often
         memory comes, the fewer times new images do. Images of a kind come equally often (up to one time).
+      steps_per_epoch: steps of an epoch with `memory_share`, so that memories of different numbers of images are
+        trained on for equally long. None by default: as many as without the setting.
       separated_softmax: whether cross-entropy of new images is over the M new classes alone, that of memory over all
         K + M. False by default.
       logit_adjustment: strength a of balanced softmax, at least 0: cross-entropy is of logits + a * log(n), with n the
@@ -55,6 +57,7 @@ class Rehearsal:
     """
 
     memory_share: float = 0.0
+    steps_per_epoch: int | None = None
     separated_softmax: bool = False
     logit_adjustment: float = 0.0
     learning_rate: float | None = None
@@ -64,6 +67,13 @@ class Rehearsal:
 
     def __post_init__(self):
         checks.check_fraction(**{"Rehearsal.memory_share": self.memory_share})
+        if self.steps_per_epoch is not None:
+            checks.check_positive_integer(**{"Rehearsal.steps_per_epoch": self.steps_per_epoch})
+            if not self.memory_share:
+                raise checks.UsageError(
+                    f"Rehearsal.steps_per_epoch = {self.steps_per_epoch}: with memory_share = 0 every image comes once "
+                    "an epoch, which gives the number of steps. Set memory_share, or leave it out."
+                )
         checks.check_bool(**{"Rehearsal.separated_softmax": self.separated_softmax})
         checks.check_non_negative(**{"Rehearsal.logit_adjustment": self.logit_adjustment})
         if self.learning_rate is not None:
@@ -115,7 +125,8 @@ class PhaseRehearsal:
     @property
     def mixture(self) -> Mixture:
         """How batches are put together."""
-        return Mixture(self.labels < self.groups.num_old_classes, self.settings.memory_share)
+        settings = self.settings
+        return Mixture(self.labels < self.groups.num_old_classes, settings.memory_share, settings.steps_per_epoch)
 
     @property
     def jittered(self) -> np.ndarray | None:

@@ -119,3 +119,11 @@ def test_share_that_leaves_a_kind_no_place_is_refused(share, batch_size, count):
     message = rf"^Rehearsal\.memory_share = {share}: of {batch_size} images .* that is {count},"
     with pytest.raises(UsageError, match=message):
         check_share("Rehearsal.memory_share", share, batch_size)
+
+
+def test_number_of_steps_is_that_of_plain_batches_unless_it_is_set():
+    is_memory = np.arange(10) < 4
+    assert Mixture(is_memory, 0.5).steps(7) == 7
+    assert Mixture(is_memory, 0.5, 12).steps(7) == 12
+    # Nothing is paired where all images are new, as in phase 0.
+    assert Mixture(np.zeros(10, bool), 0.5, 12).steps(7) == 7

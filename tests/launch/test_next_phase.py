@@ -96,10 +96,11 @@ def test_accuracies_are_those_of_all_old_and_new_classes():
 
 def test_table_has_means_and_intervals_and_says_what_is_not_comparable():
     second = dataclasses.replace(_OUTCOME, training_seed=1, accuracy={"cnn": {"all": 44.0, "old": 30.0, "new": 60.0}})
-    longer = dataclasses.replace(_OUTCOME, memory="more", steps=120)
+    longer = dataclasses.replace(_OUTCOME, memory="more", steps=120, meta_steps=50, moved=2.34, still_real=10.0)
     text = outcomes.table([_OUTCOME, second, longer])
     # Student's t with one degree of freedom at 97.5 %: 12.706; s / sqrt(2) = 2.
-    assert "| 42.00 ± 25.41 | 30.00 ± 0.00 | 60.00 ± 0.00 | 2 | 11 |" in text
+    assert "| 42.00 ± 25.41 | 30.00 ± 0.00 | 60.00 ± 0.00 | 2 | 11 | 0 | 0.0 | 100 % |" in text
+    assert "| 1 | 11 | 50 | 2.3 | 10 % |" in text
     assert "Other steps in replay, N = 5, length 1: random 100, more 120." in text
     assert "have no interval" in text
     assert "Other bytes" not in text

@@ -362,6 +362,7 @@ def test_starts_without_tensorflow():
     assert all(flag in shown for flag in ("--grid", "--output_dir", "--jobs", "--only", "--slurm"))
 
 
+@pytest.mark.heavy
 def test_sweep_of_real_runs(output_dir):
     _write_grid(
         output_dir.parent,

@@ -47,6 +47,17 @@ def test_runs_come_seed_after_seed_and_in_the_order_of_the_lists(read):
     ]
 
 
+def test_method_may_be_a_gin_file_of_ones_own(read, tmp_path):
+    path = tmp_path / "mine.gin"
+    path.write_text("import mine\n")
+    grid = read(_GOOD.replace('"lwf"', repr(str(path))))
+    first = grid.runs()[0]
+    assert first.name == "mine-without-n5-seed3"
+    assert first.arguments[0] == f"--gin_file={path}"  # where `mine.py` is found beside it
+    with pytest.raises(checks.UsageError, match=r"Grid.methods has 'nowhere\.gin': there is no such file"):
+        read(_GOOD.replace('"lwf"', '"nowhere.gin"'))
+
+
 def test_grid_may_include_another_and_use_macros(read, tmp_path):
     (tmp_path / "base.gin").write_text(_GOOD)
     grid = read('include "base.gin"\nours = (7,)\nGrid.seeds = %ours\n')
@@ -145,7 +156,7 @@ def _no_bindings_left():
 
 
 # Those of the paper's tables, and their like on digits.
-_TABLES = [path for path in _GRIDS if path.stem != "next_phase"]
+_TABLES = [path for path in _GRIDS if path.stem not in ("next_phase", "memory")]
 _VARIANTS = [(path, variant) for path in _TABLES for variant in read_grid(str(path)).exemplars]
 
 
@@ -181,6 +192,29 @@ def test_every_run_of_the_projects_grids_parses(path):
         if run.name.endswith("-seed0"):
             _parse(run)
             config.build("Experiment").build_method()
+
+
+@pytest.mark.usefixtures("_no_bindings_left")
+def test_memories_of_equal_bytes_share_phase_0_and_have_equal_steps():
+    grid = read_grid(str(ROOT / "configs/sweeps/memory.gin"))
+    shared, budgets, steps = set(), {}, set()
+    for run in grid.runs():
+        if not run.name.endswith("-seed0"):
+            continue
+        _parse(run)
+        memory, level = config.build("ExemplarMemory"), config.build("ExemplarLevel")
+        shared.add((config.build("ModelLevel"), config.build("ResNet"), memory.code_new, memory.adjust))
+        budgets.setdefault(memory.bytes_per_class, set()).add(
+            (memory.strategy, memory.codec, level.objective if memory.learns else None)
+        )
+        if memory.learns:
+            steps.add(level.epochs * level.steps_per_epoch)
+            assert memory.initial == "herding"
+        assert config.build("Rehearsal").steps_per_epoch == 47  # ceil((5,000 + 50 * 20) / 128)
+    assert (len(shared), len(steps)) == (1, 1)
+    # 32 x 32 x 3 bytes and 8 of a label. Three ways of choosing, three of learning, raw and coded.
+    assert set(budgets) == {4 * 3080, 10 * 3080, 20 * 3080}
+    assert {len(kinds) for kinds in budgets.values()} == {6 * 2}
 
 
 @pytest.mark.usefixtures("_no_bindings_left")

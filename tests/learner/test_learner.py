@@ -126,7 +126,8 @@ def test_more_images_of_known_classes_change_the_network_and_no_class(learner, t
     assert all(image.tobytes() in pool for image in refreshed.memory.images)
 
 
-@pytest.mark.parametrize("method", ["icarl", "bic", "eeil", "wa"])
+# `tests/test_method_runs.py` has runs of the others.
+@pytest.mark.parametrize("method", [pytest.param("icarl", marks=pytest.mark.heavy), "bic", "eeil", "wa"])
 def test_new_and_known_classes_may_come_together(method):
     learner = tiny_learner(method)
     learner.learn(*bars([0, 1], 8))

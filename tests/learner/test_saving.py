@@ -165,7 +165,7 @@ def test_damaged_file_is_named(copy, name, how):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "has format 2: this version .* reads format 1"),
+        ({"format": 3}, "has format 3: this version .* reads formats 1 and 2"),
         ({"format": None}, "has format None"),
         ({"method": {"name": "telepathy"}}, "its method is 'telepathy', which is none of this package's"),
         ({"memory": {"per_class": -1}}, r"is damaged: UsageError: ExemplarMemory\.per_class = -1"),

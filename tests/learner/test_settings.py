@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mnemonics_tf.checks import UsageError
-from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.learner.settings import PhasePlan, Settings
+from mnemonics_tf.memory.optimising.objective_settings import NextPhase
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.eeil import EEIL
 from mnemonics_tf.methods.icarl import ICaRL
@@ -63,3 +65,19 @@ def test_contradictions_are_refused_in_one_line(settings, message):
 def test_separated_softmax_needs_no_memory():
     # New images over new classes alone is what LwF was made for.
     Settings(LwF(), rehearsal=Rehearsal(separated_softmax=True), **_NONE_KEPT).check()
+
+
+@pytest.mark.parametrize(
+    ("first", "new_classes", "message"),
+    [(4, 4, "NextPhase.new_classes = 4: of 4 classes none is left"), (1, None, "phase 0 has one class"), (4, 3, None)],
+)
+def test_phase_0_without_pseudo_old_classes_is_refused_before_it_is_trained(first, new_classes, message):
+    settings = Settings(
+        LUCIR(), exemplar_level=ExemplarLevel(objective="next_phase"), next_phase=NextPhase(new_classes=new_classes)
+    )
+    plan = PhasePlan([first, 2], [500] * (first + 2))
+    if message is None:
+        settings.check_plan(plan, 1)
+        return
+    with pytest.raises(UsageError, match=message):
+        settings.check_plan(plan, 1)

@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from tiny_learner import SHAPE, bars
 
+from mnemonics_tf.checks import DivergedError
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.learner import steps
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.journal import NoJournal
+from mnemonics_tf.learner.objective import with_checkpoints
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.memory import store
 from mnemonics_tf.memory.coded import code_of, round_trip
 from mnemonics_tf.memory.formats import format_for
+from mnemonics_tf.memory.optimising.objective_settings import Matching
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import ExemplarStore, codec_for
@@ -137,6 +140,8 @@ def test_adjusting_leaves_classes_alone_that_cannot_be_split(strategy):
     assert (adjusted.images[:3] != old.images[:3]).any()
     ((which, before, after),) = context.journal.changed
     assert (which, len(before), len(after)) == ("old", 6, 6)
+    moved = state.under_way.movement["adjusted"]
+    assert moved.largest == np.abs(np.clip(np.rint(after.images), 0, 255) - before.images).max() > 0
     # What the state held is untouched.
     np.testing.assert_array_equal(state.exemplars.slots.images, old.images)
 
@@ -191,6 +196,88 @@ def test_exemplars_that_are_codes_are_not_coded_again(strategy):
     assert {image.tobytes() for image in decoded.array[decoded.labels == 4]} == {
         image.tobytes() for image in shown[train.labels == 4]
     }
+
+
+def test_exemplars_whose_learning_diverges_stay_what_was_chosen(strategy, monkeypatch, capsys):
+    context = _context(strategy, strategy="mnemonics", adjust=True)
+
+    class Broken:
+        def learn(self, *_):
+            raise DivergedError("meta_loss became nan in stage learn_exemplars, epoch 1, step 2.")
+
+        adjust = learn
+
+    monkeypatch.setattr(context, "optimiser", lambda network: Broken())
+    old, new = _labelled([0, 1, 2], 3), _labelled([3, 4], 3)
+    state = _state(context, old).with_work(new=new)
+    for step in (steps.learn_exemplars, steps.adjust_exemplars):
+        state = step(state, _arrival(_labelled([3, 4], 3)), context)
+    np.testing.assert_array_equal(state.under_way.new.images, new.images)
+    np.testing.assert_array_equal(state.under_way.old.images, old.images)
+    lines = [f"phase 1: {note}" for note in state.under_way.notes]
+    assert capsys.readouterr().err.splitlines() == lines
+    assert [line.partition("step 2. ")[2] for line in lines] == [
+        "The chosen images are kept as they are.",
+        "Old exemplars are kept as they are.",
+    ]
+    assert (context.journal.changed, state.under_way.movement) == ([], {})
+
+
+class _InMemory(dict):
+    """Snapshots of a phase."""
+
+    load, save = dict.get, dict.__setitem__
+
+
+def test_networks_of_the_training_are_kept_through_an_interruption(strategy, capsys):
+    context = _context(strategy, strategy="mnemonics")
+    settings = dataclasses.replace(
+        context.settings,
+        model_level=dataclasses.replace(context.settings.model_level, epochs=2),
+        exemplar_level=ExemplarLevel(objective="matching", epochs=1, steps_per_epoch=2, optimiser="adam"),
+        matching=Matching(checkpoints=1),
+    )
+    kept = _InMemory()
+    start = LearnerState(3, _RANGE, ExemplarStore.empty(SHAPE, context.codec)).begun()
+    arrival = Arrival((5, 6), ("x", "y"), _labelled([0, 1], 8))
+
+    def trained() -> tuple[Context, LearnerState]:
+        own = with_checkpoints(dataclasses.replace(context, settings=settings, snapshots=kept))
+        return own, steps.train_model(start, arrival, own)
+
+    (first, state), (second, again) = trained(), trained()
+    ((name, array),) = [each for each in first.checkpoints.weights[0].items() if each[0] == "head/new_kernel"]
+    np.testing.assert_array_equal(second.checkpoints.weights[0][name], array)
+    assert np.abs(array - state.new_network.model.head.new_kernel.numpy()).max() > 0
+    for weight, expected in zip(
+        again.new_network.model.get_weights(), state.new_network.model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(weight, expected)
+    # What an earlier version has put down has none of them.
+    for place in [place for place in kept["train_model"] if place.startswith("checkpoint")]:
+        del kept["train_model"][place]
+    third, state = trained()
+    state = steps.select_exemplars(state, arrival, third)
+    state = steps.learn_exemplars(state, arrival, third)
+    (note,) = state.under_way.notes
+    assert "the trained one alone is matched" in note
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "learned exemplars moved by" in line]
+    assert state.under_way.movement["learned"].unmoved < 100
+    # Where nothing looks at them, none are kept.
+    assert with_checkpoints(context).checkpoints is None
+
+
+def test_class_that_comes_first_and_alone_is_not_learned_for_a_next_phase(strategy):
+    context = _context(strategy, strategy="mnemonics")
+    settings = dataclasses.replace(context.settings, exemplar_level=ExemplarLevel(objective="next_phase"))
+    context = dataclasses.replace(context, settings=settings)
+    new = _labelled([0], 3)
+    state = LearnerState(3, _RANGE, ExemplarStore.empty(SHAPE, context.codec)).begun()
+    state = state.with_work(network=context.network(context.factory.build(0, 1)), new=new)
+    state = steps.learn_exemplars(state, Arrival((5,), ("x",), _labelled([0], 8)), context)
+    np.testing.assert_array_equal(state.under_way.new.images, new.images)
+    assert "needs two classes at hand" in state.under_way.notes[0]
 
 
 def test_adjusted_codes_stand_beside_those_that_cannot_be_split(strategy, monkeypatch):

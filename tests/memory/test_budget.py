@@ -495,8 +495,8 @@ def test_mosaics_of_files_are_those_of_their_pixels(tmp_path):
 def test_exemplars_in_files_are_whole_images_of_bytes(setting, expected):
     ((name, value),) = setting.items()
     with pytest.raises(UsageError, match=rf"{name} = {value}: .* Set {name} = {expected}, or keep .* in memory"):
-        Memory(**setting).check_stored()
-    Memory().check_stored()
+        Memory(**setting).check_place(streamed=True)
+    Memory().check_place(streamed=True)
 
 
 _NAMES = ("ant", "bee", "cat", "dog")

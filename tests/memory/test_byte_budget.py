@@ -314,9 +314,9 @@ def test_modes_and_streamed_sets():
     assert _memory(bytes_per_class=61_440).mode == "bytes_per_class_61440"
     assert _memory(total_bytes=600_000).mode == "total_bytes_600000"
     assert _memory(total_bytes=600_000).share(10, 300) == 59_970
-    _memory().check_stored()
+    _memory().check_place(streamed=True)
     with pytest.raises(UsageError, match=r"code_new = 0.5: of a data set that is streamed .* Set code_new = 0"):
-        _memory(code_new=0.5).check_stored()
+        _memory(code_new=0.5).check_place(streamed=True)
     Memory(strategy="herding", total_bytes=9, discard="herding")
 
 

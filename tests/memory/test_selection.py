@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mnemonics_tf.memory.selection import select_herding, select_random
+from mnemonics_tf.memory.selection import (
+    margins_of,
+    select_boundary,
+    select_herding,
+    select_mixed,
+    select_random,
+)
 
 
 def _features(count: int, width: int, seed: int = 0) -> np.ndarray:
@@ -91,3 +97,27 @@ def test_every_image_is_as_likely_to_be_chosen():
     counts = np.bincount(np.concatenate([select_random(10, 3, generator) for _ in range(2000)]), minlength=10)
     # Binomial, 2000 draws with probability 0.3: mean 600, deviation 20.5; 6 deviations are 123.
     assert np.abs(counts - 600).max() < 123
+
+
+def test_margin_is_the_distance_to_the_best_other_class_whoever_wins():
+    logits = np.log([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1], [0.4, 0.4, 0.2]])
+    # |0.7 - 0.2|, |0.2 - 0.7|, and a draw.
+    np.testing.assert_allclose(margins_of(logits, np.array([0, 1, 1])), [0.5, 0.5, 0.0], atol=1e-12)
+    np.testing.assert_array_equal(margins_of(np.array([[3.0], [-1.0]]), np.array([0, 0])), [1, 1])
+
+
+def test_boundary_takes_the_least_sure_first():
+    assert select_boundary(np.array([0.5, 0.1, 0.9, 0.1, 0.3]), 4).tolist() == [1, 3, 4, 0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 12])
+def test_mixed_takes_turns_and_takes_no_image_twice(count):
+    features, margins = _features(12, 3), np.random.default_rng(1).permutation(12) / 12
+    herded, near = select_herding(features, 12).tolist(), np.argsort(margins).tolist()
+    expected: list[int] = []
+    while len(expected) < count:
+        way = herded if len(expected) % 2 == 0 else near
+        expected.append(next(position for position in way if position not in expected))
+    assert select_mixed(features, margins, count).tolist() == expected
+    # More go on from fewer: a budget that shrinks takes the last.
+    assert select_mixed(features, margins, 12).tolist()[:count] == expected

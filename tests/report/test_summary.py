@@ -43,3 +43,18 @@ def test_run_without_exemplars_has_dashes_for_the_nearest_mean(lines_of):
     lines = lines_of(average=60, nme_minus=None, phase_sizes=[5])
     assert lines[1] == "    0        5    50.00        -        2"
     assert lines[2] == "average           60.00*       -"
+
+
+def test_learned_exemplars_have_columns_and_notes_stand_below(tmp_path):
+    content = results_of(average=60, phase_sizes=[5, 5])
+    content["phases"][0]["movement"] = {"learned": {"mean": 1.234, "largest": 40.0, "unmoved": 7.5}}
+    content["phases"][1]["notes"] = ["meta_loss became nan in stage learn_exemplars."]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(content))
+    lines = summary(results.read(str(path))).splitlines()
+    assert lines[:3] == [
+        "phase  classes  CNN (%)  NME (%)  seconds  moved  still real (%)",
+        "    0        5    50.00    48.00        2   1.23             7.5",
+        "    1       10    50.00    48.00        2",
+    ]
+    assert lines[-1] == "phase 1: meta_loss became nan in stage learn_exemplars."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -53,6 +54,17 @@ def test_general_table_has_every_figure(tmp_path):
     rows = _rows(_general(tmp_path), "cifar100")
     figures = ["64.00* ± 4.97", "62.00", "± 4.97", "50.00* ± 4.97", "48.00", "± 4.97", "9.00* ± 4.97", "7.00", "± 4.97"]
     assert rows == [["cifar100", "lucir", "w/ ours", "20 a class", "5", "3", *figures]]
+
+
+def test_general_table_says_how_far_learned_exemplars_moved(tmp_path):
+    for name, moved in (("run", [1.0, 3.0]), ("without", [])):
+        folder = write_run(tmp_path / name, phase_sizes=[5, 5], **({} if moved else WITHOUT_OURS))
+        content = json.loads((folder / "results.json").read_text())
+        for phase, mean in zip(content["phases"], moved, strict=False):
+            phase["movement"] = {"learned": {"mean": mean, "largest": 9.0, "unmoved": 10 * mean}}
+        (folder / "results.json").write_text(json.dumps(content))
+    # Means over the two phases.
+    assert sorted(row[-2:] for row in _rows(_general(tmp_path), "cifar100")) == [["-", "-"], ["2.0", "20.0 %"]]
 
 
 def test_one_seed_has_no_interval_and_no_exemplars_no_nearest_mean(tmp_path):

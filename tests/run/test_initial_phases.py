@@ -38,6 +38,7 @@ from mnemonics_tf.run import initial_phases
 from mnemonics_tf.run.initial_phases import InitialPhases, describe_initial_phase
 from mnemonics_tf.system import devices, sources
 from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.training.checkpoints import Checkpoints
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.settings import ModelLevel
 
@@ -550,3 +551,45 @@ def test_networks_of_the_same_seed_are_the_same_with_and_without_what_comes_late
         keras.utils.set_random_seed(5)
         outputs.append(factory.build(0, 3)(_images(), training=True).logits.numpy())
     np.testing.assert_allclose(*outputs, atol=1e-6)
+
+
+def test_networks_on_the_way_are_kept_beside_the_network_and_trained_for_where_they_are_missing(tmp_path, capsys):
+    shared = InitialPhases(str(tmp_path))
+    strategy = tf.distribute.get_strategy()
+    calls = []
+
+    def wanted(factory=_FACTORY) -> tuple[Checkpoints, Callable[[], Classifier]]:
+        checkpoints = Checkpoints(factory, strategy, (1, 2))
+
+        def train() -> Classifier:
+            calls.append(factory)
+            for epoch in (1, 2, 3):
+                model = _train(factory, seed=epoch)()
+                checkpoints(model, "train_model", epoch)
+                checkpoints(model, "finetune_balanced", epoch)
+            return model
+
+        return checkpoints, train
+
+    # An earlier run has kept the network alone.
+    model, _ = shared.network(_DESCRIPTION, _build(), _train(seed=3))
+    kept, train = wanted()
+    shared.checkpoints(_DESCRIPTION, model, kept, train)
+    assert (len(calls), len(kept.weights)) == (1, 2)
+    assert "it is trained again" in capsys.readouterr().err
+    # A run with another form of weight transfer finds them; what it has beside is as in its own network.
+    other = dataclasses.replace(_FACTORY, scale_form="per_neuron")
+    found, train = wanted(other)
+    model = other.build(0, 3)
+    shared.checkpoints(_DESCRIPTION, model, found, train)
+    assert len(calls) == 1
+    for weights, expected in zip(found.weights, kept.weights, strict=True):
+        assert weights.keys() == model.named_weights().keys() > expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_array_equal(weights[name], value)
+    # A damaged file is as good as none.
+    (path,) = tmp_path.glob("*.after1-2.npz")
+    path.write_bytes(path.read_bytes()[:-50])
+    again, train = wanted()
+    shared.checkpoints(_DESCRIPTION, _build()(), again, train)
+    assert (len(calls), again.complete) == (2, True)

@@ -51,8 +51,9 @@ def test_signal_is_one_line_and_the_exit_code_of_shells(tmp_path, number, code, 
         "threading.Lock().acquire(), (lock := threading.Lock()), lock.acquire(), lock.acquire()",
         "while True:\n    try:\n        time.sleep(60)\n    except BaseException:\n        pass",
         "with screen.quiet():\n    time.sleep(60)",
+        "from mnemonics_tf.data import complaints\nwith complaints.heard():\n    time.sleep(60)",
     ],
-    ids=["blocked", "swallows exceptions", "standard error is turned aside"],
+    ids=["blocked", "swallows exceptions", "standard error is turned aside", "libraries are listened to"],
 )
 def test_main_thread_cannot_keep_the_signal_from_ending_it(tmp_path, busy):
     code, shown = _stopped(tmp_path, signal.SIGINT, busy)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import sys
+import time
 
 import pytest
 import tensorflow as tf
@@ -77,3 +79,20 @@ def test_tracker_without_a_folder_writes_nothing(tmp_path, capsys, folder):
     _run_phase(tracker, 0, 1.0)
     assert list(tracker.seconds) == []
     assert ("without TensorBoard" in capsys.readouterr().err) == (folder is not None)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_terminals_have_bars_and_files_a_line_a_stage(monkeypatch, capsys, watched):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: watched)
+    tracker = Tracker()
+    tracker.start_phase(2, 6)
+    with tracker.stage("evaluate"):
+        pass  # a moment needs no line
+    with tracker.stage("train_model"), tracker.progress("train_model", 2, "steps") as bar:
+        time.sleep(1.3)
+        bar.update()
+    shown = capsys.readouterr().err
+    if watched:
+        assert "phase 2/5 train_model:  50%" in shown
+    else:
+        assert shown == "phase 2/5 train_model: 1 s\n"

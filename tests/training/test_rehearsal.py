@@ -214,6 +214,7 @@ def test_phases_are_trained_as_they_are_told_and_phase_0_is_not_touched(strategy
     [
         {"memory_share": 1.0},
         {"memory_share": -0.1},
+        {"steps_per_epoch": 4},
         {"separated_softmax": 1},
         {"logit_adjustment": -1.0},
         {"learning_rate": 0.0},

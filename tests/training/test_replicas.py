@@ -73,7 +73,7 @@ def _train(devices: int, training: bool, folder, rehearsing: bool = False) -> li
 
 def test_two_devices_train_like_one_with_every_use_of_memory(tmp_path):
     # With frozen statistics: in training mode each device normalises by its own half of the batch. Plain training is
-    # compared by `test_workers`.
+    # compared by the heavy tests of `test_workers`.
     one, two = (_train(devices, training=False, folder=tmp_path, rehearsing=True) for devices in (1, 2))
     for first, second in zip(one, two, strict=True):
         np.testing.assert_allclose(second, first, atol=2e-6)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.bilevel.plan import inner_plan
 from mnemonics_tf.data import pixels
-from mnemonics_tf.data.batches import num_batches
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.codecs import Codec, Pixels, decoded
-from mnemonics_tf.memory.optimising.augmentation import draw_transformation
 from mnemonics_tf.memory.optimising.chunks import class_chunks
-from mnemonics_tf.memory.optimising.objectives import compiled, objective_for
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
-from mnemonics_tf.memory.optimising.validation import ValidationBatches
+from mnemonics_tf.memory.optimising.tasks import Task, Tasks, TemporaryModel
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import Classifier
@@ -45,6 +41,13 @@ class Snapshots(Protocol):
         """Keeps the state in the place of what the stage had before; called at the end of each epoch."""
 
 
+class _Pace(NamedTuple):
+    """How long exemplars are optimised, and how fast their pixels move at first."""
+
+    epochs: int
+    learning_rate: float
+
+
 class ExemplarOptimiser:
     """Optimises exemplars for one network Θ_i, by a compiled engine that learning and adjusting share.
 
@@ -55,11 +58,12 @@ class ExemplarOptimiser:
       pixel_range: normalisation; exemplars stay in the range of real pixels.
       settings: length and rates.
       tracker: progress and TensorBoard.
-      codec: how exemplars are stored; the engine sees what it decodes.
+      codec: how exemplars are stored; networks see what it decodes.
       strategy: whose replicas share the work; None for one device.
       file: where optimised exemplars go, rounded to uint8, chunk after chunk; None keeps them in memory as floats.
       snapshots: where the state goes at the end of each epoch, and from where an interrupted optimisation goes on; None
         keeps nothing, so that an interrupted one starts anew.
+      objective: what new exemplars are learned for; None for the paper's, Eq. 7-9. Old ones are adjusted by Eq. 10.
     """
 
     def __init__(
@@ -72,15 +76,16 @@ class ExemplarOptimiser:
         strategy: tf.distribute.Strategy | None = None,
         file: PixelFile | None = None,
         snapshots: Snapshots | None = None,
+        objective: Tasks | None = None,
     ):
-        self._objective = objective_for(model, settings)
-        self._engine = compiled(self._objective, settings, strategy or tf.distribute.get_strategy())
+        paper = TemporaryModel(model, pixel_range, settings, strategy or tf.distribute.get_strategy())
+        self._learning, self._adjusting = objective or paper, paper
         self._num_classes = model.num_classes
         self._pixel_range, self._settings, self._tracker = pixel_range, settings, tracker
         self._codec, self._file, self._snapshots = codec, file, snapshots
 
     def learn(self, exemplars: LabelledImages, data: LabelledImages, seed: int) -> LabelledImages:
-        """Learns new exemplars E_i so that a model trained on them does well on D_i (Eq. 7-9).
+        """Learns new exemplars E_i so that a model trained on them does well on D_i (Eq. 7-9), or for the objective.
 
         Args:
           exemplars: S, their initial values, as they are stored.
@@ -90,13 +95,19 @@ class ExemplarOptimiser:
         Returns:
           The same classes in the same order, float32 on the scale 0..255, or uint8 in a file; with soft labels if they
           are learned.
+
+        Raises:
+          DivergedError: a loss became NaN or infinite.
+          UnsuitableError: the objective cannot work with these exemplars and data.
         """
-        rate = self._settings.learning_rate
+        settings = self._settings
+        pace, fixed = _Pace(settings.epochs, settings.learning_rate), real_slots(exemplars.labels, settings.real_share)
         result = _Collected(self._file)
         for members, suffix in self._chunks(exemplars):
             chunk = in_memory(exemplars.take(members))
-            own = data.of_classes(np.unique(chunk.labels))
-            result.add(members, self._optimise(chunk, own, rate, seed, f"learn_exemplars{suffix}"))
+            stage = f"learn_exemplars{suffix}"
+            task = self._learning.task(chunk, data.of_classes(np.unique(chunk.labels)), seed, stage)
+            result.add(members, self._optimise(chunk, task, fixed[members], pace, seed, stage))
         return result.exemplars
 
     def adjust(self, exemplars: LabelledImages, seed: int) -> LabelledImages:
@@ -114,6 +125,7 @@ class ExemplarOptimiser:
 
         Raises:
           ValueError: a class has fewer exemplars than there are parts.
+          DivergedError: a loss became NaN or infinite.
         """
         result = _Collected(self._file)
         for members, suffix in self._chunks(exemplars):
@@ -123,18 +135,15 @@ class ExemplarOptimiser:
     def _adjust_chunk(self, exemplars: LabelledImages, seed: int, suffix: str) -> LabelledImages:
         split = seeds.generator(seed, f"split{suffix}")
         parts = split_within_classes(exemplars.labels, self._settings.num_parts, split)
-        result = _Merged(exemplars)
+        settings, result = self._settings, _Merged(exemplars)
+        pace = _Pace(settings.adjust_epochs or settings.epochs, settings.adjust_learning_rate)
+        fixed = real_slots(exemplars.labels, self._settings.real_share)
         for index, part in enumerate(parts):
             complement = np.setdiff1d(np.arange(len(exemplars)), part)
-            present = result.exemplars
-            adjusted = self._optimise(
-                present.take(part),
-                decoded(present.take(complement), self._codec),
-                self._settings.adjust_learning_rate,
-                seed,
-                f"adjust_exemplars_part{index + 1}{suffix}",
-            )
-            result.replace(part, adjusted)
+            present, stage = result.exemplars, f"adjust_exemplars_part{index + 1}{suffix}"
+            others = decoded(present.take(complement), self._codec)
+            task = self._adjusting.task(present.take(part), others, seed, stage)
+            result.replace(part, self._optimise(present.take(part), task, fixed[part], pace, seed, stage))
         return result.exemplars
 
     def _chunks(self, exemplars: LabelledImages) -> Iterator[tuple[np.ndarray, str]]:
@@ -145,24 +154,20 @@ class ExemplarOptimiser:
             yield np.flatnonzero(np.isin(exemplars.labels, classes)), suffix
 
     def _optimise(
-        self, exemplars: LabelledImages, data: LabelledImages, learning_rate: float, seed: int, stage: str
+        self, exemplars: LabelledImages, task: Task, fixed: np.ndarray, pace: _Pace, seed: int, stage: str
     ) -> LabelledImages:
-        settings = self._settings
-        variables = ExemplarVariables(exemplars, self._num_classes, self._codec, self._pixel_range, settings)
-        data = self._objective.validation(data)
-        batches = ValidationBatches(data, settings.batch_size, seed, stage)
-        steps = num_batches(len(data), settings.batch_size)
-        steps = steps if settings.steps_per_epoch is None else min(steps, settings.steps_per_epoch)
+        settings, steps = self._settings, task.steps_per_epoch
+        variables = ExemplarVariables(
+            exemplars, self._num_classes, self._codec, self._pixel_range, settings, fixed if fixed.any() else None
+        )
         first = self._restore(stage, variables)
-        with self._tracker.progress(stage, settings.epochs * steps, "meta-steps") as bar:
+        with self._tracker.progress(stage, pace.epochs * steps, "meta-steps") as bar:
             bar.update(first * steps)
-            for epoch in range(first, settings.epochs):
-                rate = learning_rate * 0.5 ** (epoch // settings.halve_every)
+            for epoch in range(first, pace.epochs):
+                rate = pace.learning_rate * 0.5 ** (epoch // settings.halve_every)
                 history = []
                 for step in range(steps):
-                    index = epoch * steps + step
-                    draws = seeds.generator(seed, stage, "meta_step", index)
-                    history.append(self._meta_step(variables, batches.batch(index), rate, draws))
+                    history.append(self._meta_step(variables, task, epoch * steps + step, rate, seed, stage))
                     checks.check_finite_losses(stage, history[-1], f"epoch {epoch + 1}, step {step + 1}")
                     bar.update()
                     bar.set_postfix(loss=f"{history[-1]['meta_loss']:.3f}", refresh=False)
@@ -182,29 +187,13 @@ class ExemplarOptimiser:
         return int(state["epoch"])
 
     def _meta_step(
-        self, variables: ExemplarVariables, batch: LabelledImages, rate: float, draws: np.random.Generator
+        self, variables: ExemplarVariables, task: Task, index: int, rate: float, seed: int, stage: str
     ) -> dict[str, float]:
-        settings = self._settings
-        num_steps = settings.engine_object.num_steps(settings.inner_steps, draws)
-        plan = inner_plan(variables.num_images, num_steps, settings.inner_batch_size, draws)
-        transform = draw_transformation(settings.augmentation, batch.images.shape[1:], draws)
-        with tf.GradientTape(persistent=True) as tape:
-            images, labels = transform(variables.images()), variables.labels()
-        outer_images = transform(pixels.normalise(batch.images, self._pixel_range))
-        meta = self._engine(
-            self._objective.start(),
-            images,
-            labels,
-            plan,
-            outer_images,
-            tf.constant(batch.labels),
-            variables.rates(num_steps),
-        )
-        values = {"meta_loss": float(meta.loss)}
-        if meta.adjoint_norms is not None:
-            values |= {"adjoint_norm/last_step": float(meta.adjoint_norms[0])}
-            values |= {"adjoint_norm/first_step": float(meta.adjoint_norms[-1])}
-        values["gradient_norm"] = variables.descend(images, labels, tape, meta, rate)
+        if self._settings.project_every is not None and index % self._settings.project_every == 0:
+            variables.project()
+        found = task.step(variables, index, seeds.generator(seed, stage, "meta_step", index))
+        values = dict(found.values)
+        values["gradient_norm"] = variables.descend(found.presented, found.labels, found.tape, found.meta, rate)
         values["inner_rate"] = variables.inner_rate
         return values
 
@@ -252,6 +241,22 @@ class _Collected:
             return self._chunks[0]
         joined = functools.reduce(LabelledImages.join, self._chunks)
         return joined.take(np.argsort(np.concatenate(self._positions)))
+
+
+def real_slots(labels: np.ndarray, share: float) -> np.ndarray:
+    """Which exemplars stay real images, `[n]` bool: of the first k of a class share * k, rounded up, for every k.
+
+    Args:
+      labels: class index of each exemplar, `[n]`; those of a class stand in the order of their importance.
+      share: from 0 up to, but not including, 1.
+    """
+    places = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        places[members] = np.arange(len(members))
+    # Sums of binary fractions may end a little above a whole number.
+    first, second = (np.ceil(share * count - 1e-9) for count in (places, places + 1))
+    return second > first
 
 
 def split_within_classes(labels: np.ndarray, num_parts: int, generator: np.random.Generator) -> list[np.ndarray]:

@@ -9,9 +9,11 @@ from mnemonics_tf import checks
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
 from mnemonics_tf.bilevel.kinds import Engine, engine_of
 from mnemonics_tf.memory.optimising.augmentation import AUGMENTATIONS
+from mnemonics_tf.memory.optimising.objective_settings import OBJECTIVES
 from mnemonics_tf.models.choices import BATCH_NORMS
 
 LEARNED_RATES = ("none", "shared", "per_step")
+OPTIMISERS = ("sgd", "adam")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +21,10 @@ class ExemplarLevel:
     """Section 7.1 of the paper, and what goes beyond it. An epoch is a pass over the data that validates.
 
     Attributes:
+      objective: what new exemplars are learned for: `temporary_model`, Eq. 7-9; `next_phase`, a simulated later phase
+        (see `NextPhase`); or `matching`, statistics of real images over the phase's training (see `Matching`).
+        `temporary_model` by default, as in the paper. Old exemplars are adjusted by Eq. 10 in any case, as their real
+        images are gone.
       engine: how the gradient through the temporary training is computed: a name (see `mnemonics_tf.bilevel.kinds`) or
         an object such as `Truncated(window=10)`. `adjoint` by default: exact, with memory that hardly grows with T. For
         `prototype` inner_steps and inner_batch_size say no more than which exemplars are used.
@@ -32,12 +38,22 @@ class ExemplarLevel:
         few exemplars has poor statistics, and frozen ones fold into the convolutions, which is faster.
       epochs: passes of optimising new exemplars on D_i, and each part of the old ones on its complement. 50 by default,
         as in Section 7.1.
+      adjust_epochs: passes of optimising each part of the old ones, where they differ from those of new ones. None by
+        default: as many.
       steps_per_epoch: the most meta-steps in an epoch of a chunk. None by default: the whole pass over the data.
       classes_per_chunk: classes whose exemplars are optimised together; only one chunk at a time has image-size
         variables. None by default: all classes, as in the paper.
       learning_rate: beta_1, of new exemplars' pixels. 0.01 by default, as in Section 7.1.
       adjust_learning_rate: beta_2, of old exemplars' pixels. 0.01 by default, as in Section 7.1.
       halve_every: epochs after which both rates are halved. 10 by default, as in Section 7.1.
+      optimiser: how pixels follow their gradient: `sgd`, or `adam`, whose rates say how far a normalised pixel moves in
+        a step (0.01 is 0.7 grey levels where their standard deviation is 0.27). `sgd` by default, as in the paper.
+      momentum: of `sgd`, which averages the noise of meta-steps. 0 by default, as in the paper.
+      real_share: share of the exemplars of each class that stay real images, every second one for 0.5, beginning with
+        the most important. 0 by default: the paper learns all.
+      project_every: meta-steps after which the exemplars are rounded and coded anew as they will be kept; in between,
+        what this took away from them is taken away from all that networks see, while gradients pass (straight-through).
+        None by default: pixels are learned as floats, and rounded and coded once, at the end.
       clip_norm: the longest gradient of pixels, as a multiple of the running mean of its length. None by default: the
         paper knows no limit.
       batch_size: images that validate the temporary model in a meta-step. 128 by default, the batch of the model
@@ -60,17 +76,23 @@ class ExemplarLevel:
         default, as in Eq. 10.
     """
 
+    objective: str = "temporary_model"
     engine: str | Engine = "adjoint"
     window: int | None = None
     checkpoint_every: int | None = None
     images_at_once: int | None = None
     batch_norm: str = "frozen"
     epochs: int = 50
+    adjust_epochs: int | None = None
     steps_per_epoch: int | None = None
     classes_per_chunk: int | None = None
     learning_rate: float = 0.01
     adjust_learning_rate: float = 0.01
     halve_every: int = 10
+    optimiser: str = "sgd"
+    momentum: float = 0.0
+    real_share: float = 0.0
+    project_every: int | None = None
     clip_norm: float | None = None
     batch_size: int = 128
     inner_steps: int = 50
@@ -87,13 +109,22 @@ class ExemplarLevel:
 
     def __post_init__(self):
         counts = ("epochs", "halve_every", "batch_size", "inner_steps", "inner_batch_size", "num_parts")
-        optional_counts = ("steps_per_epoch", "classes_per_chunk", "window", "checkpoint_every", "images_at_once")
+        optional_counts: tuple[str, ...] = (
+            "steps_per_epoch",
+            "classes_per_chunk",
+            "window",
+            "checkpoint_every",
+            "images_at_once",
+        )
+        optional_counts += ("project_every", "adjust_epochs")
         rates = ("learning_rate", "adjust_learning_rate", "rates_learning_rate", "labels_learning_rate")
         checks.check_positive_integer(
             **self._named(*counts), **{k: v for k, v in self._named(*optional_counts).items() if v is not None}
         )
         checks.check_positive(**self._named(*rates, "inner_learning_rate"))
-        checks.check_fraction(**self._named("inner_momentum"))
+        checks.check_fraction(**self._named("inner_momentum", "momentum", "real_share"))
+        checks.check_choice("ExemplarLevel.objective", self.objective, OBJECTIVES)
+        checks.check_choice("ExemplarLevel.optimiser", self.optimiser, OPTIMISERS)
         checks.check_non_negative(**self._named("inner_weight_decay"))
         checks.check_bool(**self._named("learn_labels"))
         checks.check_choice("ExemplarLevel.batch_norm", self.batch_norm, BATCH_NORMS)
@@ -105,6 +136,7 @@ class ExemplarLevel:
         for kind in self.augmentation:
             checks.check_choice("ExemplarLevel.augmentation", kind, AUGMENTATIONS)
         self._check_engine()
+        self._check_objective()
         if self.num_parts < 2:
             raise checks.UsageError(f"ExemplarLevel.num_parts = {self.num_parts}: expected at least 2.")
 
@@ -132,6 +164,26 @@ class ExemplarLevel:
                 raise checks.UsageError(
                     f"ExemplarLevel.{name} = {getattr(self, name)!r}: the engine {engine.name!r} trains nothing. Leave "
                     "it out."
+                )
+
+    def _check_objective(self) -> None:
+        if self.optimiser == "adam" and self.momentum:
+            raise checks.UsageError(
+                f"ExemplarLevel.momentum = {self.momentum} with optimiser = 'adam', which has its own. Leave it out."
+            )
+        if self.objective == "temporary_model":
+            return
+        if self.objective == "next_phase" and self.engine_object.trains != "network":
+            raise checks.UsageError(
+                f"ExemplarLevel.engine = {self.engine_object.name!r} with objective = 'next_phase': a later phase "
+                "trains the whole network. Use 'adjoint', or another engine that does."
+            )
+        unused = {"learned_rates": "none", "learn_labels": False}
+        for name, default in unused.items():
+            if getattr(self, name) != default:
+                raise checks.UsageError(
+                    f"ExemplarLevel.{name} = {getattr(self, name)!r}: the objective {self.objective!r} learns pixels "
+                    "alone. Leave it out, or set objective = 'temporary_model'."
                 )
 
     def check_devices(self, num_replicas: int) -> None:

@@ -9,8 +9,10 @@ import tensorflow as tf
 
 from mnemonics_tf.bilevel.problem import MetaGradient
 from mnemonics_tf.data import pixels
+from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.codecs import Codec
+from mnemonics_tf.memory.optimising.pixel_steps import PixelSteps
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 
 # The probability of its own class that a soft label starts with.
@@ -29,6 +31,7 @@ class ExemplarVariables:
       codec: how exemplars are stored.
       pixel_range: normalisation; pixels stay in the range of real ones.
       settings: what is learned, and how fast.
+      fixed: exemplars that stay as they are, `[n]` bool; None for none.
     """
 
     def __init__(
@@ -38,13 +41,18 @@ class ExemplarVariables:
         codec: Codec,
         pixel_range: PixelRange,
         settings: ExemplarLevel,
+        fixed: np.ndarray | None = None,
     ):
         self._hard_labels, self._codec = exemplars.labels, codec
         self._pixel_range, self._settings = pixel_range, settings
         self._bounds = pixels.valid_bounds(pixel_range)
         self._pixels = tf.Variable(pixels.normalise(exemplars.images, pixel_range), name="exemplars")
         self._start = exemplars.array
-        self._logits = self._log_rates = None
+        self._logits = self._log_rates = self._offset = None
+        self._moving = None if fixed is None else tf.constant(~fixed[:, None, None, None], tf.float32)
+        self._steps = PixelSteps(settings.optimiser, settings.momentum, tuple(self._pixels.shape))
+        if settings.project_every is not None:
+            self._offset = tf.Variable(tf.zeros_like(self._pixels), name="offset")
         if settings.learn_labels:
             self._logits = tf.Variable(_initial_logits(exemplars, num_classes), name="label_logits")
         if settings.learned_rates != "none":
@@ -59,7 +67,17 @@ class ExemplarVariables:
 
     def images(self) -> tf.Tensor:
         """Normalised images `[num_images, H, W, C]`."""
-        return self._codec.decode(tf.convert_to_tensor(self._pixels))
+        slots = tf.convert_to_tensor(self._pixels)
+        # As they are kept, as far as `project` has looked; the gradient passes to the floats.
+        return self._codec.decode(slots if self._offset is None else slots + self._offset)
+
+    def project(self) -> None:
+        """Codes the present exemplars and decodes them: what that changes is added to `images()` from here on."""
+        if self._offset is None:
+            return
+        kept = self._codec.kept(pixels.denormalise(self._pixels.numpy(), self._pixel_range))
+        seen = in_memory(LabelledImages(kept, self._hard_labels)).array
+        self._offset.assign(pixels.normalise(seen, self._pixel_range) - self._pixels)
 
     def labels(self) -> tf.Tensor:
         """Class indices `[num_images]` or soft labels `[num_images, K + M]`."""
@@ -95,7 +113,9 @@ class ExemplarVariables:
         """
         gradient = tape.gradient(presented, self._pixels, output_gradients=meta.exemplars)
         norm = float(tf.norm(gradient))
-        step = gradient * (learning_rate * self._clipping(norm))
+        step = self._steps.step(gradient, self._clipping(norm), learning_rate)
+        if self._moving is not None:
+            step *= self._moving
         self._pixels.assign(tf.clip_by_value(self._pixels - step, *self._bounds))
         if self._logits is not None:
             by_logit = tape.gradient(labels, self._logits, output_gradients=meta.labels)
@@ -129,10 +149,12 @@ class ExemplarVariables:
         """All that further steps depend on, as arrays.
 
         `pixels` are normalised, `mean_norm` is NaN before the first step that is clipped; `logits` (of soft labels) and
-        `log_rates` (of the inner steps) are there where they are learned.
+        `log_rates` (of the inner steps) are there where they are learned, `offset` where pixels are projected, and what
+        momentum or Adam remembers where they are used.
         """
         mean_norm = np.nan if self._mean_norm is None else self._mean_norm
-        return {"mean_norm": np.array(mean_norm, np.float64), **{k: v.numpy() for k, v in self._variables().items()}}
+        variables = {name: variable.numpy() for name, variable in self._variables().items()}
+        return {"mean_norm": np.array(mean_norm, np.float64), **variables, **self._steps.state()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes on from what `state()` gave.
@@ -141,7 +163,7 @@ class ExemplarVariables:
           ValueError: it is of other exemplars or of other settings.
         """
         variables = self._variables()
-        expected = {"mean_norm": (), **{name: tuple(variable.shape) for name, variable in variables.items()}}
+        expected = {name: np.shape(value) for name, value in self.state().items()}
         found = {name: np.shape(value) for name, value in state.items()}
         if found != expected:
             raise ValueError(
@@ -150,11 +172,13 @@ class ExemplarVariables:
             )
         for name, variable in variables.items():
             variable.assign(state[name])
+        self._steps.restore(state)
         mean_norm = float(state["mean_norm"])
         self._mean_norm = None if np.isnan(mean_norm) else mean_norm
 
     def _variables(self) -> dict[str, tf.Variable]:
-        named = {"pixels": self._pixels, "logits": self._logits, "log_rates": self._log_rates}
+        named = {"pixels": self._pixels, "offset": self._offset}
+        named |= {"logits": self._logits, "log_rates": self._log_rates}
         return {name: variable for name, variable in named.items() if variable is not None}
 
     def _descend_rates(self, log_rates: tf.Variable, by_rate: tf.Tensor) -> None:

@@ -124,6 +124,15 @@ def test_adjusting_changes_every_class_and_keeps_the_order(optimiser):
     assert (change > 0.1).all()
 
 
+def test_old_exemplars_have_epochs_of_their_own(model):
+    notes, settings = Notes(), dataclasses.replace(SETTINGS, engine="prototype", epochs=2, adjust_epochs=3)
+    optimiser = ExemplarOptimiser(model, PIXELS, settings, notes)
+    optimiser.learn(three_classes(4, seed=1), three_classes(60, seed=2), seed=0)
+    optimiser.adjust(three_classes(4, seed=1), seed=0)
+    epochs = {stage: max(step for other, step in notes.scalars if other == stage) for stage, _ in notes.scalars}
+    assert epochs == {"learn_exemplars": 2, "adjust_exemplars_part1": 3, "adjust_exemplars_part2": 3}
+
+
 def test_same_seed_gives_the_same_exemplars(optimiser):
     initial, data = three_classes(4, seed=1), three_classes(60, seed=2)
     first, second = (optimiser.learn(initial, data, seed=7).images for _ in range(2))

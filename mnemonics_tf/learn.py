@@ -1,0 +1,298 @@
+"""Learns what is new in a folder of images: `python -m mnemonics_tf.learn LEARNER_DIR IMAGES_DIR`.
+
+IMAGES_DIR has a folder of images for each class. LEARNER_DIR is made anew, or taught the classes and images that it has
+not seen yet: those it has seen need not be there any more. LEARNER_DIR/model is then a model that can be served, and
+`python -m mnemonics_tf.predict LEARNER_DIR/model IMAGE...` asks it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from absl import app, flags
+
+from mnemonics_tf import checks
+from mnemonics_tf.system import files, locks, screen, stopping
+
+# TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
+if TYPE_CHECKING:
+    from mnemonics_tf.learner.answers import Learned
+    from mnemonics_tf.learner.learner import IncrementalLearner
+    from mnemonics_tf.learner.news import News
+    from mnemonics_tf.memory.settings import Memory
+
+_CARD, _MODEL, _LOCK = "learner.json", "model", ".learning"
+_EXPORTED = os.path.join("assets.extra", "state")  # in a model: which state of the learner it is
+_MOST_ROWS = 40
+_ROOM = 30_000_000  # bytes of a new learner with its model
+_SMALLEST = 32  # pixels, for the network `small`
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+# These are settled when a learner is begun, the last two aside.
+_METHOD = flags.DEFINE_string("method", "lucir", "Base method: a name in configs/methods, or auto.")
+_MEMORY = flags.DEFINE_string("memory", "20", "Exemplars that are kept of each class; or bytes for all, such as 2MB.")
+_LEARN = flags.DEFINE_bool("learn_exemplars", False, "Learn the exemplars (mnemonics), which takes longer.")
+_BACKBONE = flags.DEFINE_string("backbone", None, "Network: small (the default), resnet20, resnet32, resnet18.")
+_SIZE = flags.DEFINE_integer("size", 64, "Side of the squares to which images are brought, in pixels.")
+_FLIP = flags.DEFINE_bool("flip", True, "Whether a mirrored image still shows its class.")
+_HELD_OUT = flags.DEFINE_float("held_out", 0.2, "Share of the images that are not learned, but measured by.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of all that is random.")
+_FROM_RUN = flags.DEFINE_string("from_run", None, "Folder of a run of mnemonics_tf.main from which to begin.")
+_EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the images, this time. Default: what suits their number.")
+
+
+def main(argv: list[str]) -> int:
+    """Learns, saves, exports, and tells what came of it. Returns the exit code."""
+    try:
+        if len(argv) != 3:
+            what = f"Unexpected argument {argv[3]!r}: expected" if len(argv) > 3 else "Expected"
+            raise checks.UsageError(f"{what} two folders, as in python -m mnemonics_tf.learn LEARNER_DIR IMAGES_DIR.")
+        folder, images = (os.path.abspath(os.path.expanduser(path)) for path in argv[1:])
+        files.check_path("LEARNER_DIR", folder)
+        options = _options()
+        _check_folder(folder, options)
+        if not os.path.isdir(images):
+            what = "that is a file" if os.path.isfile(images) else "there is no such folder"
+            raise checks.UsageError(f"IMAGES_DIR = {images}: {what}. Give a folder with a folder for each class.")
+        with _alone(folder):
+            _learn(folder, images, options)
+    except Exception as error:
+        place = argv[1] if len(argv) > 1 else ""
+        code, text = screen.explained(error, place, "the same command learns what is still to be learned")
+        if code is None or flags.FLAGS["verbosity"].present:
+            raise
+        # What a listing refuses is known to runs by the name of a setting.
+        print(f"mnemonics_tf: {screen.shown(text.replace('folder.path', 'IMAGES_DIR'))}", file=sys.stderr)
+        return code
+    return 0
+
+
+def _options() -> dict[str, Any]:
+    """What a learner is begun with, by the arguments of `IncrementalLearner`; contradictions are told at once."""
+    from mnemonics_tf.learner.defaults import Choices
+
+    settled = ("method", "memory", "learn_exemplars", "backbone", "size", "flip", "seed")
+    given = [name for name in settled if flags.FLAGS[name].present]
+    if _FROM_RUN.value and given:
+        raise checks.UsageError(f"--{given[0]} and --from_run: a learner that begins from a run has it from there.")
+    checks.check_fraction(**{"--held_out": _HELD_OUT.value})
+    checks.check_positive_integer(**{"--size": _SIZE.value})
+    if _EPOCHS.value is not None:
+        checks.check_positive_integer(**{"--epochs": _EPOCHS.value})
+    backbone = _BACKBONE.value
+    if backbone is None and _SIZE.value >= _SMALLEST:
+        backbone = "small"
+    options = {
+        "method": _METHOD.value,
+        "backbone": backbone,
+        "memory": _memory(_MEMORY.value, _LEARN.value),
+        "image_size": _SIZE.value,
+        "horizontal_flip": _FLIP.value,
+        "seed": _SEED.value,
+    }
+    Choices.made(**options, parts={})
+    return {**options, "validation_share": _HELD_OUT.value}
+
+
+def _memory(text: str, learned: bool) -> Memory | None:
+    """The memory that --memory and --learn_exemplars ask for; None if neither is given and the method may decide."""
+    from mnemonics_tf.memory.settings import Memory
+
+    if not flags.FLAGS["memory"].present and not learned and _METHOD.value in ("auto", "analytic"):
+        return None
+    kind: dict[str, Any] = {"strategy": "mnemonics" if learned else "herding", "initial": "herding", "adjust": learned}
+    found = re.fullmatch(r"(\d+)\s*([kmg]?)(b?)", text.strip().lower())
+    if found is None or (found[2] and not found[3]):
+        raise checks.UsageError(f"--memory = {text!r}: expected a number of exemplars a class, or bytes such as 2MB.")
+    number = int(found[1]) * _UNITS[found[2]]
+    return Memory(**kind, total_bytes=number, codec="webp") if found[3] else Memory(**kind, per_class=number)
+
+
+def _check_folder(folder: str, options: dict[str, Any]) -> None:
+    """Raises UsageError unless LEARNER_DIR is a learner that was begun so, or may become one."""
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise checks.UsageError(f"LEARNER_DIR = {folder}: a file is there; expected a folder or nothing. Name another.")
+    if os.path.isfile(os.path.join(folder, _CARD)):
+        if _FROM_RUN.value:
+            raise checks.UsageError(f"--from_run: there is a learner in {folder} already. Leave it out to teach that.")
+        _check_settled(folder, options)
+        return
+    if os.path.isfile(os.path.join(folder, "config.gin")):
+        raise checks.UsageError(
+            f"LEARNER_DIR = {folder}: that is the folder of a run. Name another folder for the learner, which can go "
+            f"on from the run: --from_run={folder}."
+        )
+    if os.path.isfile(os.path.join(folder, "saved_model.pb")):
+        raise checks.UsageError(
+            f"LEARNER_DIR = {folder}: that is an exported model, which learns no more. Give the learner's own folder."
+        )
+    if os.path.isdir(folder) and set(os.listdir(folder)) - {_LOCK, ".lock", "states"}:
+        raise checks.UsageError(
+            f"LEARNER_DIR = {folder}: the folder is not empty and holds no learner (no {_CARD}). Name another."
+        )
+
+
+def _check_settled(folder: str, options: dict[str, Any]) -> None:
+    """Raises UsageError for a flag that says something else than what the learner was begun with."""
+    from mnemonics_tf.learner.defaults import AUTO, BACKBONES
+
+    try:
+        card = files.read_json(os.path.join(folder, _CARD))
+        memory, backbone = options["memory"], BACKBONES.get(options["backbone"])
+        wanted = {
+            "method": (options["method"], card["method"]["name"]),
+            "memory": (memory and dataclasses.asdict(memory), card["memory"]),
+            "backbone": (backbone and json.loads(json.dumps(dataclasses.asdict(backbone))), card["network"]),
+            "size": (options["image_size"], card["traits"]["image_shape"][0]),
+            "flip": (options["horizontal_flip"], card["traits"]["horizontal_flip"]),
+            "held_out": (options["validation_share"], card["validation_share"]),
+            "seed": (options["seed"], card["seed"]),
+        }
+    except (files.UnreadableError, KeyError, TypeError, IndexError):
+        return  # damaged, or of another version: whoever loads it says so
+    wanted["learn_exemplars"] = wanted["memory"]
+    for name, (now, then) in wanted.items():
+        if flags.FLAGS[name].present and now not in (then, None, AUTO):
+            raise checks.UsageError(
+                f"--{name} = {flags.FLAGS[name].value}: the learner in {folder} was begun with another. Leave it out, "
+                "or begin another learner in another folder."
+            )
+
+
+@contextlib.contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Makes the folder, and keeps other processes out; takes back what it has made if no learner came to be.
+
+    Raises:
+      BusyError: another process is learning there.
+      UsageError: the folder cannot be used.
+    """
+    is_new = not os.path.isdir(folder)
+    lock = os.path.join(folder, _LOCK)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        held = locks.hold(lock)
+    except locks.HeldError:
+        raise checks.BusyError(
+            f"LEARNER_DIR = {folder}: another process is learning there. Wait for it, or name another folder."
+        ) from None
+    except OSError as error:
+        raise checks.UsageError(
+            f"LEARNER_DIR = {folder}: cannot be used ({error.strerror or error}). Name a folder you can write to."
+        ) from error
+    with held:
+        try:
+            yield
+        finally:
+            if not os.path.isfile(os.path.join(folder, _CARD)):
+                with contextlib.suppress(OSError):
+                    os.remove(lock)
+                    if is_new:
+                        os.rmdir(folder)
+
+
+def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
+    """Teaches the learner what is new, with a line before what takes long."""
+    with screen.quiet():  # TensorFlow's libraries talk
+        from mnemonics_tf.learner.learner import IncrementalLearner
+    if os.path.isfile(os.path.join(folder, _CARD)):
+        learner = IncrementalLearner.load(folder)
+    elif _FROM_RUN.value:
+        learner = IncrementalLearner.from_run(_FROM_RUN.value, validation_share=_HELD_OUT.value)
+    else:
+        learner = IncrementalLearner(**options)
+    news = learner.what_is_new(images)
+    _show(str(news), *news.notices)
+    learned = None
+    if len(news):
+        _check_room(folder)
+        _announce(learner, news)
+        learned = learner.learn_new(news, epochs=_EPOCHS.value)
+        learner.save(folder)
+    _export(learner, folder)
+    _show("", *_report(learner, learned), f"learner     {folder}", f"model       {os.path.join(folder, _MODEL)}")
+
+
+def _check_room(folder: str) -> None:
+    """Raises UsageError if there is no room for what will be written: what was learned for an hour would be lost."""
+    used = sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+    needed, free = _ROOM + 2 * used, shutil.disk_usage(folder).free
+    if free < needed:
+        raise checks.UsageError(
+            f"LEARNER_DIR = {folder}: {free / 1e6:,.0f} MB are free there, and {needed / 1e6:,.0f} MB may be needed. "
+            "Make room, or name a folder elsewhere."
+        )
+
+
+def _announce(learner: IncrementalLearner, news: News) -> None:
+    from mnemonics_tf.learner.expected import told
+
+    if not len(news.train):
+        return
+    seconds = learner.expected_seconds(news, epochs=_EPOCHS.value)
+    _show("Learning them begins." if seconds is None else f"Learning them takes about {told(seconds)}.")
+
+
+def _export(learner: IncrementalLearner, folder: str) -> None:
+    """Writes the servable model, unless it is that of the learner's state already."""
+    model = os.path.join(folder, _MODEL)
+    state = files.read_json(os.path.join(folder, _CARD))["state"]
+    mark = os.path.join(model, _EXPORTED)
+    with contextlib.suppress(files.UnreadableError):
+        if files.read_text(mark) == state:
+            return
+    try:
+        with screen.quiet():
+            learner.export(model)
+        os.makedirs(os.path.dirname(mark), exist_ok=True)
+        files.write_text(mark, state)
+    except (checks.UsageError, OSError) as error:
+        reason = getattr(error.__cause__ or error, "strerror", None) or str(error)
+        raise checks.UsageError(
+            f"{model} cannot be written ({reason}). What was learned is saved in {folder}: make room, and the same "
+            "command exports it without learning it again."
+        ) from error
+
+
+def _report(learner: IncrementalLearner, learned: Learned | None) -> list[str]:
+    """What the learner can do now, and what it may have forgotten."""
+    names = learner.class_names
+    lines = [f"knows       {len(names)} classes: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"]
+    if learned is None or learned.after is None:
+        last = next((each for each in reversed(learner.history) if each is not None), None)
+        return [*lines, f"accuracy    {last or 'nothing was held out to measure it by'}"]
+    after, before, forgotten = learned.after, learned.before, learned.forgotten
+    lines.append(f"learned     {sum(learned.num_images.values()):,} images in {learned.seconds:.0f} s")
+    lines.append(f"accuracy    {after.accuracy:.1f} % of {after.num_images} held-out images")
+    if before is not None:
+        known = learned.known_now
+        lines.append(f"            of classes known before: {before.accuracy:.1f} % then, {known:.1f} % now")
+    width = max(len(name) for name in after.by_class)
+    lines.append(f"            {'class':{width}}  before     now")
+    for name, now in list(after.by_class.items())[:_MOST_ROWS]:
+        was = f"{before.by_class[name]:6.1f}" if before is not None and name in before.by_class else "   new"
+        lines.append(f"            {name:{width}}  {was}  {now:6.1f}")
+    if len(after.by_class) > _MOST_ROWS:
+        lines.append(f"            and {len(after.by_class) - _MOST_ROWS} more")
+    shown = [f"{name} ({was:.0f} -> {now:.0f} %)" for name, (was, now) in forgotten.items()]
+    lines.append(f"forgotten   {', '.join(shown) or 'nothing that the held-out images show'}")
+    return [*lines, f"memory      {learner.memory}"]
+
+
+def _show(*lines: str) -> None:
+    for line in lines:
+        print(screen.shown(line), flush=True)
+
+
+if __name__ == "__main__":
+    stopping.end_in_one_line("mnemonics_tf", "The learner is as it was; the same command learns what is still new.")
+    app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

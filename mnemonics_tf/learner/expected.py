@@ -1,0 +1,135 @@
+"""How long learning will take, told before it begins: images that go through the network, and the device's speed.
+
+The speed is that of a convolution, measured in a moment. Which share of it a network reaches, and what tracing takes,
+was measured with this project's networks (`docs/measured_facts.md`). It is meant to tell minutes from hours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+
+from mnemonics_tf.data.batches import num_batches
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.optimising.chunks import smallest_chunk
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.system.lazy import tf
+
+# Forward passes that one image costs: forward and backward; and a step of the inner training walked back, where second
+# derivatives are taken by a tape over a tape.
+_TRAINED, _WALKED_BACK = 3.0, 7.0
+_SHARE_OF_SPEED = 0.3  # of a bare convolution's multiply-adds that a network reaches
+_TRACED_SECONDS = 20.0  # of a phase, for its functions
+_TRIALS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What a phase has to do.
+
+    Attributes:
+      num_images: training images that arrive.
+      num_old: classes that are known before.
+      num_new: classes that arrive.
+      num_kept: exemplars of the known classes.
+    """
+
+    num_images: int
+    num_old: int
+    num_new: int
+    num_kept: int
+
+
+def loads(settings: Settings, phase_sizes: Sequence[int], class_sizes: Sequence[int]) -> list[Load]:
+    """What each of some planned phases has to do.
+
+    Args:
+      settings: of the learner.
+      phase_sizes: number of new classes in each phase.
+      class_sizes: training images of each class, by index.
+    """
+    found, known = [], 0
+    for new in phase_sizes:
+        kept = sum(min(size, _kept_per_class(settings, known)) for size in class_sizes[:known])
+        found.append(Load(sum(class_sizes[known : known + new]), known, new, kept))
+        known += new
+    return found
+
+
+def passes(settings: Settings, load: Load) -> float:
+    """How many images go forward through the network in a phase; a backward pass counts as two more."""
+    memory, level, method = settings.memory, settings.exemplar_level, settings.method
+    if method.num_units is not None and load.num_old:
+        return 2.0 * load.num_images
+    teacher = 1.0 if load.num_old and method.distils and settings.model_level.distillation else 0.0
+    total = settings.model_level.epochs * (load.num_images + load.num_kept) * (_TRAINED + teacher)
+    if method.num_units is not None:
+        return total + 2.0 * load.num_images
+    new = min(_kept_per_class(settings, load.num_old + load.num_new) * load.num_new, load.num_images)
+    total += load.num_images * (memory.selection == "herding") + 2.0 * (new + load.num_kept)
+    if memory.learns:
+        total += _optimising(level, new, load.num_images, load.num_new)
+    if memory.adjust and load.num_kept:
+        part = load.num_kept // level.num_parts
+        total += level.num_parts * _optimising(level, part, load.num_kept - part, load.num_old)
+    if settings.finetuning.applies_to(1 if load.num_old else 0, method.finetunes):
+        total += settings.finetuning.epochs * (new + load.num_kept) * _TRAINED
+    if settings.probe.enabled and memory.keeps:
+        total += settings.probe.repeats * (settings.probe.epochs + settings.probe.scratch_epochs) * new * _TRAINED
+    return total
+
+
+def _optimising(level: ExemplarLevel, num_exemplars: int, num_images: int, num_classes: int) -> float:
+    """Forward passes of one optimisation of exemplars, which are validated on some images."""
+    chunk = smallest_chunk(num_classes, level.classes_per_chunk)
+    chunks = math.ceil(num_classes / max(chunk, 1))
+    steps = num_batches(math.ceil(num_images / chunks), level.batch_size)
+    steps = level.epochs * chunks * (steps if level.steps_per_epoch is None else min(steps, level.steps_per_epoch))
+    inner = min(level.inner_batch_size, math.ceil(num_exemplars / chunks)) * level.inner_steps
+    return steps * (inner * (_TRAINED + _WALKED_BACK) + _TRAINED * min(level.batch_size, num_images))
+
+
+def _kept_per_class(settings: Settings, num_classes: int) -> int:
+    """Exemplars of each of so many classes, images of mosaics counted; where bytes decide, the default number."""
+    memory = settings.memory
+    if not memory.keeps or not num_classes:
+        return 0
+    return 20 if memory.counts_bytes else memory.count(num_classes) * memory.images_per_slot
+
+
+def seconds(
+    settings: Settings, image_shape: tuple[int, int, int], planned: Sequence[Load], num_replicas: int = 1
+) -> list[float] | None:
+    """Seconds that each of some phases will take, roughly; None where nobody knows the network's size.
+
+    Args:
+      settings: of the learner.
+      image_shape: `(H, W, C)`.
+      planned: what each phase has to do.
+      num_replicas: devices that share the work.
+    """
+    count = getattr(settings.network, "multiply_adds", None)
+    if count is None:
+        return None
+    speed = _SHARE_OF_SPEED * multiply_adds_per_second() * num_replicas
+    return [_TRACED_SECONDS + passes(settings, load) * count(image_shape) / speed for load in planned]
+
+
+def multiply_adds_per_second() -> float:
+    """How fast the device on which TensorFlow computes by default convolves, the best of three trials."""
+    images, kernel = tf.fill([64, 32, 32, 32], 0.5), tf.fill([3, 3, 32, 32], 0.01)
+    best = math.inf
+    for _ in range(_TRIALS + 1):  # the first prepares
+        start = time.perf_counter()
+        tf.nn.conv2d(images, kernel, 1, "SAME").numpy()
+        best = min(best, time.perf_counter() - start)
+    return 64 * 32 * 32 * 9 * 32 * 32 / best
+
+
+def told(num_seconds: float) -> str:
+    """A duration as people say it: `40 s`, `3 minutes`, `2.5 hours`."""
+    if num_seconds < 90:
+        return f"{max(round(num_seconds), 1)} s"
+    return f"{num_seconds / 60:.0f} minutes" if num_seconds < 5400 else f"{num_seconds / 3600:.1f} hours"

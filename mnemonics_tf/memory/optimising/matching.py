@@ -1,0 +1,209 @@
+"""The objective `matching`: networks of the phase's training make of exemplars what they make of real images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnemonics_tf import losses
+from mnemonics_tf.bilevel.problem import MetaGradient, connected
+from mnemonics_tf.data import pixels
+from mnemonics_tf.data.decoding import in_memory
+from mnemonics_tf.data.types import LabelledImages, PixelRange
+from mnemonics_tf.memory.optimising.augmentation import draw_transformation
+from mnemonics_tf.memory.optimising.objective_settings import Matching
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.optimising.tasks import Found, steps_in_epoch
+from mnemonics_tf.memory.optimising.variables import ExemplarVariables
+from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.models.functional import functional_call
+from mnemonics_tf.system import seeds
+
+_GRID = 4  # a side of the maps whose means are matched: coarse enough that images need not be aligned
+
+
+class _Weights(NamedTuple):
+    """Of one network, as functional calls take them."""
+
+    backbone: list[tf.Tensor]
+    statistics: list[tf.Tensor]
+    head: list[tf.Tensor]
+
+
+class MatchedStatistics:
+    """Matches what networks make of exemplars with what they make of real images; see `Matching`.
+
+    It works on one device.
+
+    Args:
+      model: Θ_i; not changed.
+      stage_outputs: names of the layers that the backbone's stages end with.
+      pixel_range: normalisation.
+      level: batches and augmentation.
+      settings: what is matched.
+      checkpoints: weights of the networks that the phase's training went through, by `model.named_weights()`'s names;
+        may be empty. The trained network is always among those that are matched.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        stage_outputs: Sequence[str],
+        pixel_range: PixelRange,
+        level: ExemplarLevel,
+        settings: Matching,
+        checkpoints: Sequence[Mapping[str, np.ndarray]],
+    ):
+        self.pixel_range, self.level, self.settings = pixel_range, level, settings
+        backbone = model.backbone
+        maps = [backbone.get_layer(name).output for name in stage_outputs]
+        self._network, self._head = keras.Model(backbone.input, [*maps, backbone.output]), model.head
+        self._weights = [_weights(model, self._network, each) for each in (*checkpoints, {})]
+        last_block = stage_outputs[-1].rpartition("_")[0]
+        variables = self._network.trainable_variables
+        own = {id(each) for layer in backbone.layers if layer.name.startswith(last_block) for each in layer.weights}
+        self._block = [place for place, variable in enumerate(variables) if id(variable) in own]
+        self._perturbed = [place for place, variable in enumerate(variables) if len(variable.shape) > 1]
+        self.gradient = tf.function(self._gradient, autograph=False, reduce_retracing=True)
+
+    def task(self, exemplars: LabelledImages, data: LabelledImages, seed: int, stage: str) -> _Matched:
+        """See `Tasks`."""
+        return _Matched(self, data, seed, stage)
+
+    def drawn(self, draws: np.random.Generator) -> _Weights:
+        """One of the networks, perturbed."""
+        chosen = self._weights[draws.integers(len(self._weights))]
+        backbone = list(chosen.backbone)
+        if self.settings.perturbation:
+            for place in self._perturbed:
+                kernel = backbone[place]
+                size = self.settings.perturbation * tf.sqrt(tf.reduce_mean(kernel**2))
+                backbone[place] = kernel + size * draws.standard_normal(tuple(kernel.shape), np.float32)
+        return chosen._replace(backbone=backbone)
+
+    def _gradient(self, weights, exemplars, shares, labels, real, real_shares, real_labels):
+        """The loss, and its gradient with respect to exemplars.
+
+        Args:
+          weights: of the network.
+          exemplars: normalised `[n, H, W, C]`.
+          shares: what each exemplar counts in the mean of each of c classes, `[n, c]`; columns add up to 1.
+          labels: class indices, `[n]`.
+          real, real_shares, real_labels: the same of real images.
+        """
+        expected, expected_gradients = self._seen(weights, real, real_shares, real_labels)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(exemplars)
+            seen, gradients = self._seen(weights, exemplars, shares, labels)
+            distances = []
+            for of_real, of_exemplars in zip(expected, seen, strict=True):
+                means = tf.matmul(real_shares, of_real, transpose_a=True)
+                apart = tf.reduce_sum((means - tf.matmul(shares, of_exemplars, transpose_a=True)) ** 2, axis=1)
+                distances.append(tf.math.divide_no_nan(tf.reduce_mean(apart), _variance(of_real, real_shares, means)))
+            loss = tf.add_n(distances) / len(distances)
+            if gradients:
+                pairs = zip(expected_gradients, gradients, strict=True)
+                apart = tf.add_n([tf.reduce_sum((of_real - own) ** 2) for of_real, own in pairs])
+                length = tf.add_n([tf.reduce_sum(of_real**2) for of_real in expected_gradients])
+                loss += self.settings.gradient_weight * tf.math.divide_no_nan(apart, length)
+        return loss, tape.gradient(loss, exemplars)
+
+    def _seen(self, weights: _Weights, images: tf.Tensor, shares: tf.Tensor, labels: tf.Tensor):
+        """What a network makes of images: of each stage and the embedding `[B, d]`, and gradients of cross-entropy."""
+        kind = self.settings.gradients
+        backbone, head = list(weights.backbone), list(weights.head)
+        trained = {"none": [], "head": head, "block": [*head, *(backbone[place] for place in self._block)]}[kind]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained)
+            (*maps, features), _ = self._network.stateless_call(backbone, weights.statistics, images, training=False)
+            seen = [*map(_pooled, maps), features]
+            if not trained:
+                return seen, []
+            _, logits = functional_call(self._head, head, features)
+            # Every class counts alike, however many images it has.
+            loss = tf.reduce_mean(tf.linalg.matvec(shares, losses.cross_entropy(logits, labels), transpose_a=True))
+        return seen, connected(tape.gradient(loss, trained), "cross-entropy", "the network's weights")
+
+
+class _Matched:
+    """One task of `MatchedStatistics`."""
+
+    def __init__(self, owner: MatchedStatistics, data: LabelledImages, seed: int, stage: str):
+        self._owner, self._data, self._seed, self._stage = owner, data, seed, stage
+        self._members = {int(label): np.flatnonzero(data.labels == label) for label in np.unique(data.labels)}
+        self.steps_per_epoch = steps_in_epoch(len(data), owner.level)
+
+    def step(self, variables: ExemplarVariables, index: int, draws: np.random.Generator) -> Found:
+        """See `Task`."""
+        owner = self._owner
+        classes = self._classes(index)
+        each = max(1, owner.level.batch_size // len(classes))
+        rows = np.concatenate([draws.permutation(self._members[label])[:each] for label in classes])
+        real = in_memory(self._data.take(np.sort(rows)))
+        transform = draw_transformation(owner.level.augmentation, real.images.shape[1:], draws)
+        weights = owner.drawn(draws)
+        with tf.GradientTape(persistent=True) as tape:
+            images, labels = transform(variables.images()), variables.labels()
+        seen = np.flatnonzero(np.isin(labels.numpy(), classes))
+        own_labels = labels.numpy()[seen]
+        loss, gradient = owner.gradient(
+            weights,
+            tf.gather(images, seen),
+            _shares(own_labels, classes),
+            own_labels,
+            transform(pixels.normalise(real.images, owner.pixel_range)),
+            _shares(real.labels, classes),
+            real.labels,
+        )
+        by_image = tf.scatter_nd(seen[:, None], gradient, images.shape)
+        return Found(images, labels, tape, MetaGradient(loss, by_image), {"meta_loss": float(loss)})
+
+    def _classes(self, index: int) -> np.ndarray:
+        """The classes of a meta-step: consecutive steps go round all of them."""
+        labels = np.array(sorted(self._members))
+        count = min(self._owner.settings.classes, len(labels))
+        rounds, place = divmod(index, len(labels) // count)
+        order = seeds.generator(self._seed, self._stage, "classes", rounds).permutation(labels)
+        return np.sort(order[place * count : (place + 1) * count])
+
+
+def _shares(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """What each image counts in the mean of each class, `[n, c]` float32; columns add up to 1."""
+    members = (labels[:, None] == classes).astype(np.float32)
+    return members / members.sum(axis=0)
+
+
+def _pooled(maps: tf.Tensor) -> tf.Tensor:
+    """Maps `[B, h, w, c]` as rows of means over the cells of a grid, `[B, d]`."""
+    height, width = (max(1, side // _GRID) for side in maps.shape[1:3])
+    cells = tf.nn.avg_pool2d(maps, (height, width), (height, width), "VALID")
+    return tf.reshape(cells, [-1, cells.shape[1] * cells.shape[2] * cells.shape[3]])
+
+
+def _variance(values: tf.Tensor, shares: tf.Tensor, means: tf.Tensor) -> tf.Tensor:
+    """Mean over classes of the variance within a class, all d numbers together: a scalar.
+
+    Args:
+      values: `[B, d]`.
+      shares: what each counts in the mean of each class, `[B, c]`.
+      means: of the classes, `[c, d]`.
+    """
+    own = tf.matmul(tf.cast(shares > 0, means.dtype), means)
+    within = tf.linalg.matvec(shares, tf.reduce_sum((values - own) ** 2, axis=1), transpose_a=True)
+    return tf.reduce_mean(within)
+
+
+def _weights(model: Classifier, network: keras.Model, checkpoint: Mapping[str, np.ndarray]) -> _Weights:
+    """Weights by name, as functional calls of backbone and head take them; what has no name there is Θ_i's."""
+    names = {id(variable): name for name, variable in model.named_weights().items()}
+
+    def of(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
+        return [tf.constant(checkpoint.get(names[id(variable)], variable.numpy())) for variable in variables]
+
+    return _Weights(
+        of(network.trainable_variables), of(network.non_trainable_variables), of(model.head.trainable_variables)
+    )

@@ -1,0 +1,88 @@
+"""How long learning will take: counts by hand, and a network whose products are counted layer by layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mnemonics_tf.evaluation.settings import Probe
+from mnemonics_tf.learner import expected
+from mnemonics_tf.learner.defaults import BACKBONES
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.methods.analytic import Analytic
+from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.methods.replay import Replay
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
+
+
+@pytest.mark.parametrize("network", [BACKBONES["resnet8"], BACKBONES["small"], ResNet((2, 1), (8, 8))])
+@pytest.mark.parametrize("side", [32, 45])
+def test_products_are_those_of_the_layers(network, side):
+    total = 0
+    for layer in network.build((side, side, 3)).layers:
+        for weight in layer.weights:
+            if len(weight.shape) == 4:  # each kernel at each place of the layer's output
+                total += int(np.prod(weight.shape)) * int(np.prod(layer.output.shape[1:3]))
+            elif len(weight.shape) == 2:
+                total += int(np.prod(weight.shape))
+    assert network.multiply_adds((side, side, 3)) == total
+
+
+def _settings(method, **parts) -> Settings:
+    return Settings(method, ResNet(), **{"probe": Probe(enabled=False), **parts})
+
+
+def test_passes_are_counted():
+    settings = _settings(
+        LUCIR(),
+        memory=Memory(per_class=5, initial="herding"),
+        model_level=ModelLevel(epochs=10),
+        exemplar_level=ExemplarLevel(epochs=2, steps_per_epoch=3, inner_steps=4, inner_batch_size=8, batch_size=16),
+        finetuning=BalancedFinetune(epochs=6),
+    )
+    # 100 images of 2 classes beside 15 exemplars of 3; a pass of training counts 3, and 1 more with a teacher.
+    training = 10 * (100 + 15) * (3 + 1)
+    chosen_and_measured = 100 + 2 * (10 + 15)
+    # 2 x 3 meta-steps of 4 inner steps of 8 images, walked back (7), and an outer batch of 16; adjusting: 2 parts of 7,
+    # each validated on the other 8, so that an epoch is one step.
+    learned = 6 * (4 * 8 * (3 + 7) + 3 * 16)
+    adjusted = 2 * 2 * (4 * 7 * (3 + 7) + 3 * 8)
+    finetuned = 6 * (10 + 15) * 3
+    load = expected.Load(num_images=100, num_old=3, num_new=2, num_kept=15)
+    assert expected.passes(settings, load) == training + chosen_and_measured + learned + adjusted + finetuned
+
+
+def test_methods_without_teacher_or_training_take_less():
+    memory, finetuning = Memory(strategy="random", per_class=5, adjust=False), BalancedFinetune(enabled=False)
+    replay = _settings(Replay(), memory=memory, model_level=ModelLevel(epochs=2), finetuning=finetuning)
+    assert expected.passes(replay, expected.Load(100, 3, 2, 15)) == 2 * 115 * 3 + 2 * 25
+    fitted = _settings(Analytic(), memory=Memory(strategy="herding", per_class=0, adjust=False), finetuning=finetuning)
+    assert expected.passes(fitted, expected.Load(100, 3, 2, 0)) == 2 * 100
+
+
+def test_phases_have_the_exemplars_of_those_before():
+    settings = _settings(Replay(), memory=Memory(strategy="random", total=12, adjust=False))
+    found = expected.loads(settings, [2, 1], [10, 4, 7])
+    # 6 of each of two classes, of which the second has 4.
+    assert found == [expected.Load(14, 0, 2, 0), expected.Load(7, 2, 1, 10)]
+
+
+def test_seconds_grow_with_the_work_and_are_unknown_for_a_network_of_unknown_size():
+    settings = _settings(Replay(), model_level=ModelLevel(epochs=200))
+    short, long = expected.seconds(settings, (32, 32, 3), [expected.Load(100, 0, 2, 0), expected.Load(9000, 0, 2, 0)])
+    assert 0 < short < long
+
+    class _Unknown:
+        network, method = object(), settings.method
+
+    assert expected.seconds(_Unknown(), (32, 32, 3), []) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (40, "40 s"), (200, "3 minutes"), (5000, "83 minutes"), (9000, "2.5 hours")]
+)
+def test_durations_are_told_as_people_do(seconds, text):
+    assert expected.told(seconds) == text

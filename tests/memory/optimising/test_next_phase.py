@@ -1,0 +1,174 @@
+"""The objective `next_phase`: what is simulated, by which losses, and what learning by it does."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_optimiser import PIXELS, Notes, three_classes
+
+from mnemonics_tf import losses
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.memory.optimising.next_phase import SimulatedNextPhase
+from mnemonics_tf.memory.optimising.objective_settings import NextPhase
+from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
+from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.optimising.simulation import LaterPhase, Simulation
+from mnemonics_tf.memory.optimising.tasks import UnsuitableError
+from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.methods.lwf import LwF
+from mnemonics_tf.models.classifier import ClassifierFactory
+from mnemonics_tf.models.resnet import ResNet
+
+LUCIR_PHASE = LaterPhase(LUCIR(less_forget_weight=2.0, margin_weight=0.0).losses, True, True, False)
+LEVEL = ExemplarLevel(
+    objective="next_phase",
+    optimiser="adam",
+    learning_rate=0.05,
+    epochs=3,
+    steps_per_epoch=3,
+    batch_size=90,
+    inner_steps=2,
+    inner_batch_size=8,
+    inner_learning_rate=0.1,
+)
+NOTHING = three_classes(1, seed=0).take(np.zeros(0, int))
+
+
+@pytest.fixture(scope="module")
+def model():
+    tf.keras.utils.set_random_seed(0)
+    return ClassifierFactory(ResNet(blocks=(1,), widths=(6,)), (6, 6, 1)).build(1, 2)
+
+
+def _units(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def test_phase_starts_from_the_network_with_new_weights_of_new_classes(model):
+    simulation = Simulation(model, "frozen", LUCIR_PHASE, 1)
+    # Pseudo-old ones are 0 and 2, then comes 1.
+    assert simulation.draw(np.array([1])).tolist() == [0, 2, 1]
+    directions = _units(np.random.default_rng(0).normal(size=(3, 6))).T
+    kernel = model.head.by_class("kernel").numpy()
+    for value, variable in zip(simulation.start(directions), model.trainable_variables, strict=True):
+        expected = variable.numpy()
+        if variable is model.head.new_kernel:  # classes 1 and 2
+            length = np.mean([np.linalg.norm(kernel[:, label]) for label in (0, 2)])
+            expected = np.stack([directions[:, 1] * length, kernel[:, 2]], axis=1)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_losses_are_the_methods_with_pseudo_old_classes_first(model):
+    simulation = Simulation(model, "frozen", LUCIR_PHASE, 1)
+    place_of = simulation.draw(np.array([0]))
+    data = three_classes(2, seed=1)
+    images = tf.constant((data.images.astype(np.float32) / 255 - 0.5) / 0.25)
+    labels = tf.constant(place_of[data.labels])
+    generator = np.random.default_rng(0)
+    directions = _units(generator.normal(size=(3, 6))).T
+    params = [each + 0.05 * generator.normal(size=each.shape) for each in simulation.start(directions)]
+
+    # By hand: a copy with these weights, whose logits are put in the order 1, 2, 0.
+    copy = ClassifierFactory(ResNet(blocks=(1,), widths=(6,)), (6, 6, 1)).build(1, 2)
+    copy.set_weights(model.get_weights())
+    for variable, value in zip(copy.trainable_variables, params, strict=True):
+        variable.assign(value)
+    own, teacher = copy(images, training=False), model(images, training=False)
+    logits = own.logits.numpy()[:, [1, 2, 0]]
+    cross_entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), labels]
+    turned = 1 - np.sum(_units(own.features.numpy()) * _units(teacher.features.numpy()), axis=1)
+    expected = cross_entropy.mean() + 2.0 * np.sqrt(2 / 1) * turned.mean()
+    params = list(map(tf.constant, map(np.float32, params)))
+    assert float(simulation.inner_loss(params, images, labels)) == pytest.approx(expected, rel=1e-4)
+    assert float(simulation.outer_loss(params, images, labels)) == pytest.approx(cross_entropy.mean(), rel=1e-4)
+
+    # LUCIR trains the weights of the new class alone, which is class 0 here.
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        loss = simulation.inner_loss(params, images, labels)
+    for gradient, variable in zip(tape.gradient(loss, params), model.trainable_variables, strict=True):
+        if variable is model.head.new_kernel:
+            np.testing.assert_array_equal(gradient, 0)
+        elif variable is model.head.old_kernel:
+            assert np.abs(gradient).max() > 0
+
+
+def test_distillation_is_differentiated_by_the_teachers_answers_too():
+    generator = np.random.default_rng(0)
+    logits, teacher = (tf.constant(generator.normal(size=(1, 4))) for _ in range(2))
+
+    def mixed() -> np.ndarray:
+        """d^2 loss / (d logits d teacher), `[4, 4]`."""
+        with tf.GradientTape() as outer:
+            outer.watch(teacher)
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                loss = losses.distillation(logits, teacher, 2.0)
+            gradient = tape.gradient(loss, logits)[0]
+        return outer.jacobian(gradient, teacher).numpy()[:, 0]
+
+    with losses.differentiated_twice():
+        found = mixed()
+    # The gradient by logits is (softmax(logits / 2) - q) / 2 with q = softmax(teacher / 2); dq = (diag(q) - q q^T) / 2.
+    q = np.exp(teacher.numpy()[0] / 2)
+    q /= q.sum()
+    np.testing.assert_allclose(found, -(np.diag(q) - np.outer(q, q)) / 4, atol=1e-12)
+
+
+def _optimiser(model, notes, old=NOTHING, phase=LUCIR_PHASE, level=LEVEL, **settings) -> ExemplarOptimiser:
+    objective = SimulatedNextPhase(model, PIXELS, level, NextPhase(**settings), phase, old)
+    return ExemplarOptimiser(model, PIXELS, level, notes, objective=objective)
+
+
+def test_learning_for_the_same_draws_lowers_the_loss_after_the_phase(model):
+    notes = Notes()
+    initial, data = three_classes(4, seed=1), three_classes(30, seed=2)
+    learned = _optimiser(model, notes, paired=True, draws=2).learn(initial, data, seed=0)
+    losses_of = [notes.scalars["learn_exemplars", epoch]["meta_loss"] for epoch in (1, 3)]
+    assert losses_of[1] < losses_of[0]
+    assert np.abs(learned.images - initial.images).max() > 1
+
+
+def test_method_that_distils_is_simulated_where_only_one_class_arrives(model):
+    # Classes 0 and 1 are known; their exemplars stand for images. LwF trains all of the head, whose rows are redrawn.
+    lwf = LwF()
+    phase = LaterPhase(lwf.losses, True, False, True)
+    everything = three_classes(12, seed=1)
+    old, arriving = everything.of_classes([0, 1]), everything.of_classes([2])
+    level = dataclasses.replace(LEVEL, epochs=1, steps_per_epoch=2)
+    initial = arriving.take(np.arange(4))
+    learned = _optimiser(model, Notes(), old, phase, level, draws=3).learn(initial, arriving, seed=0)
+    np.testing.assert_array_equal(learned.labels, [2] * 4)
+    assert np.abs(learned.images - initial.images).max() > 0.5
+
+
+def test_draws_go_round_all_classes(model):
+    objective = SimulatedNextPhase(model, PIXELS, LEVEL, NextPhase(), LUCIR_PHASE, NOTHING)
+    task = objective.task(three_classes(4, seed=1), three_classes(30, seed=2), 0, "learn")
+    drawn = np.array([task._new_classes(index) for index in range(9)]).reshape(3, 3)
+    np.testing.assert_array_equal(np.sort(drawn, axis=1), [[0, 1, 2]] * 3)
+    assert len(np.unique(drawn, axis=0)) > 1
+
+
+def test_single_class_cannot_play_both(model):
+    one = LabelledImages(np.zeros((3, 6, 6, 1), np.uint8), np.zeros(3, np.int64))
+    with pytest.raises(UnsuitableError, match="needs two classes at hand"):
+        _optimiser(model, Notes()).learn(one, one, seed=0)
+
+
+def test_numbers_of_new_classes():
+    assert [NextPhase().num_new(count) for count in (2, 9, 10, 50)] == [1, 1, 2, 10]
+    assert NextPhase(new_classes=4).num_new(3) == 2
+    NextPhase(new_classes=4).check_classes(5)
+    with pytest.raises(UsageError, match=r"NextPhase\.new_classes = 4: of 4 classes none is left"):
+        NextPhase(new_classes=4).check_classes(4)
+
+
+@pytest.mark.parametrize("settings", [{"new_classes": 0}, {"draws": 0}, {"paired": 1}])
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(UsageError, match=f"NextPhase.{next(iter(settings))}"):
+        NextPhase(**settings)

@@ -1,0 +1,132 @@
+"""Modules of one's own beside a gin file: networks, sources and methods, from any folder."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnemonics_tf import config
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.models.backbone import Backbone
+from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.run import initial_phases
+
+_MODULE = """
+import keras
+import numpy as np
+
+from mnemonics_tf.data.types import Dataset, LabelledImages
+from mnemonics_tf.models.resnet import ResNet
+
+def my_network(width=4):
+    pooled = [keras.Input((8, 8, 1)), keras.layers.Conv2D(width, 3), keras.layers.GlobalAveragePooling2D()]
+    return keras.Sequential(pooled)
+
+def my_other():
+    return ResNet((1,), (8,))
+
+def my_mistake():
+    return "resnet"
+
+class my_source:
+    def load(self):
+        raise RuntimeError("not now")
+"""
+
+_GIN = """
+import {module}
+include "shared.gin"
+include "configs/base_method.gin"
+Experiment.network = @{network}
+"""
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def gin_file(tmp_path, monkeypatch):
+    """Writes a gin file for a network of a module beside it, and goes to another folder."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "there" / "shared.gin").write_text('include "configs/icarl_digits.gin"\n')
+
+    # gin keeps names for the life of the process: each test has its own.
+    own = f"my{next(_numbers)}_"
+
+    def write(network: str, more: str = "") -> str:
+        (tmp_path / "there" / f"{own}module.py").write_text(_MODULE.replace("my_", own))
+        path: Path = tmp_path / "there" / "mine.gin"
+        path.write_text((_GIN.format(module="my_module", network=network) + more).replace("my_", own))
+        return str(path)
+
+    return write
+
+
+def test_network_is_a_keras_model_from_a_module_beside_the_gin_file(gin_file):
+    config.parse([gin_file("my_network", "my_network.width = 6\n")], [])
+    configuration = config.resolved()
+    network = configuration.settings.network
+    assert isinstance(network, Backbone)
+    assert network.build((8, 8, 1)).output_shape == (None, 6)
+    assert configuration.settings.method.name == "icarl"
+    assert re.search(r"my\d_network.width = 6", config.text())
+    assert "ResNet." not in config.text()
+    # Its random weights follow the seed, in every process alike.
+    again = config.resolved()
+    config.parse([gin_file("my_network", "my_network.width = 6\nExperiment.seed = 1\n")], [])
+    other = config.resolved()
+    descriptions = [initial_phases._described(each.settings.network) for each in (configuration, again, other)]
+    json.dumps(descriptions)
+    assert descriptions[0] == descriptions[1] != descriptions[2]
+
+
+def test_source_of_data_needs_no_decorator(gin_file):
+    config.parse([gin_file("my_other", "Experiment.dataset = @my_source\n")], [])
+    configuration = config.resolved()
+    assert configuration.settings.network == ResNet((1,), (8,))
+    with pytest.raises(RuntimeError, match="not now"):
+        configuration.load_dataset()
+
+
+@pytest.mark.parametrize(
+    ("bindings", "expected"),
+    [
+        ([], "Experiment.network refers to something that makes 'resnet': expected a Keras model"),
+        (["Experiment.network = 3"], "Experiment.network is 3: expected a reference such as @mine"),
+        (["Experiment.network = @my_netwerk"], "Unknown name 'my_netwerk'.* Did you mean"),
+    ],
+)
+def test_other_networks_are_refused(gin_file, bindings, expected):
+    path = gin_file("my_mistake")
+
+    def resolved():
+        config.parse([path], bindings)
+        return config.resolved()
+
+    with pytest.raises(UsageError, match=expected) as raised:
+        resolved()
+    assert "\n" not in str(raised.value).partition("\n  In call to configurable")[0]
+
+
+def test_module_elsewhere_is_not_shadowed_by_a_folder_without_it(gin_file, tmp_path):
+    path = gin_file("my_other")
+    before = list(sys.path)
+    (tmp_path / "there" / "plain.gin").write_text("import json\n")
+    config.parse([str(tmp_path / "there" / "plain.gin")], [])
+    assert sys.path == before
+    config.parse([path], [])
+    assert sys.path == [str(tmp_path / "there"), *before]
+
+
+def test_description_of_other_settings_is_what_it_was():
+    assert initial_phases._described(ResNet((1,), (8,)))["blocks"] == [1]
+    assert initial_phases._described(np.float64(1.0)) == 1.0
