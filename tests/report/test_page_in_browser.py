@@ -72,17 +72,17 @@ def _written_pages(tmp_path_factory):
     return [(run / "report/index.html").as_uri(), (folder / "out/index.html").as_uri()]
 
 
-def _hover(browser, element):
+def _hover(browser, element, is_told):
+    """Moves the pointer to an element, and waits until something is told of it, or nothing is."""
     from selenium.webdriver import ActionChains
+    from selenium.webdriver.support.ui import WebDriverWait
 
-    # Scrolling hides what the pointer has read, and is told to the page with its next picture.
-    browser.execute_async_script(
-        "arguments[0].scrollIntoView({block: 'center'});"
-        "requestAnimationFrame(() => requestAnimationFrame(arguments[1]));",
-        element,
-    )
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
     ActionChains(browser).move_to_element(element).perform()
-    return browser.find_element("id", "tip")
+    tip = browser.find_element("id", "tip")
+    # Scrolling and moving are told to the page with its next picture, which takes a while on a busy machine.
+    WebDriverWait(browser, 20).until(lambda _: tip.is_displayed() == is_told)
+    return tip
 
 
 def _emulate(browser, scheme, width=1100):
@@ -97,11 +97,8 @@ def test_console_is_silent_and_the_pointer_reads_curves(browser, pages):
     for address, tip in zip(pages, ("CNN (head), phase 1: 50.00 %", "phase 3: 50.00 ± 0.00 % (3 seeds)"), strict=True):
         browser.get(address)
         points = browser.find_elements("css selector", f'[data-tip*="{tip}"]')
-        shown = _hover(browser, points[0])
-        assert shown.is_displayed()
-        assert tip in shown.text
-        _hover(browser, browser.find_element("tag name", "h1"))
-        assert not shown.is_displayed()
+        assert tip in _hover(browser, points[0], is_told=True).text
+        _hover(browser, browser.find_element("tag name", "h1"), is_told=False)
         assert browser.get_log("browser") == []
 
 

@@ -1,19 +1,23 @@
 "use strict";
 // What the pointer, or a finger, is on says its figure.
 const tip = document.getElementById("tip");
-function show(event) {
-  const part = event.target.closest("[data-tip]");
+let pointer = null;
+function show() {
+  const under = pointer && document.elementFromPoint(pointer.x, pointer.y);
+  const part = under && under.closest("[data-tip]");
   tip.hidden = !part;
   if (!part) return;
   tip.textContent = part.dataset.tip;
   const margin = 12, box = tip.getBoundingClientRect();
-  const left = Math.min(event.clientX + margin, window.innerWidth - box.width - margin);
-  const above = event.clientY - box.height - margin;
+  const left = Math.min(pointer.x + margin, window.innerWidth - box.width - margin);
+  const above = pointer.y - box.height - margin;
   tip.style.left = `${Math.max(margin, left)}px`;
-  tip.style.top = `${above > 0 ? above : event.clientY + margin}px`;
+  tip.style.top = `${above > 0 ? above : pointer.y + margin}px`;
 }
-for (const name of ["pointermove", "pointerdown"]) document.addEventListener(name, show);
-document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+for (const name of ["pointermove", "pointerdown"]) {
+  document.addEventListener(name, (event) => { pointer = { x: event.clientX, y: event.clientY }; show(); });
+}
+document.addEventListener("scroll", show, { passive: true });
 
 // Boxes above a figure show and hide its series.
 for (const choice of document.querySelectorAll(".choice")) {
