@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 
@@ -33,19 +34,19 @@ def images_of(classes: list[int], count: int) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.uint8), labels
 
 
-def measure(name: str, folder: str) -> str:
-    """Takes a backbone through two phases; a line with seconds and differences."""
-    import keras
-    import tensorflow as tf
+def model_of(name: str) -> Any:
+    """A model of keras.applications with random weights, and statistics of batch norm that fit them.
 
-    import mnemonics_tf
-    from mnemonics_tf import Backbone, ExemplarLevel, IncrementalLearner, ModelLevel
+    Pretrained ones have such statistics. With those of a new batch norm the signal of an image can fade from layer to
+    layer, so that no gradient reaches its pixels.
+    """
+    import keras
+
+    from mnemonics_tf import Backbone
 
     model = getattr(keras.applications, name)(
         include_top=False, weights=None, pooling="avg", input_shape=(_SIDE, _SIDE, 3)
     )
-    # Random weights with statistics that fit them, as pretrained ones have: with those of a new batch norm the signal
-    # of an image fades from layer to layer, and no gradient reaches its pixels.
     norms = {layer: layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
     for layer in norms:
         layer.momentum = 0.0
@@ -55,6 +56,17 @@ def measure(name: str, folder: str) -> str:
     model(keras.applications.imagenet_utils.preprocess_input(scaled, mode=mode) if mode else scaled, training=True)
     for layer, momentum in norms.items():
         layer.momentum = momentum
+    return model
+
+
+def measure(name: str, folder: str) -> str:
+    """Takes a backbone through two phases; a line with seconds and differences."""
+    import tensorflow as tf
+
+    import mnemonics_tf
+    from mnemonics_tf import Backbone, ExemplarLevel, IncrementalLearner, ModelLevel
+
+    model = model_of(name)
     weights = os.path.join(folder, f"{name}.weights.h5")
     model.save_weights(weights)
     level = ExemplarLevel(engine="adjoint", epochs=1, steps_per_epoch=1, inner_steps=2, inner_batch_size=4)

@@ -49,7 +49,7 @@ def taken_from(model: keras.Model) -> Architecture:
       UsageError: it cannot.
     """
     try:
-        architecture = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+        architecture = _serialised(model)
         with_constants(architecture, model)
         rebuilt(architecture)
     except Exception as error:  # of any kind: it is code of the user's own
@@ -59,6 +59,15 @@ def taken_from(model: keras.Model) -> Architecture:
             "get_config and @keras.saving.register_keras_serializable(); no Lambda."
         ) from error
     return architecture
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    """A model with the same layers and names, and other weights. Raises whatever Keras or the model's layers raise."""
+    return rebuilt(_serialised(model))
+
+
+def _serialised(model: keras.Model) -> Architecture:
+    return json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
 
 
 def with_constants(architecture: Architecture, model: keras.Model) -> None:

@@ -100,7 +100,7 @@ class Backbone:
         _check_stages(model, stages)
         self._architecture: Architecture = architecture.taken_from(model)
         if weights is not None:
-            model = _with_weights(architecture.rebuilt(self._architecture), os.fspath(weights))
+            model = _with_weights(architecture.copy_of(model), os.fspath(weights))
             architecture.with_constants(self._architecture, model)
         weights_of_layers = architecture.weights_of(model)
         self._untransferable = architecture.untransferable(self._architecture, model)

@@ -102,13 +102,14 @@ def test_preprocessing_is_found_out(name, first, expected):
     assert Backbone(outer).preprocess == expected
 
 
-def test_what_a_normalization_layer_has_learned_is_kept():
+def test_what_a_normalization_layer_has_learned_is_kept(tmp_path):
     layer = keras.layers.Normalization()
     layer.adapt(_IMAGES.astype(np.float32))
     model = keras.Sequential([keras.Input(_SHAPE), layer, keras.layers.Conv2D(2, 3), keras.layers.Flatten()])
-    backbone = Backbone(model)
     expected = model(_IMAGES.astype(np.float32))
-    np.testing.assert_allclose(_said(_built(backbone, "per_neuron"), backbone), expected, atol=1e-4)
+    model.save_weights(tmp_path / "it.weights.h5")
+    for backbone in (Backbone(model), Backbone(keras.models.clone_model(model), weights=tmp_path / "it.weights.h5")):
+        np.testing.assert_allclose(_said(_built(backbone, "per_neuron"), backbone), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("scale_form", ["per_neuron", "per_kernel"])
