@@ -102,7 +102,10 @@ def _traits_of(noted: Mapping[str, Any], configuration: Configuration) -> ImageT
 
 
 def _seen_by(source: Any, noted: Mapping[str, Any], classes: ClassTable) -> SeenImages:
-    """The images in a folder that the run has learned or measured by, if they are still what they were."""
+    """The images in a folder that the run has learned or measured by, if they are still what they were.
+
+    Where the run has split the images itself, more images of a class change the split of the classes after it, too.
+    """
     if not isinstance(source, Folder) or source.path is None or source.image_size is None:
         return SeenImages()
     root = root_of(source.path)
