@@ -109,7 +109,11 @@ def test_screen_shows_a_table_and_no_library_noise(tiny_run):
     assert re.search(r"1,347 training images, 1 CPU; about \d+ (s|minutes) to go$", first)
     # In a file a line a stage, if it takes more than a moment, and one after each phase; no bars.
     stages = [line for line in others if re.fullmatch(r"phase [01]/1 [a-z_]+: \d+ s", line)]
-    phases = [line for line in others if line not in stages]
+    moved = [line for line in others if "exemplars moved by" in line]
+    assert [line.partition(" exemplars")[0] for line in moved] == [
+        "phase 0: learned", "phase 1: learned", "phase 1: adjusted"
+    ]  # fmt: skip
+    phases = [line for line in others if line not in (*stages, *moved)]
     assert len(phases) == 2
     for index, line in enumerate(phases):
         rest = r"; about \d+ (s|minutes) to go" if index == 0 else ""

@@ -24,8 +24,12 @@ _ALL = "all"
 _TABLES = flags.DEFINE_list(
     "tables", None, "Tables of the paper to show: 1, 2, S1, S2 or all. Default: those in which a run has a place."
 )
+# `mnemonics_tf.main` has a flag of this name, and a process that imports both modules may call either.
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder of the page, its figures and tables. Default: RUN_DIR/report if one run is named."
+    "output_dir",
+    None,
+    "Folder of the page, its figures and tables. Default: RUN_DIR/report if one run is named.",
+    allow_override=True,
 )
 _NO_TSNE = flags.DEFINE_bool("no_tsne", False, "Load neither data nor networks: the page goes without t-SNE.")
 

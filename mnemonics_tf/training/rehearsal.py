@@ -34,8 +34,6 @@ class Rehearsal:
         default, for batches in which every image comes once an epoch. The number of steps stays what it is without the
         setting, epochs * ceil((images of D_i and E_{0:i-1}) / batch_size), and every batch is full: the more often
         memory comes, the fewer times new images do. Images of a kind come equally often (up to one time).
-      steps_per_epoch: steps of an epoch with `memory_share`, so that memories of different numbers of images are
-        trained on for equally long. None by default: as many as without the setting.
       separated_softmax: whether cross-entropy of new images is over the M new classes alone, that of memory over all
         K + M. False by default.
       logit_adjustment: strength a of balanced softmax, at least 0: cross-entropy is of logits + a * log(n), with n the
@@ -51,19 +49,21 @@ class Rehearsal:
       weight_average: decay d of an exponential mean of the weights, from 0 up to, but not including, 1. The network of
         the phase gets the mean over its steps s = 1..T with weights proportional to d^(T - s), the running statistics
         of batch norm included, which then belong to a network near the mean. 0, the default, keeps the last weights.
+      steps_per_epoch: steps of an epoch with `memory_share`, so that memories of different numbers of images are
+        trained on for equally long. None by default: as many as without the setting.
 
     Raises:
       UsageError: a value is out of its range, or no such choice.
     """
 
     memory_share: float = 0.0
-    steps_per_epoch: int | None = None
     separated_softmax: bool = False
     logit_adjustment: float = 0.0
     learning_rate: float | None = None
     schedule: str = "milestones"
     augment: str = "none"
     weight_average: float = 0.0
+    steps_per_epoch: int | None = None
 
     def __post_init__(self):
         checks.check_fraction(**{"Rehearsal.memory_share": self.memory_share})

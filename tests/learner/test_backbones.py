@@ -137,7 +137,7 @@ def test_arrays_are_brought_to_size_as_pillow_does_it():
     ],
 )
 def test_what_a_backbone_cannot_do_is_told_before_anything_is_learned(changes, expected, monkeypatch):
-    monkeypatch.setattr("mnemonics_tf.learner.learner.run_phase", lambda *arguments: pytest.fail("it learned"))
+    monkeypatch.setattr("mnemonics_tf.learner.workshop.run_phase", lambda *arguments: pytest.fail("it learned"))
     options = {"memory": Memory(per_class=4), "exemplar_level": ExemplarLevel(inner_steps=1), **changes}
     method = options.pop("method", "lucir")
     with pytest.raises(UsageError, match=expected) as raised:

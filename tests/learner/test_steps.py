@@ -207,7 +207,7 @@ def test_exemplars_whose_learning_diverges_stay_what_was_chosen(strategy, monkey
 
         adjust = learn
 
-    monkeypatch.setattr(context, "optimiser", lambda network: Broken())
+    monkeypatch.setattr(context, "optimiser", lambda *_: Broken())
     old, new = _labelled([0, 1, 2], 3), _labelled([3, 4], 3)
     state = _state(context, old).with_work(new=new)
     for step in (steps.learn_exemplars, steps.adjust_exemplars):
