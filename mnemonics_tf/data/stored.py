@@ -76,10 +76,27 @@ class StoredImages:
         cls, file: str | np.ndarray, offset: int, count: int, image_shape: tuple[int, int, int]
     ) -> StoredImages:
         """`count` images of bare pixels, one after the other from byte `offset` of a file on."""
-        size = int(np.prod(image_shape))
-        offsets = offset + size * np.arange(count, dtype=np.int64)
-        lengths, pixels = np.full(count, size, np.int64), np.ones(count, bool)
-        return cls((file,), np.zeros(count, np.int64), offsets, lengths, pixels, image_shape, image_shape[0], False)
+        lengths = np.full(count, int(np.prod(image_shape)), np.int64)
+        return cls.of_pieces(file, offset, lengths, image_shape)
+
+    @classmethod
+    def of_pieces(
+        cls,
+        file: str | np.ndarray | CodedPieces,
+        offset: int,
+        lengths: np.ndarray,
+        image_shape: tuple[int, int, int],
+        resized_side: int | None = None,
+    ) -> StoredImages:
+        """Images that stand one after the other from byte `offset` of a file on, of so many bytes each, `[n]`.
+
+        They are pixels once they are read; encoded ones, as files of images hold them, if `resized_side` is given.
+        """
+        lengths, count = lengths.astype(np.int64), len(lengths)
+        offsets = offset + np.cumsum(lengths) - lengths
+        encoded = resized_side is not None
+        pixels, side = np.full(count, not encoded), resized_side or image_shape[0]
+        return cls((file,), np.zeros(count, np.int64), offsets, lengths, pixels, image_shape, side, encoded)
 
     @classmethod
     def of_array(cls, images: np.ndarray) -> StoredImages:

@@ -44,15 +44,8 @@ class Codec(Protocol):
         """Bytes that each of the slots `[n, H, W, C]` takes as it is kept, `[n]` int64."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Pixels:
-    """An image a slot, as it is.
-
-    Attributes:
-      as_floats: keep float32 in the place of uint8, at four times the bytes, so that learned pixels are not rounded.
-    """
-
-    as_floats: bool = False
+class _WholeImages:
+    """The part of codecs by which a slot that is worked on is an image, as it is."""
 
     images_per_slot = 1
 
@@ -61,6 +54,17 @@ class Pixels:
 
     def decode(self, slots: tf.Tensor) -> tf.Tensor:
         return slots
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels(_WholeImages):
+    """An image a slot, as it is.
+
+    Attributes:
+      as_floats: keep float32 in the place of uint8, at four times the bytes, so that learned pixels are not rounded.
+    """
+
+    as_floats: bool = False
 
     def kept(self, slots: np.ndarray) -> np.ndarray:
         return slots if self.as_floats else pixels.to_uint8(slots)
@@ -106,7 +110,7 @@ class Mosaic(Pixels):
 
 
 @dataclasses.dataclass(frozen=True)
-class Coded:
+class Coded(_WholeImages):
     """An image a slot, kept in a format of pictures. Slots that are worked on are pixels.
 
     Attributes:
@@ -117,18 +121,10 @@ class Coded:
     name: str
     quality: int
 
-    images_per_slot = 1
-
     def format(self, image_shape: tuple[int, ...]) -> Format:
         """The format, for images `(H, W, C)`. Raises UsageError if it cannot hold them."""
         height, width, channels = image_shape
         return format_for(self.name, self.quality, (height, width, channels))
-
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        return images
-
-    def decode(self, slots: tf.Tensor) -> tf.Tensor:
-        return slots
 
     def kept(self, slots: Images) -> StoredImages:
         """Rows of codes in memory. Rows that are codes of this format already stay as they are."""
@@ -143,16 +139,8 @@ class Coded:
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(_WholeImages):
     """An image a slot, kept as the file that it came in: at its own resolution, and coded by nobody again."""
-
-    images_per_slot = 1
-
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        return images
-
-    def decode(self, slots: tf.Tensor) -> tf.Tensor:
-        return slots
 
     def kept(self, slots: Images) -> StoredImages:
         """Rows of files in memory. Raises ValueError for pixels, which are no file."""

@@ -58,18 +58,7 @@ def rows_of(content: str | np.ndarray, start: int, lengths: np.ndarray, form: Fo
       lengths: number of bytes of each code, `[n]`.
       form: of the codes.
     """
-    lengths = lengths.astype(np.int64)
-    count = len(lengths)
-    return StoredImages(
-        (CodeFile(content, form),),
-        np.zeros(count, np.int64),
-        start + np.cumsum(lengths) - lengths,
-        lengths,
-        np.ones(count, bool),
-        form.image_shape,
-        form.image_shape[0],
-        False,
-    )
+    return StoredImages.of_pieces(CodeFile(content, form), start, lengths, form.image_shape)
 
 
 def held(codes: Sequence[bytes], form: Format) -> StoredImages:

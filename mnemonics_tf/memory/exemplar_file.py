@@ -158,11 +158,7 @@ def load_exemplars(path: str, class_order: np.ndarray, streamed: bool = False) -
         soft_labels = arrays.get("soft_labels")
         if "codes" in arrays:
             content, start = (path, _content_of(path, "codes")[1]) if streamed else (arrays["codes"], 0)
-            if "source" in arrays:
-                rows = source_files.rows_of(content, start, arrays["lengths"], arrays["source"])
-            else:
-                rows = rows_of(content, start, arrays["lengths"], _format_in(arrays, path))
-            return LabelledImages(rows, labels, soft_labels)
+            return LabelledImages(_rows_in(arrays, path, content, start), labels, soft_labels)
         if not streamed:
             images = arrays["float_images"] if "float_images" in arrays else arrays["images"]
             return LabelledImages(images, labels, soft_labels)
@@ -179,11 +175,7 @@ def _images_of(path: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """
     if "codes" not in arrays:
         return arrays["images"]
-    labels = arrays["labels"]
-    if "source" in arrays:
-        rows = source_files.rows_of(arrays["codes"], 0, arrays["lengths"], arrays["source"])
-    else:
-        rows = rows_of(arrays["codes"], 0, arrays["lengths"], _format_in(arrays, path))
+    labels, rows = arrays["labels"], _rows_in(arrays, path, arrays["codes"], 0)
     if len(rows) != len(labels) or rows.length.sum() != len(arrays["codes"]):
         raise ValueError("its codes, lengths and labels do not fit together")
     images = np.empty(rows.shape, np.uint8)
@@ -196,6 +188,13 @@ def _images_of(path: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
                 f"{path}: exemplar {number} of class {labels[row]} is damaged ({_reason(error)}). {_MEND}."
             ) from error
     return images
+
+
+def _rows_in(arrays: Mapping[str, np.ndarray], path: str, content: str | np.ndarray, start: int) -> StoredImages:
+    """Codes, or files as they came, from a byte of `content` on: the file's path, or what it holds."""
+    if "source" in arrays:
+        return source_files.rows_of(content, start, arrays["lengths"], arrays["source"])
+    return rows_of(content, start, arrays["lengths"], _format_in(arrays, path))
 
 
 def _decoded(rows: StoredImages, row: int) -> np.ndarray:

@@ -54,10 +54,7 @@ def rows_of(content: str | np.ndarray, start: int, lengths: np.ndarray, head: np
     version, height, width, channels, side = head.tolist()
     if version != _VERSION:
         raise ValueError(f"its files are kept in form {version}, and this version of mnemonics_tf reads {_VERSION}")
-    lengths, count = lengths.astype(np.int64), len(lengths)
-    offsets = start + np.cumsum(lengths) - lengths
-    files = np.zeros(count, np.int64)
-    return StoredImages((content,), files, offsets, lengths, np.zeros(count, bool), (height, width, channels), side)
+    return StoredImages.of_pieces(content, start, lengths, (height, width, channels), side)
 
 
 def write(file: IO[bytes], images: StoredImages, lengths: np.ndarray) -> None:
