@@ -24,7 +24,7 @@ from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.phase_files import read_state
-from mnemonics_tf.system import tracking
+from mnemonics_tf.system import folders, tracking
 from mnemonics_tf.system.devices import Devices
 
 
@@ -77,13 +77,12 @@ def learner_from_run(
 
 
 def _configuration_of(directory: RunDirectory) -> Configuration:
-    path = directory.config_file
-    if not os.path.isfile(path):
-        what = "no such folder" if not os.path.isdir(directory.path) else f"no {os.path.basename(path)} in it"
-        is_learner = os.path.isfile(os.path.join(directory.path, "learner.json"))
+    if not folders.is_run(directory.path):
+        what = "no such folder" if not os.path.isdir(directory.path) else f"no {folders.RUN_FILE} in it"
+        is_learner = folders.is_learner(directory.path)
         hint = " It is the folder of a learner: IncrementalLearner.load reads it." if is_learner else ""
         raise checks.UsageError(f"{directory.path}: there is {what}. Expected the folder of a run.{hint}")
-    config.parse([path], [])
+    config.parse([directory.config_file], [])
     return config.resolved()
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from absl import app, flags
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import files, locks, screen, stopping
+from mnemonics_tf.system import files, folders, locks, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mnemonics_tf.learner.news import News
     from mnemonics_tf.memory.settings import Memory
 
-_CARD, _MODEL, _LOCK = "learner.json", "model", ".learning"
+_MODEL = "model"
 _EXPORTED = os.path.join("assets.extra", "state")  # in a model: which state of the learner it is
 _MOST_ROWS = 40
 _ROOM = 30_000_000  # bytes of a new learner with its model
@@ -121,23 +121,24 @@ def _check_folder(folder: str, options: dict[str, Any]) -> None:
     """Raises UsageError unless LEARNER_DIR is a learner that was begun so, or may become one."""
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise checks.UsageError(f"LEARNER_DIR = {folder}: a file is there; expected a folder or nothing. Name another.")
-    if os.path.isfile(os.path.join(folder, _CARD)):
+    if folders.is_learner(folder):
         if _FROM_RUN.value:
             raise checks.UsageError(f"--from_run: there is a learner in {folder} already. Leave it out to teach that.")
         _check_settled(folder, options)
         return
-    if os.path.isfile(os.path.join(folder, "config.gin")):
+    if folders.is_run(folder):
         raise checks.UsageError(
             f"LEARNER_DIR = {folder}: that is the folder of a run. Name another folder for the learner, which can go "
             f"on from the run: --from_run={folder}."
         )
-    if os.path.isfile(os.path.join(folder, "saved_model.pb")):
+    if folders.is_model(folder):
         raise checks.UsageError(
             f"LEARNER_DIR = {folder}: that is an exported model, which learns no more. Give the learner's own folder."
         )
-    if os.path.isdir(folder) and set(os.listdir(folder)) - {_LOCK, ".lock", "states"}:
+    if os.path.isdir(folder) and set(os.listdir(folder)) - {folders.LEARNING_LOCK, ".lock", "states"}:
         raise checks.UsageError(
-            f"LEARNER_DIR = {folder}: the folder is not empty and holds no learner (no {_CARD}). Name another."
+            f"LEARNER_DIR = {folder}: the folder is not empty and holds no learner (no {folders.LEARNER_FILE}). "
+            "Name another."
         )
 
 
@@ -146,7 +147,7 @@ def _check_settled(folder: str, options: dict[str, Any]) -> None:
     from mnemonics_tf.learner.defaults import AUTO, BACKBONES
 
     try:
-        card = files.read_json(os.path.join(folder, _CARD))
+        card = files.read_json(os.path.join(folder, folders.LEARNER_FILE))
         memory, backbone = options["memory"], BACKBONES.get(options["backbone"])
         wanted = {
             "method": (options["method"], card["method"]["name"]),
@@ -177,7 +178,7 @@ def _alone(folder: str) -> Iterator[None]:
       UsageError: the folder cannot be used.
     """
     is_new = not os.path.isdir(folder)
-    lock = os.path.join(folder, _LOCK)
+    lock = os.path.join(folder, folders.LEARNING_LOCK)
     try:
         os.makedirs(folder, exist_ok=True)
         held = locks.hold(lock)
@@ -193,7 +194,7 @@ def _alone(folder: str) -> Iterator[None]:
         try:
             yield
         finally:
-            if not os.path.isfile(os.path.join(folder, _CARD)):
+            if not folders.is_learner(folder):
                 with contextlib.suppress(OSError):
                     os.remove(lock)
                     if is_new:
@@ -204,7 +205,7 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
     """Teaches the learner what is new, with a line before what takes long."""
     with screen.quiet():  # TensorFlow's libraries talk
         from mnemonics_tf.learner.learner import IncrementalLearner
-    if os.path.isfile(os.path.join(folder, _CARD)):
+    if folders.is_learner(folder):
         learner = IncrementalLearner.load(folder)
     elif _FROM_RUN.value:
         learner = IncrementalLearner.from_run(_FROM_RUN.value, validation_share=_HELD_OUT.value)
@@ -245,7 +246,7 @@ def _announce(learner: IncrementalLearner, news: News) -> None:
 def _export(learner: IncrementalLearner, folder: str) -> None:
     """Writes the servable model, unless it is that of the learner's state already."""
     model = os.path.join(folder, _MODEL)
-    state = files.read_json(os.path.join(folder, _CARD))["state"]
+    state = files.read_json(os.path.join(folder, folders.LEARNER_FILE))["state"]
     mark = os.path.join(model, _EXPORTED)
     with contextlib.suppress(files.UnreadableError):
         if files.read_text(mark) == state:

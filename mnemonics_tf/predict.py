@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import screen, stopping
+from mnemonics_tf.system import folders, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def main(argv: list[str]) -> int:
 
 def _kind_of(folder: str) -> tuple[str, str]:
     """`learner` or `model`, and where that is. Raises UsageError for anything else."""
-    if os.path.isfile(os.path.join(folder, "learner.json")):
+    if folders.is_learner(folder):
         return "learner", folder
-    if os.path.isfile(os.path.join(folder, "saved_model.pb")):
+    if folders.is_model(folder):
         return "model", folder
-    if os.path.isfile(os.path.join(folder, "config.gin")):
+    if folders.is_run(folder):
         from mnemonics_tf.run.directory import RunDirectory
 
         run = RunDirectory(folder)

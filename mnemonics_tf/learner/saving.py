@@ -42,13 +42,12 @@ from mnemonics_tf.models.backbone import Backbone, UnknownLayersError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
-from mnemonics_tf.system import complete, files, locks, stopping
+from mnemonics_tf.system import complete, files, folders, locks, stopping
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 FORMAT = 1  # of learner.json
 _BACKBONE_FORMAT = 2  # where the network is a Keras model, which earlier versions do not know
-_CARD = "learner.json"
 _STATES = "states"
 _WEIGHTS, _EXEMPLARS, _MEANS = "network.weights.h5", "exemplars.npz", "means.npy"
 _PARTS = {
@@ -159,7 +158,8 @@ def write(folder: str, content: Content, model: Classifier) -> None:
                 save_seen(partial, content.state.seen, content.state.classes.order)
                 if content.state.means is not None:
                     np.save(os.path.join(partial, _MEANS), content.state.means, allow_pickle=False)
-            files.write_text(os.path.join(folder, _CARD), json.dumps(_card(content, name), indent=1) + "\n")
+            card = json.dumps(_card(content, name), indent=1) + "\n"
+            files.write_text(os.path.join(folder, folders.LEARNER_FILE), card)
             _remove_others(folder, name)
     except OSError as error:
         raise checks.UsageError(
@@ -180,10 +180,10 @@ def reading(folder: str, own_method: type[Method] | None = None) -> Iterator[Sav
       UsageError: there is none, or it is damaged, in use, or of another version.
     """
     folder = os.path.abspath(os.path.expanduser(folder))
-    path = os.path.join(folder, _CARD)
+    path = os.path.join(folder, folders.LEARNER_FILE)
     if not os.path.isfile(path):
-        found = "no such folder" if not os.path.isdir(folder) else f"no {_CARD} in it"
-        is_run = os.path.isfile(os.path.join(folder, "config.gin"))
+        found = "no such folder" if not os.path.isdir(folder) else f"no {folders.LEARNER_FILE} in it"
+        is_run = folders.is_run(folder)
         hint = " It is the folder of a run: IncrementalLearner.from_run reads it." if is_run else ""
         raise checks.UsageError(
             f"{folder}: there is {found}. Expected a folder that IncrementalLearner.save has made.{hint}"
@@ -312,12 +312,12 @@ def _check_free(folder: str) -> None:
     """Raises UsageError unless a learner may be written there."""
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise checks.UsageError(f"{folder}: a file is there; expected a folder or nothing. Name another.")
-    if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, _CARD)):
-        others = {name for name in os.listdir(folder) if not _is_export(os.path.join(folder, name))}
-        others -= {".lock", ".learning", _STATES}  # the second keeps two commands apart
+    if os.path.isdir(folder) and not folders.is_learner(folder):
+        others = {name for name in os.listdir(folder) if not folders.is_model(os.path.join(folder, name))}
+        others -= {".lock", folders.LEARNING_LOCK, _STATES}  # the second keeps two commands apart
         if others:
             raise checks.UsageError(
-                f"{folder}: the folder is not empty and holds no learner (no {_CARD}). Name another."
+                f"{folder}: the folder is not empty and holds no learner (no {folders.LEARNER_FILE}). Name another."
             )
 
 
@@ -341,7 +341,8 @@ def replacing_export(folder: str) -> Iterator[str]:
       UsageError: something else than a SavedModel is there, or the folder cannot be written to.
     """
     folder = os.path.abspath(os.path.expanduser(folder))
-    if os.path.lexists(folder) and not _is_export(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
+    is_empty = os.path.isdir(folder) and not os.listdir(folder)
+    if os.path.lexists(folder) and not folders.is_model(folder) and not is_empty:
         raise checks.UsageError(f"{folder}: something else than a SavedModel is there. Name another folder.")
     try:
         os.makedirs(os.path.dirname(folder), exist_ok=True)
@@ -359,7 +360,3 @@ def replacing_export(folder: str) -> Iterator[str]:
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise checks.UsageError(f"{folder} cannot be written to ({reason}). Name another.") from error
-
-
-def _is_export(folder: str) -> bool:
-    return os.path.isfile(os.path.join(folder, "saved_model.pb"))

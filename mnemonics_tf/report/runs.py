@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 from mnemonics_tf import checks, results
 from mnemonics_tf.results import Results
 from mnemonics_tf.system import files, screen
+from mnemonics_tf.system.folders import RUN_FILE
 
-CONFIG_FILE = "config.gin"
 _SEED = "Experiment.seed"
 
 
@@ -208,9 +208,9 @@ def _movement(read: Results) -> dict[str, float]:
 
 def _settings_in(folder: str) -> dict[str, str]:
     try:
-        return read_settings(files.read_text(os.path.join(folder, CONFIG_FILE)))
+        return read_settings(files.read_text(os.path.join(folder, RUN_FILE)))
     except files.UnreadableError as error:
         raise checks.UsageError(
-            f"{screen.shown(folder)}: its {CONFIG_FILE} cannot be read ({error}), which tells the runs that belong "
+            f"{screen.shown(folder)}: its {RUN_FILE} cannot be read ({error}), which tells the runs that belong "
             "together. Copy the run's folder as a whole."
         ) from error

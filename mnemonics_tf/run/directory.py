@@ -31,9 +31,8 @@ from mnemonics_tf import checks, results
 from mnemonics_tf.results import PhaseResult, Results
 from mnemonics_tf.run import phase_marks
 from mnemonics_tf.run.snapshots import PhaseSnapshots
-from mnemonics_tf.system import complete, files, locks, stopping
+from mnemonics_tf.system import complete, files, folders, locks, stopping
 
-_CONFIG = "config.gin"
 _LOCK = ".lock"
 _SCRATCH = "scratch-"
 _SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
@@ -54,7 +53,7 @@ class RunDirectory:
 
     def __init__(self, path: str):
         self.path = os.path.abspath(os.path.expanduser(path))
-        self._config = os.path.join(self.path, _CONFIG)
+        self._config = os.path.join(self.path, folders.RUN_FILE)
         self._results = os.path.join(self.path, results.RESULTS_FILE)
         self._data = os.path.join(self.path, "data.json")
         self._held: locks.Lock | None = None
@@ -100,7 +99,7 @@ class RunDirectory:
         """
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise checks.UsageError(f"--output_dir = {self.path}: a file is there; expected a folder or nothing.")
-        for name in ("phases", "tensorboard", _CONFIG):
+        for name in ("phases", "tensorboard", folders.RUN_FILE):
             if os.path.islink(os.path.join(self.path, name)):
                 raise checks.UsageError(
                     f"--output_dir = {self.path}: its {name} is a link, and what it points to may belong to another. "
@@ -110,10 +109,11 @@ class RunDirectory:
         try:
             if os.path.exists(self._config):
                 self._check_same_config(config)
-            elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, f"{_CONFIG}.partial"}:
-                held = "holds a learner" if os.path.isfile(os.path.join(self.path, "learner.json")) else "is not empty"
+            elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, f"{folders.RUN_FILE}.partial"}:
+                held = "holds a learner" if folders.is_learner(self.path) else "is not empty"
                 raise checks.UsageError(
-                    f"--output_dir = {self.path}: the folder {held} and holds no run (no {_CONFIG}). Name another."
+                    f"--output_dir = {self.path}: the folder {held} and holds no run (no {folders.RUN_FILE}). "
+                    "Name another."
                 )
             os.makedirs(self.path, exist_ok=True)
             self._lock()
@@ -313,11 +313,11 @@ def _missing_folders(path: str) -> list[str]:
     return missing
 
 
-def _remove_made(folders: list[str], run: str) -> None:
+def _remove_made(made: list[str], run: str) -> None:
     """Takes back the empty folders that an attempt to open a run has made."""
     with contextlib.suppress(OSError):
         os.remove(os.path.join(run, _LOCK))
-    for folder in folders:
+    for folder in made:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
 

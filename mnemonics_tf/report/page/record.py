@@ -14,7 +14,7 @@ from mnemonics_tf import checks, results
 from mnemonics_tf.report import runs
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.results import Results
-from mnemonics_tf.system import files, screen
+from mnemonics_tf.system import files, folders, screen
 
 _CONFUSION_FILE = "confusion.npz"  # as `run.observations` writes it, which is not imported: it needs TensorFlow
 _EXEMPLARS_FILE = "exemplars.npz"
@@ -110,7 +110,7 @@ def read_record(folder: str) -> Record:
     """
     read = results.read(os.path.join(folder, results.RESULTS_FILE))
     measured = runs.measured(folder, read)
-    config = files.read_text(os.path.join(folder, runs.CONFIG_FILE))
+    config = files.read_text(os.path.join(folder, folders.RUN_FILE))
     return Record(folder, read, measured, config, _class_names(folder, read))
 
 
