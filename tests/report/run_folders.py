@@ -6,6 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from mnemonics_tf.report import __main__ as report_main
+
 HALF_THEN_TENS = [50, 10, 10, 10, 10, 10]
 
 DEFAULTS: dict[str, Any] = {
@@ -109,3 +115,11 @@ def write_seeds(folder: Path, averages: list[float], **options) -> None:
     """Writes a run for each of `averages`, below `folder`."""
     for seed, average in enumerate(averages):
         write_run(folder / f"seed{seed}", seed=seed, average=average, **options)
+
+
+def call_report(capsys: pytest.CaptureFixture, *arguments: Any) -> tuple[int, str, str]:
+    """Calls the report's `main` in this process: returns its exit code, standard output and standard error."""
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        code = report_main.main(flags.FLAGS(["mnemonics_tf.report", *map(str, arguments)]))
+    return code, *capsys.readouterr()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import shutil
@@ -9,12 +10,9 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from page_folders import NAMES, write_full_run
-from run_folders import write_run, write_seeds
+from run_folders import call_report, write_run, write_seeds
 
-from mnemonics_tf.report import __main__ as report_main
 from mnemonics_tf.report.page import curves, drawing, site
 
 
@@ -59,13 +57,7 @@ def no_further_files(monkeypatch):
 
 @pytest.fixture
 def call(capsys):
-    def called(*arguments):
-        with flagsaver.flagsaver():
-            flags.FLAGS.unparse_flags()
-            code = report_main.main(flags.FLAGS(["mnemonics_tf.report", *map(str, arguments)]))
-        return code, *capsys.readouterr()
-
-    return called
+    return functools.partial(call_report, capsys)
 
 
 def test_page_shows_all_that_a_run_has(full):

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
-from run_folders import WITHOUT_OURS, write_run, write_seeds
-
-from mnemonics_tf.report import __main__ as report_main
+from run_folders import WITHOUT_OURS, call_report, write_run, write_seeds
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def call(capsys):
-    """Calls `main` in this process: returns its exit code, standard output and standard error."""
-
-    def called(*arguments):
-        with flagsaver.flagsaver():
-            flags.FLAGS.unparse_flags()
-            code = report_main.main(flags.FLAGS(["mnemonics_tf.report", *map(str, arguments)]))
-        return code, *capsys.readouterr()
-
-    return called
+    return functools.partial(call_report, capsys)
 
 
 def _titles(text):
