@@ -39,8 +39,8 @@ def shared(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("initial_phases")
 
 
-# The others run to their end in `tests/learner`, here in every other form.
-_HERE = ("icarl", "joint", "lucir", "lwf", "podnet")
+# BiC and the analytic method run to their end in `tests/learner`; the heavy tests run every method.
+_HERE = ("icarl", "joint", "lucir", "lwf")
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,7 @@ def test_run_goes_on_where_its_data_have_moved_and_not_with_others(tmp_path, cal
     assert "the test images of 'elk' are not those with which the run began" in shown
 
 
+@pytest.mark.heavy
 def test_run_that_holds_its_images_learns_the_same_from_whole_squares(animals, tmp_path, call_main: _Main):
     """Padding, cropping and mirroring draw by the same seeds, wherever images are kept."""
     held, streamed = tmp_path / "held", tmp_path / "streamed"

@@ -127,7 +127,9 @@ def test_more_images_of_known_classes_change_the_network_and_no_class(learner, t
 
 
 # `tests/test_method_runs.py` has runs of the others.
-@pytest.mark.parametrize("method", [pytest.param("icarl", marks=pytest.mark.heavy), "bic", "eeil", "wa"])
+@pytest.mark.parametrize(
+    "method", ["bic", *(pytest.param(name, marks=pytest.mark.heavy) for name in ("eeil", "icarl", "wa"))]
+)
 def test_new_and_known_classes_may_come_together(method):
     learner = tiny_learner(method)
     learner.learn(*bars([0, 1], 8))
