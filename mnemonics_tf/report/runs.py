@@ -65,6 +65,8 @@ class FinishedRun:
         phase) and `forgetting`; classifiers `cnn` and, where exemplars were kept, `nme`.
       movement: how far learned exemplars moved, means over the phases: `mean`, the change of a pixel in grey levels,
         and `unmoved`, the percentage that is still a real image. Empty where none were learned, or nobody looked.
+      kept_bytes: what is kept of all images after the last phase: exemplars with their labels, and a method's
+        statistics; None in files of versions that counted no bytes.
     """
 
     folder: str
@@ -72,6 +74,7 @@ class FinishedRun:
     setup: Setup
     figures: dict[tuple[str, str], float]
     movement: dict[str, float] = dataclasses.field(default_factory=dict)
+    kept_bytes: int | None = None
 
     @property
     def name(self) -> str:
@@ -196,7 +199,9 @@ def measured(folder: str, read: Results) -> FinishedRun:
     figures = {
         (measure, classifier): value for measure, values in by_measure.items() for classifier, value in values.items()
     }
-    return FinishedRun(folder, read.seed, Setup(**shared, settings=settings), figures, _movement(read))
+    last = read.phases[-1]
+    kept = None if last.memory_bytes is None else last.memory_bytes + last.statistics_bytes
+    return FinishedRun(folder, read.seed, Setup(**shared, settings=settings), figures, _movement(read), kept)
 
 
 def _movement(read: Results) -> dict[str, float]:

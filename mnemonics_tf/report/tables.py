@@ -45,8 +45,11 @@ def general_grid(groups: Sequence[Group], variations: Mapping[Group, Variation])
     """
     rows = [["dataset", "method", "exemplars", "budget", " N", "seeds", *[f"{'CNN':>6}", f"{'NME':>6}"] * 3]]
     learned = any(run.movement for group in groups for run in group.runs)
+    counted = any(run.kept_bytes is not None for group in groups for run in group.runs)
     if learned:
         rows[0] += ["moved", "still real"]
+    if counted:
+        rows[0] += [f"{'bytes':>13}"]
     by_row = sorted(groups, key=lambda each: (*row_key(each.setup), each.setup.num_phases, _number(each, variations)))
     for group in by_row:
         dataset, method, exemplars, budget = row_key(group.setup)
@@ -58,14 +61,18 @@ def general_grid(groups: Sequence[Group], variations: Mapping[Group, Variation])
         ]
         numbers = [f"{group.setup.num_phases:2d}", f"{len(group.runs):5d}"]
         moved = [_moved(group, "mean", ""), _moved(group, "unmoved", " %")] if learned else []
-        rows.append([dataset, method, exemplars, budget, *numbers, *figures, *moved])
+        kept = [_kept(group)] if counted else []
+        rows.append([dataset, method, exemplars, budget, *numbers, *figures, *moved, *kept])
     notes = ["Percentages: mean ± half of the 95 % interval over seeds. * the classifier that is reported."]
     if learned:
         notes += ["Learned exemplars: mean change of a pixel in grey levels; how many are real images bit for bit."]
+    if counted:
+        notes += ["Bytes: what is kept of all images in the end, exemplars with labels and a method's statistics."]
     if variations:
         notes += ["What else differs between runs of the same data:", *_legend(variations)]
     headings = [("", 6), *((title, 2) for title in MEASURES.values())]
     headings += [("learned exemplars", 2)] if learned else []
+    headings += [("kept", 1)] if counted else []
     return Grid("runs", "All runs, over seeds", tuple(headings), tuple(map(tuple, rows)), tuple(notes))
 
 
@@ -161,6 +168,12 @@ def _text(value: Figure | None, mark: str = "") -> str:
         return _NONE
     interval = "" if value.half_interval is None else f" ± {value.half_interval:.2f}"
     return f"{value.mean:6.2f}{mark}{interval}"
+
+
+def _kept(group: Group) -> str:
+    """Bytes of what is kept, as a mean over seeds: codes of other images have other lengths."""
+    counts = [run.kept_bytes for run in group.runs if run.kept_bytes is not None]
+    return f"{round(statistics.fmean(counts)):13,}" if counts else f"{'-':>13}"
 
 
 def _moved(group: Group, name: str, unit: str) -> str:

@@ -156,7 +156,7 @@ def _no_bindings_left():
 
 
 # Those of the paper's tables, and their like on digits.
-_TABLES = [path for path in _GRIDS if path.stem not in ("next_phase", "memory")]
+_TABLES = [path for path in _GRIDS if path.stem not in ("next_phase", "memory", "use", "analytic_cifar100_short")]
 _VARIANTS = [(path, variant) for path in _TABLES for variant in read_grid(str(path)).exemplars]
 
 
@@ -183,6 +183,18 @@ def test_exemplars_of_the_projects_grids_are_what_their_names_say(path, variant)
         assert (memory.strategy, memory.adjust) == (strategy, adjusted == "adjusted")
     else:
         assert (memory.strategy, memory.adjust) == (("mnemonics", True) if ours else ("herding", False))
+
+
+@pytest.mark.usefixtures("_no_bindings_left")
+@pytest.mark.parametrize(("variant", "share"), [("published", 0.0), ("balanced", 0.5)])
+def test_grid_of_uses_varies_nothing_but_how_memory_is_used(variant, share):
+    for run in read_grid(str(ROOT / "configs/sweeps/use.gin")).runs():
+        if f"-{variant}-" in run.name:
+            _parse(run)
+            memory, use = config.build("ExemplarMemory"), config.build("Rehearsal")
+            assert (memory.strategy, memory.adjust, memory.mode) == ("herding", False, "per_class_20")
+            assert (use.memory_share, use.logit_adjustment) == (share, 1.0 if share else 0.0)
+            assert config.build("ModelLevel").weight_transfer == "none"
 
 
 @pytest.mark.usefixtures("_no_bindings_left")

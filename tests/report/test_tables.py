@@ -56,6 +56,17 @@ def test_general_table_has_every_figure(tmp_path):
     assert rows == [["cifar100", "lucir", "w/ ours", "20 a class", "5", "3", *figures]]
 
 
+def test_general_table_says_what_is_kept_in_bytes(tmp_path):
+    for name, kept in (("analytic", (0, 149_424_016)), ("lucir", (6_144_800, 0)), ("old", None)):
+        folder = write_run(tmp_path / name, phase_sizes=[5, 5], method=name)
+        content = json.loads((folder / "results.json").read_text())
+        for phase in content["phases"]:
+            phase.update({} if kept is None else {"memory_bytes": kept[0], "statistics_bytes": kept[1]})
+        (folder / "results.json").write_text(json.dumps(content))
+    last = {row[1]: row[-1] for row in _rows(_general(tmp_path), "cifar100")}
+    assert last == {"analytic": "149,424,016", "lucir": "6,144,800", "old": "-"}
+
+
 def test_general_table_says_how_far_learned_exemplars_moved(tmp_path):
     for name, moved in (("run", [1.0, 3.0]), ("without", [])):
         folder = write_run(tmp_path / name, phase_sizes=[5, 5], **({} if moved else WITHOUT_OURS))
