@@ -156,7 +156,9 @@ def _no_bindings_left():
 
 
 # Those of the paper's tables, and their like on digits.
-_TABLES = [path for path in _GRIDS if path.stem not in ("next_phase", "memory", "use", "analytic_cifar100_short")]
+_TABLES = [
+    path for path in _GRIDS if path.stem not in ("next_phase", "memory", "parts", "use", "analytic_cifar100_short")
+]
 _VARIANTS = [(path, variant) for path in _TABLES for variant in read_grid(str(path)).exemplars]
 
 
