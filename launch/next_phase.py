@@ -25,7 +25,7 @@ from sweeping.output import prepared
 
 from mnemonics_tf import checks
 from mnemonics_tf.system import files
-from mnemonics_tf.system.screen import USAGE_ERROR, notice, parse_flags, quiet
+from mnemonics_tf.system.screen import USAGE_ERROR, explained, notice, parse_flags, quiet
 
 if TYPE_CHECKING:
     from instrument.trials import Bench
@@ -51,16 +51,18 @@ def main(argv: list[str]) -> int:
         if not lengths:
             raise checks.UsageError("--lengths is empty: expected numbers above 0, such as --lengths=1,2.")
         grid = read_grid(grid_file)
-        folder = prepared(_OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(grid_file).stem))
         with quiet():
-            from instrument.trials import Bench, Plan  # TensorFlow: only once the flags are known to be right
+            from instrument.trials import Bench, Plan, configured  # TensorFlow: once the flags are known to be right
 
             from mnemonics_tf.run.initial_phases import InitialPhases
+        for run in grid.runs():  # all of them, before the first is trained for minutes
+            configured(run)
+        folder = prepared(_OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(grid_file).stem))
         initial_phases = InitialPhases(_INITIAL_PHASES_DIR.value or str(folder / "initial_phases"))
         bench = Bench(folder, initial_phases, Plan(lengths, range(_TRAINING_SEEDS.value)))
         return _measure(grid, folder, bench)
     except checks.UsageError as error:
-        print(f"next_phase: {error}", file=sys.stderr)
+        print(f"next_phase: {explained(error, place='', advice='')[1]}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"next_phase: stopped. To go on: {shlex.join(['python', *sys.argv])}", file=sys.stderr)

@@ -28,7 +28,7 @@ from mnemonics_tf.memory.statistics import num_bytes
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
-from mnemonics_tf.system import seeds
+from mnemonics_tf.system import screen, seeds
 from mnemonics_tf.system.tracking import Tracker
 
 _MAKING_MEMORY = ("select_exemplars", "learn_exemplars", "enforce_budget")
@@ -73,7 +73,7 @@ class Bench:
           UsageError: something cannot be done as configured.
           DivergedError: a loss became NaN.
         """
-        configuration = _configured(run)
+        configuration = configured(run)
         stream = ClassStream(self._dataset(configuration), configuration.protocol)
         settings = dataclasses.replace(
             configuration.settings, probe=dataclasses.replace(configuration.settings.probe, enabled=False)
@@ -106,15 +106,19 @@ class Bench:
         return self._loaded[1]
 
 
-def _configured(run: PlannedRun) -> Configuration:
-    """The configuration of a grid's run, checked."""
+def configured(run: PlannedRun) -> Configuration:
+    """The configuration of a grid's run, checked. Raises UsageError, which names the run."""
     values: dict[str, list[str]] = {"gin_file": [], "gin_param": []}
     for argument in run.arguments:
         name, _, value = argument.removeprefix("--").partition("=")
         values[name].append(value)
-    config.parse([str(ROOT / path) for path in values["gin_file"]], values["gin_param"])
-    configuration = config.resolved()
-    configuration.check()
+    try:
+        config.parse([str(ROOT / path) for path in values["gin_file"]], values["gin_param"])
+        configuration = config.resolved()
+        configuration.check()
+    except checks.UsageError as error:
+        _, text = screen.explained(error, place="", advice="")
+        raise checks.UsageError(f"{run.name}: {text}") from error
     return configuration
 
 

@@ -85,6 +85,16 @@ def test_budget_that_holds_no_image_is_refused_before_anything_is_trained(tmp_pa
     assert not list((tmp_path / "out/initial_phases").glob("*.npz"))
 
 
+def test_memory_that_cannot_be_is_refused_before_another_is_tried(tmp_path):
+    grid = pathlib.Path(_grid(tmp_path))
+    both = '"both": ("ExemplarMemory.per_class = 4", "ExemplarMemory.bytes_per_class = 288"),\n}'
+    grid.write_text(grid.read_text().replace("}", both, 1))
+    finished = _call(tmp_path, f"--grid={grid}")
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1), finished.stderr
+    assert "next_phase: replay-both-n5-seed0: ExemplarMemory.bytes_per_class = 288 and" in finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_accuracies_are_those_of_all_old_and_new_classes():
     predictions = SimpleNamespace(
         labels=np.array([0, 0, 1, 2, 2]), by_classifier={"cnn": np.array([0, 1, 1, 2, 0]), "nme": np.full(5, 2)}
