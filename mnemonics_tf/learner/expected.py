@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Sequence
 
-from mnemonics_tf.data.batches import num_batches
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.memory.optimising.chunks import smallest_chunk
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
@@ -70,10 +69,11 @@ def passes(settings: Settings, load: Load) -> float:
     new = min(_kept_per_class(settings, load.num_old + load.num_new) * load.num_new, load.num_images)
     total += load.num_images * (memory.selection == "herding") + 2.0 * (new + load.num_kept)
     if memory.learns:
-        total += _optimising(level, new, load.num_images, load.num_new)
+        total += _meta_steps(level, level.epochs, load.num_images, load.num_new) * _learning(settings, load, new)
     if memory.adjust and load.num_kept:
-        part = load.num_kept // level.num_parts
-        total += level.num_parts * _optimising(level, part, load.num_kept - part, load.num_old)
+        part, epochs = load.num_kept // level.num_parts, level.adjust_epochs or level.epochs
+        steps = level.num_parts * _meta_steps(level, epochs, load.num_kept - part, load.num_old)
+        total += steps * _temporary_model(level, part, load.num_kept - part, load.num_old)
     if settings.finetuning.applies_to(1 if load.num_old else 0, method.finetunes):
         total += settings.finetuning.epochs * (new + load.num_kept) * _TRAINED
     if settings.probe.enabled and memory.keeps:
@@ -81,14 +81,35 @@ def passes(settings: Settings, load: Load) -> float:
     return total
 
 
-def _optimising(level: ExemplarLevel, num_exemplars: int, num_images: int, num_classes: int) -> float:
-    """Forward passes of one optimisation of exemplars, which are validated on some images."""
-    chunk = smallest_chunk(num_classes, level.classes_per_chunk)
-    chunks = math.ceil(num_classes / max(chunk, 1))
-    steps = num_batches(math.ceil(num_images / chunks), level.batch_size)
-    steps = level.epochs * chunks * (steps if level.steps_per_epoch is None else min(steps, level.steps_per_epoch))
-    inner = min(level.inner_batch_size, math.ceil(num_exemplars / chunks)) * level.inner_steps
-    return steps * (inner * (_TRAINED + _WALKED_BACK) + _TRAINED * min(level.batch_size, num_images))
+def _meta_steps(level: ExemplarLevel, epochs: int, num_images: int, num_classes: int) -> int:
+    """Meta-steps of one optimisation of exemplars, which are validated on some images."""
+    chunks = _num_chunks(level, num_classes)
+    return epochs * chunks * level.steps_in_epoch(math.ceil(num_images / chunks))
+
+
+def _num_chunks(level: ExemplarLevel, num_classes: int) -> int:
+    return math.ceil(num_classes / max(smallest_chunk(num_classes, level.classes_per_chunk), 1))
+
+
+def _learning(settings: Settings, load: Load, num_exemplars: int) -> float:
+    """Forward passes of a meta-step that learns so many new exemplars, by the objective that the settings name."""
+    level, real = settings.exemplar_level, min(settings.exemplar_level.batch_size, load.num_images)
+    if level.objective == "matching":
+        shown = num_exemplars * min(settings.matching.classes, load.num_new) / load.num_new
+        # Gradients of the last block are a pass back for real images, and are differentiated for exemplars.
+        block = settings.matching.gradients == "block"
+        return real * (_TRAINED if block else 1.0) + shown * (_WALKED_BACK if block else _TRAINED)
+    if level.objective == "next_phase":
+        inner = level.inner_steps * level.inner_batch_size * (_TRAINED + _WALKED_BACK + settings.method.distils)
+        return settings.next_phase.draws * (inner + _TRAINED * real)
+    return _temporary_model(level, num_exemplars, load.num_images, load.num_new)
+
+
+def _temporary_model(level: ExemplarLevel, num_exemplars: int, num_images: int, num_classes: int) -> float:
+    """Forward passes of a meta-step of the paper's objective."""
+    share = math.ceil(num_exemplars / _num_chunks(level, num_classes))
+    inner = min(level.inner_batch_size, share) * level.inner_steps
+    return inner * (_TRAINED + _WALKED_BACK) + _TRAINED * min(level.batch_size, num_images)
 
 
 def _kept_per_class(settings: Settings, num_classes: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner import expected
 from mnemonics_tf.learner.defaults import BACKBONES
 from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.analytic import Analytic
@@ -53,6 +56,26 @@ def test_passes_are_counted():
     finetuned = 6 * (10 + 15) * 3
     load = expected.Load(num_images=100, num_old=3, num_new=2, num_kept=15)
     assert expected.passes(settings, load) == training + chosen_and_measured + learned + adjusted + finetuned
+
+
+def test_objectives_take_what_their_meta_steps_pass():
+    level = ExemplarLevel(
+        epochs=2, steps_per_epoch=3, inner_steps=4, inner_batch_size=8, batch_size=16, objective="matching"
+    )
+    memory = Memory(per_class=5, initial="herding", adjust=False)
+    settings = _settings(LUCIR(), memory=memory, exemplar_level=level, finetuning=BalancedFinetune(enabled=False))
+    load = expected.Load(num_images=100, num_old=3, num_new=4, num_kept=15)
+
+    def of_a_meta_step(**changes) -> float:
+        none = dataclasses.replace(settings, memory=dataclasses.replace(memory, strategy="herding"))
+        return (expected.passes(dataclasses.replace(settings, **changes), load) - expected.passes(none, load)) / 6
+
+    # 16 real images forward, 5 exemplars of each of 2 classes forward and back; gradients of a block take a pass more.
+    assert of_a_meta_step(matching=Matching(classes=2)) == 16 + 10 * 3
+    assert of_a_meta_step(matching=Matching(classes=2, gradients="block")) == 16 * 3 + 10 * 7
+    # Three draws of 4 inner steps of 8 images with a teacher, walked back, and an outer batch of 16.
+    simulated = dataclasses.replace(level, objective="next_phase")
+    assert of_a_meta_step(exemplar_level=simulated, next_phase=NextPhase(draws=3)) == 3 * (4 * 8 * (3 + 7 + 1) + 16 * 3)
 
 
 def test_methods_without_teacher_or_training_take_less():

@@ -17,7 +17,7 @@ from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.optimising.augmentation import draw_transformation
 from mnemonics_tf.memory.optimising.objective_settings import Matching
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
-from mnemonics_tf.memory.optimising.tasks import Found, steps_in_epoch
+from mnemonics_tf.memory.optimising.tasks import Found
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.functional import functional_call
@@ -135,7 +135,7 @@ class _Matched:
     def __init__(self, owner: MatchedStatistics, data: LabelledImages, seed: int, stage: str):
         self._owner, self._data, self._seed, self._stage = owner, data, seed, stage
         self._members = {int(label): np.flatnonzero(data.labels == label) for label in np.unique(data.labels)}
-        self.steps_per_epoch = steps_in_epoch(len(data), owner.level)
+        self.steps_per_epoch = owner.level.steps_in_epoch(len(data))
 
     def step(self, variables: ExemplarVariables, index: int, draws: np.random.Generator) -> Found:
         """See `Task`."""

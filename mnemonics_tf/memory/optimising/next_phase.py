@@ -15,7 +15,7 @@ from mnemonics_tf.memory.optimising.augmentation import draw_transformation
 from mnemonics_tf.memory.optimising.objective_settings import NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.simulation import LaterPhase, Simulation
-from mnemonics_tf.memory.optimising.tasks import Found, UnsuitableError, steps_in_epoch, values_of
+from mnemonics_tf.memory.optimising.tasks import Found, UnsuitableError, values_of
 from mnemonics_tf.memory.optimising.validation import ValidationBatches
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.models.classifier import Classifier
@@ -93,7 +93,7 @@ class _Simulated:
         self._simulation, self._engine = owner.compiled(num_new)
         self._batches = ValidationBatches(at_hand, owner.level.batch_size, seed, stage)
         self._directions = self._imprinted() if owner.phase.imprints else None
-        self.steps_per_epoch = steps_in_epoch(len(at_hand), owner.level)
+        self.steps_per_epoch = owner.level.steps_in_epoch(len(at_hand))
 
     def step(self, variables: ExemplarVariables, index: int, draws: np.random.Generator) -> Found:
         """See `Task`."""

@@ -8,6 +8,7 @@ from typing import Any
 from mnemonics_tf import checks
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
 from mnemonics_tf.bilevel.kinds import Engine, engine_of
+from mnemonics_tf.data.batches import num_batches
 from mnemonics_tf.memory.optimising.augmentation import AUGMENTATIONS
 from mnemonics_tf.memory.optimising.objective_settings import OBJECTIVES
 from mnemonics_tf.models.choices import BATCH_NORMS
@@ -221,3 +222,8 @@ class ExemplarLevel:
     def inner_sgd(self) -> InnerSGD:
         """The temporary model's optimiser."""
         return InnerSGD(self.inner_learning_rate, self.inner_momentum, self.inner_weight_decay)
+
+    def steps_in_epoch(self, num_images: int) -> int:
+        """Meta-steps of a pass over so many images, or fewer if `steps_per_epoch` says so."""
+        steps = num_batches(num_images, self.batch_size)
+        return steps if self.steps_per_epoch is None else min(steps, self.steps_per_epoch)

@@ -10,7 +10,6 @@ import tensorflow as tf
 from mnemonics_tf.bilevel.plan import inner_plan
 from mnemonics_tf.bilevel.problem import MetaGradient
 from mnemonics_tf.data import pixels
-from mnemonics_tf.data.batches import num_batches
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.optimising.augmentation import draw_transformation
 from mnemonics_tf.memory.optimising.objectives import Objective, compiled, objective_for
@@ -70,12 +69,6 @@ class Tasks(Protocol):
         """
 
 
-def steps_in_epoch(num_images: int, settings: ExemplarLevel) -> int:
-    """Meta-steps of a pass over so many images, or fewer if the settings say so."""
-    steps = num_batches(num_images, settings.batch_size)
-    return steps if settings.steps_per_epoch is None else min(steps, settings.steps_per_epoch)
-
-
 class TemporaryModel:
     """The paper's objective: a temporary model is trained on the exemplars, and validated on the data (Eq. 7-10).
 
@@ -104,7 +97,7 @@ class _Validated:
     def __init__(self, owner: TemporaryModel, data: LabelledImages, seed: int, stage: str):
         self._owner = owner
         self._batches = ValidationBatches(data, owner.settings.batch_size, seed, stage)
-        self.steps_per_epoch = steps_in_epoch(len(data), owner.settings)
+        self.steps_per_epoch = owner.settings.steps_in_epoch(len(data))
 
     def step(self, variables: ExemplarVariables, index: int, draws: np.random.Generator) -> Found:
         """See `Task`."""
