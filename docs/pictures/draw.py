@@ -4,7 +4,8 @@ The runs, from the project's folder (a quarter of an hour on two cores, seed 0):
 
     bash launch/quickstart.sh                                     # runs/quickstart, and its report
     RUN="python -m mnemonics_tf.main"
-    BASE="--gin_file=configs/datasets/digits.gin --gin_file=configs/schedules/digits.gin --gin_file=configs/base_method.gin"
+    BASE="--gin_file=configs/datasets/digits.gin --gin_file=configs/schedules/digits.gin"
+    BASE="$BASE --gin_file=configs/base_method.gin"
     $RUN --gin_file=configs/methods/joint.gin $BASE --output_dir=runs/joint
     $RUN --gin_file=configs/methods/lwf_without_exemplars.gin $BASE --output_dir=runs/nothing_kept \
         --gin_param='BalancedFinetune.enabled = False' --gin_param='ModelLevel.distillation = False' \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,40 @@ def test_reference_shows_what_docstrings_say(site):
 def test_scripts_that_draw_are_not_part_of_the_site(site):
     assert (site / "pictures/exemplars.png").is_file()
     assert list(site.rglob("*.py")) == []
+
+
+def test_script_refuses_what_it_does_not_know():
+    finished = subprocess.run(["bash", str(ROOT / "launch/docs.sh"), "publish"], capture_output=True, text=True)
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr == "docs.sh takes 'build' or 'serve'. Received: publish\n"
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not shutil.which("chromedriver"), reason="No Chromium is installed.")
+def test_site_opens_from_disk_with_its_search_and_without_a_complaint(site):
+    from selenium import webdriver
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        browser.set_window_size(1200, 900)
+        browser.get((site / "faq.html").as_uri())
+        box = browser.find_element("css selector", "input.md-search__input")
+        box.send_keys("herding")
+        titles = WebDriverWait(browser, 30).until(lambda b: b.find_elements("css selector", ".md-search-result__link"))
+        assert any("reference/" in title.get_attribute("href") for title in titles)
+        # A narrow screen: nothing but tables and code is wider, and those scroll by themselves.
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True},
+        )
+        for page in ("index", "paper-to-code", "reference/settings", "tutorials/read-the-report"):
+            browser.get((site / f"{page}.html").as_uri())
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
+        assert browser.get_log("browser") == []
+    finally:
+        browser.quit()
