@@ -21,7 +21,11 @@ _NOT_THERE = {
     "configs/methods/weighted_replay.gin",
     "configs/lucir_digit.gin",
 }
-_FLAGS_OF_OTHERS = {"nodes", "no-deps", "help"}  # sbatch, pip, and all
+# Of sbatch, pip, TensorBoard, TensorFlow Serving, and of all.
+_FLAGS_OF_OTHERS = {
+    *("nodes", "no-deps", "logdir", "help"),
+    *("base_path", "model_base_path", "model_config_file", "model_name", "port", "rest_api_port"),
+}
 
 
 @pytest.fixture(params=PAGES, ids=name_of)
@@ -87,7 +91,8 @@ def test_settings_of_the_table_exist():
 
 def test_flags_that_are_named_exist(page):
     sources = [*(ROOT / "mnemonics_tf").rglob("*.py"), *(ROOT / "launch").rglob("*.py")]
-    defined = set().union(*(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", text_of(source)) for source in sources))
+    pattern = r"(?:DEFINE_\w+\(\s*\"|add_argument\(\s*\"--)([\w-]+)\""
+    defined = set().union(*(re.findall(pattern, text_of(source)) for source in sources))
     scripts = "".join(text_of(path) for path in (ROOT / "launch").glob("*.sh"))
     named = set(re.findall(r"(?<![\w-])--(\w[\w-]*)", text_of(page))) - _FLAGS_OF_OTHERS
     unknown = {flag for flag in named if flag.removeprefix("no") not in defined and flag not in defined}
