@@ -10,7 +10,7 @@ fi
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh" requirements-dev.txt
 export NO_MKDOCS_2_WARNING=1  # the theme's word on MkDocs 2, which we do not use
 
-"$PYTHON" -m mkdocs build --quiet --strict --config-file launch/mkdocs.yml
+"$PYTHON" -m mkdocs build --strict --config-file launch/mkdocs.yml
 echo "The site: $PWD/build/docs/index.html"
 if [ "$what" = serve ]; then
     exec "$PYTHON" -m mkdocs serve --strict --config-file launch/mkdocs.yml --watch mnemonics_tf

@@ -17,7 +17,7 @@ from doc_pages import text_of
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("docs") / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file", "launch/mkdocs.yml"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", "launch/mkdocs.yml"]
     finished = subprocess.run(
         [*command, "--site-dir", str(folder)],
         cwd=ROOT,
@@ -25,7 +25,8 @@ def site(tmp_path_factory) -> Path:
         capture_output=True,
         text=True,
     )
-    # A broken link, an anchor that is not there, a page that nothing leads to or a name that Python has not: all fail.
+    # A broken link, an anchor that is not there, a page that nothing leads to or a name that Python has not: all fail. With
+    # --quiet none would, as MkDocs counts the warnings that it shows.
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return folder
 
