@@ -25,8 +25,8 @@ def site(tmp_path_factory) -> Path:
         capture_output=True,
         text=True,
     )
-    # A broken link, an anchor that is not there, a page that nothing leads to or a name that Python has not: all fail. With
-    # --quiet none would, as MkDocs counts the warnings that it shows.
+    # A broken link, an anchor that is not there, a page that nothing leads to or a name that Python has not: all fail.
+    # With --quiet none would, as MkDocs counts the warnings that it shows.
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return folder
 
