@@ -31,6 +31,13 @@ setuptools.setup(
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         # What `python -m mnemonics_tf.report` draws pages with; without it, it prints its tables all the same.
         "report": ["jinja2>=3.1", "markupsafe>=2.1", "matplotlib>=3.8"],
+        "docs": [
+            "mkdocs>=1.6,<2",
+            "mkdocs-awesome-nav>=3.3",
+            "mkdocs-material>=9.8",
+            "mkdocstrings>=1.0",
+            "mkdocstrings-python>=2.0",
+        ],
         "dev": ["mypy>=2.4", "pytest>=9.2", "pytest-xdist>=3.8", "ruff>=0.17", "selenium>=4.51"],
     },
     install_requires=[

@@ -242,12 +242,12 @@ def test_unusable_folder_of_initial_phases_is_refused(call_main, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_method_of_contributing_takes_one_file_and_one_configuration(tmp_path, monkeypatch):
-    """Does what CONTRIBUTING.md says, with the text of CONTRIBUTING.md, in a copy of the package."""
+def test_method_of_the_documentation_takes_one_file_and_one_configuration(tmp_path, monkeypatch):
+    """Does what docs/how-to/add-a-method.md says, with its text, in a copy of the package."""
     import subprocess
 
-    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Adding a method")[2]
-    code, configuration = re.findall(r"```(?:python|gin)\n(.*?)```", section, re.DOTALL)[:2]
+    page = (ROOT / "docs/how-to/add-a-method.md").read_text(encoding="utf-8")
+    code, configuration = re.findall(r"```(?:python|gin)\n(.*?)```", page, re.DOTALL)[:2]
     assert code.count("\n") + configuration.count("\n") <= 40
     shutil.copytree(ROOT / "mnemonics_tf", tmp_path / "mnemonics_tf", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "configs", tmp_path / "configs")

@@ -1,0 +1,129 @@
+"""Draws the pictures of these pages from runs, into the folder of this file.
+
+The runs, from the project's folder (a quarter of an hour on two cores, seed 0):
+
+    bash launch/quickstart.sh                                     # runs/quickstart, and its report
+    RUN="python -m mnemonics_tf.main"
+    BASE="--gin_file=configs/datasets/digits.gin --gin_file=configs/schedules/digits.gin"
+    BASE="$BASE --gin_file=configs/base_method.gin"
+    $RUN --gin_file=configs/methods/joint.gin $BASE --output_dir=runs/joint
+    $RUN --gin_file=configs/methods/lwf_without_exemplars.gin $BASE --output_dir=runs/nothing_kept \
+        --gin_param='BalancedFinetune.enabled = False' --gin_param='ModelLevel.distillation = False' \
+        --gin_param='lwf.classification_weight = 1.0'
+
+and the pictures:
+
+    python docs/pictures/draw.py runs/quickstart runs/nothing_kept runs/joint
+"""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import sys
+
+import numpy as np
+from PIL import Image
+
+from mnemonics_tf.report.page import drawing
+from mnemonics_tf.report.page.record import Record, read_record
+
+_HERE = pathlib.Path(__file__).parent
+_PER_CLASS = 2
+_SIDE = 40  # pixels of an exemplar in the picture
+_GAIN = 6
+_PAPER = 255  # white
+_COLOURS = 64  # of a file: figures have few, and one byte for each pixel is enough
+
+
+def _write(picture: Image.Image, name: str) -> None:
+    few = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+    few.save(_HERE / name, optimize=True)
+
+
+def _write_figure(sketch: drawing.Sketch, name: str) -> None:
+    buffer = io.BytesIO()
+    sketch.figure.savefig(buffer, format="png", dpi=160, transparent=False, facecolor="white")
+    _write(Image.open(buffer), name)
+
+
+def exemplars(run: Record) -> None:
+    """Some exemplars of each class: the image that each began as, what was learned of it, and the difference."""
+    before, after = [], []
+    for phase in range(run.last + 1):
+        started, learned = run.exemplars(phase, starting=True), run.exemplars(phase)
+        for index in run.classes_of(phase):
+            before.extend(started[0][started[1] == index][:_PER_CLASS])
+            after.extend(learned[0][learned[1] == index][:_PER_CLASS])
+    change = np.array(after, np.float32) - np.array(before, np.float32)
+    rows = [np.array(before), np.array(after), np.clip(128 + _GAIN * change, 0, 255).astype(np.uint8)]
+    grid = np.concatenate([_row(row) for row in rows])
+    _write(Image.fromarray(grid), "exemplars.png")
+
+
+def _row(images: np.ndarray) -> np.ndarray:
+    """Grey images `[n, H, W, 1]` side by side without blur, with some paper around each and more between classes."""
+    factor = _SIDE // images.shape[1]
+    tiles = images[..., 0].repeat(factor, axis=1).repeat(factor, axis=2)
+    framed = [
+        np.pad(tile, ((2, 2), (2, 2 + 8 * (place % _PER_CLASS == _PER_CLASS - 1))), constant_values=_PAPER)
+        for place, tile in enumerate(tiles)
+    ]
+    return np.concatenate(framed, axis=1)
+
+
+def curves(named: dict[str, Record]) -> None:
+    """Accuracy after each phase, of the classifier that each run reports."""
+    with drawing.sketch(6.4, 2.9) as sketch:
+        axes = sketch.figure.subplots()
+        for colour, (name, run) in zip(("#3b82c4", "#d9772b", "#2a9d74"), named.items(), strict=True):
+            phases = run.results.phases
+            accuracies = [phase.accuracy[run.results.primary_classifier] for phase in phases]
+            axes.plot([phase.num_classes for phase in phases], accuracies, "o-", color=colour, label=name)
+        axes.set(xlabel="classes learned so far", ylabel="test accuracy (%)", ylim=(0, 103))
+        axes.set_xticks([phase.num_classes for phase in phases])
+        drawing.legend_outside(axes)
+        _write_figure(sketch, "curves.png")
+
+
+def confusions(named: dict[str, Record]) -> None:
+    """What the last network of each run takes test images for."""
+    with drawing.sketch(6.4, 3.2) as sketch:
+        for axes, (name, run) in zip(sketch.figure.subplots(1, 2, sharey=True), named.items(), strict=True):
+            counts = run.confusion(run.last)[run.results.primary_classifier].astype(np.float64)
+            axes.imshow(counts / counts.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
+            axes.grid(False)
+            axes.set_xticks(range(len(counts)), run.class_names)
+            axes.set_yticks(range(len(counts)), run.class_names)
+            axes.set(title=name, xlabel="was taken for")
+            axes.axvline(run.results.phase_sizes[0] - 0.5, color=drawing.INK, linewidth=0.8)
+            axes.axhline(run.results.phase_sizes[0] - 0.5, color=drawing.INK, linewidth=0.8)
+        sketch.figure.axes[0].set_ylabel("shows, in the order of arrival")
+        _write_figure(sketch, "confusions.png")
+
+
+def of_report(run: Record, name: str) -> None:
+    """A figure of the run's report, made smaller."""
+    picture = Image.open(pathlib.Path(run.folder) / "report" / "figures" / f"{name}.png").convert("RGB")
+    picture.thumbnail((1100, 1100), Image.Resampling.LANCZOS)
+    _write(picture, f"report_{name}.png")
+
+
+def main(folders: list[str]) -> None:
+    """Draws all of them from the runs that the text above names, in its order."""
+    quickstart, nothing_kept, joint = map(read_record, folders)
+    exemplars(quickstart)
+    curves(
+        {
+            "all images kept\n(joint training)": joint,
+            "20 learned exemplars\na class (LUCIR)": quickstart,
+            "nothing kept\n(plain training)": nothing_kept,
+        }
+    )
+    confusions({"nothing kept": nothing_kept, "20 learned exemplars a class": quickstart})
+    for name in ("old_and_new", "distances_learned", "tsne"):
+        of_report(quickstart, name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
