@@ -67,17 +67,11 @@ def _exported(folder: str) -> tuple[Sequence[str], _Reading, Asked]:
     """The same of a SavedModel that a learner or a run has exported."""
     import tensorflow as tf
 
-    try:
-        model = tf.saved_model.load(folder)
-        told = model.classes()
-        names = [name.decode() for name in told["class_names"].numpy().tolist()]
-        resized_side = int(told["resized_side"]) if "resized_side" in told else None  # earlier versions did not tell
-        shape = model.signatures["serving_default"].structured_input_signature[1]["images"].shape
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, tf.errors.OpError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise checks.UsageError(f"MODEL_DIR = {folder}: no model that mnemonics_tf exported ({reason}).") from error
-    reading = _reading(tuple(shape[1:]), resized_side)
-    return names, reading, lambda images: model.serve(tf.constant(images))["probabilities"].numpy()
+    from mnemonics_tf.serving.exported import read_exported
+
+    read = read_exported(folder)
+    reading = _reading(read.image_shape, read.resized_side)
+    return read.class_names, reading, lambda images: read.model.serve(tf.constant(images))["probabilities"].numpy()
 
 
 def _reading(image_shape: tuple[int, ...], resized_side: int | None) -> _Reading:

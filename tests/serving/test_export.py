@@ -19,6 +19,7 @@ from PIL import Image
 
 from mnemonics_tf.data import decoding, headers
 from mnemonics_tf.serving.encoded import orientation
+from mnemonics_tf.serving.versions import add_versions
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +234,14 @@ def test_server_finds_requests_to_warm_up_by(exported, model):
         answer = model.signatures[request.model_spec.signature_name](**inputs)
         assert answer["probabilities"].shape == (1, 7)
         assert not any(answer.get("errors", tf.constant([b""])).numpy())
+
+
+def test_version_answers_as_the_model_does_and_takes_no_room(exported, tmp_path):
+    (version,) = add_versions(str(tmp_path / "models"), "birds", {"its weights": str(exported.folder)}, "/models")
+    assert version == str(tmp_path / "models/birds/1")
+    images = np.zeros((1, 16, 16, 3), np.uint8)
+    served = tf.saved_model.load(version).signatures["serving_default"](images=tf.constant(images))
+    np.testing.assert_allclose(served["probabilities"], exported.probabilities(images), atol=1e-5)
+    for name in ("saved_model.pb", "variables/variables.index", "assets.extra/tf_serving_warmup_requests"):
+        assert (Path(version) / name).samefile(exported.folder / name)
+    assert not list(Path(version).parent.glob("*partial"))
