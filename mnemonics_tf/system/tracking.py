@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -139,10 +139,33 @@ class Tracker:
             for name, value in values.items():
                 tf.summary.scalar(f"run/{name}", value, self._phase)
 
-    def image(self, name: str, image: np.ndarray) -> None:
-        """Writes one uint8 image `[H, W, C]`, at the phase's index."""
+    def image(self, name: str, image: np.ndarray, description: str | None = None) -> None:
+        """Writes one uint8 image `[H, W, C]`, at the phase's index; the description stands above it."""
         with self._lenient(), self._writer.as_default():
-            tf.summary.image(name, image[None], self._phase)
+            tf.summary.image(name, image[None], self._phase, description=description)
+
+    def text(self, name: str, text: str) -> None:
+        """Writes a text in Markdown, at the phase's index."""
+        with self._lenient(), self._writer.as_default():
+            tf.summary.text(name, text, self._phase)
+
+    def hparams(self, values: Mapping[str, str | int | float | bool]) -> None:
+        """Tells the HParams plug-in by which settings this run differs from others."""
+        from tensorboard.plugins.hparams import api  # which only runs need
+
+        with self._lenient(), self._writer.as_default():
+            api.hparams(dict(values))
+
+    @property
+    def writes(self) -> bool:
+        """Whether what is written goes anywhere."""
+        return self._log_dir is not None
+
+    @contextlib.contextmanager
+    def lenient(self) -> Iterator[str]:
+        """Hands out TensorBoard's folder; goes on without TensorBoard if it cannot be written to."""
+        with self._lenient():
+            yield self._log_dir or ""
 
     def flush(self) -> None:
         """Makes everything written so far visible to TensorBoard."""
