@@ -120,6 +120,7 @@ class Run:
         if self.is_chief:
             self._teller = Teller(self._settings, self._stream, self._strategy)
             self._teller.begin(self._phases)
+            tracker.overview = self._teller.overview
         if first:
             self._restore(learner, first - 1)
         for index in range(first, self.num_phases):
