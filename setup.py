@@ -38,7 +38,16 @@ setuptools.setup(
             "mkdocstrings>=1.0",
             "mkdocstrings-python>=2.0",
         ],
-        "dev": ["mypy>=2.4", "pytest>=9.2", "pytest-xdist>=3.8", "ruff>=0.17", "selenium>=4.51"],
+        # What `python -m mnemonics_tf.export --format=onnx` converts and compares with.
+        "export": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"],
+        "dev": [
+            "mypy>=2.4",
+            "pytest>=9.2",
+            "pytest-xdist>=3.8",
+            "ruff>=0.17",
+            "selenium>=4.51",
+            "tensorflow-serving-api>=2.21",
+        ],
     },
     install_requires=[
         "absl-py>=2.5",

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 from mnemonics_tf import checks, runtime
 from mnemonics_tf.data.stream import ClassStream
@@ -14,6 +15,7 @@ from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.learner.state import ClassTable
 from mnemonics_tf.memory.store import codec_for
 from mnemonics_tf.results import PhaseResult, Results, summarise
+from mnemonics_tf.run.board import Board
 from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases
@@ -100,7 +102,7 @@ class Run:
         tracker = Tracker(self.directory.tensorboard_dir if self.is_chief else None)
         journal = RunJournal(
             self.directory,
-            tracker,
+            Board(tracker, self._config, self._hparams(), self._stream.class_names, self._stream.phase_sizes),
             codec_for(self._settings.memory),
             shared,
             self._stream.streamed,
@@ -118,6 +120,7 @@ class Run:
         if self.is_chief:
             self._teller = Teller(self._settings, self._stream, self._strategy)
             self._teller.begin(self._phases)
+            tracker.overview = self._teller.overview
         if first:
             self._restore(learner, first - 1)
         for index in range(first, self.num_phases):
@@ -223,23 +226,31 @@ class Run:
         if self.is_chief:
             self.directory.write_results(self._results())
 
+    def _hparams(self) -> dict[str, str | int | float | bool]:
+        """What runs of a sweep differ in, for TensorBoard's plug-in; what is None is left out."""
+        values = {**self._results_setup(), "num_phases": self.num_phases - 1}
+        values |= {name: getattr(self._settings.memory, name) for name in ("per_class", "total", "total_bytes")}
+        return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
+
     def _results(self) -> Results:
+        order = self._stream.class_order.tolist()
+        return summarise(self._phases, phase_sizes=self._stream.phase_sizes, class_order=order, **self._results_setup())
+
+    def _results_setup(self) -> dict[str, Any]:
+        """What the run is, as `results.json` tells it."""
         settings = self._settings
-        return summarise(
-            self._phases,
-            phase_sizes=self._stream.phase_sizes,
-            class_order=self._stream.class_order.tolist(),
-            dataset=self._stream.dataset.name,
-            method=settings.method.name,
-            head=settings.head_name,
-            exemplars=settings.memory.strategy if settings.memory.keeps else "none",
-            adjust_exemplars=settings.memory.adjust,
-            budget=settings.memory.mode,
-            discard=settings.memory.discard,
-            weight_transfer=settings.model_level.weight_transfer,
-            balanced_finetune=settings.finetuning.enabled,
-            distillation=settings.model_level.distillation,
-            seed=settings.seed,
-            order_seed=self._protocol.order_seed,
-            primary_classifier=settings.primary_classifier,
-        )
+        return {
+            "dataset": self._stream.dataset.name,
+            "method": settings.method.name,
+            "head": settings.head_name,
+            "exemplars": settings.memory.strategy if settings.memory.keeps else "none",
+            "adjust_exemplars": settings.memory.adjust,
+            "budget": settings.memory.mode,
+            "discard": settings.memory.discard,
+            "weight_transfer": settings.model_level.weight_transfer,
+            "balanced_finetune": settings.finetuning.enabled,
+            "distillation": settings.model_level.distillation,
+            "seed": settings.seed,
+            "order_seed": self._protocol.order_seed,
+            "primary_classifier": settings.primary_classifier,
+        }

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import folders, screen, stopping
+from mnemonics_tf.run.models import model_of
+from mnemonics_tf.system import screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     # The probability of each class, `[n, num_classes]`, for images `[n, H, W, 3]` uint8.
     Asked = Callable[[np.ndarray], np.ndarray]
+
+# The side of the squares that the model takes, and the one that the shorter side of images is brought to before; None
+# for the same.
+_Reading = tuple[int, int | None]
 
 _AT_ONCE = 256  # images that are read and answered together
 _NOT_THERE = "there is no such file"
@@ -37,10 +42,10 @@ def main(argv: list[str]) -> int:
         checks.check_positive_integer(**{"--top": _TOP.value})
         if len(argv) < 3:
             raise checks.UsageError("Expected a model and images: python -m mnemonics_tf.predict MODEL_DIR IMAGE...")
-        kind, folder = _kind_of(os.path.abspath(os.path.expanduser(argv[1])))
+        kind, folder = model_of(argv[1])
         with screen.quiet():
-            names, side, ask = _learner(folder) if kind == "learner" else _exported(folder)
-        return _answer(argv[2:], names, side, ask)
+            names, reading, ask = _learner(folder) if kind == "learner" else _exported(folder)
+        return _answer(argv[2:], names, reading, ask)
     except Exception as error:
         code, text = screen.explained(error, argv[1], "give the same command again")
         if code is None or flags.FLAGS["verbosity"].present:
@@ -49,65 +54,43 @@ def main(argv: list[str]) -> int:
         return code
 
 
-def _kind_of(folder: str) -> tuple[str, str]:
-    """`learner` or `model`, and where that is. Raises UsageError for anything else."""
-    if folders.is_learner(folder):
-        return "learner", folder
-    if folders.is_model(folder):
-        return "model", folder
-    if folders.is_run(folder):
-        from mnemonics_tf.run.directory import RunDirectory
-
-        run = RunDirectory(folder)
-        complete = run.num_complete_phases()
-        if not complete:
-            raise checks.UsageError(f"MODEL_DIR = {folder}: no phase of that run is complete. Start it again first.")
-        return "model", run.saved_model_dir(complete - 1)
-    what = "no model and no learner is in it" if os.path.isdir(folder) else "there is no such folder"
-    raise checks.UsageError(
-        f"MODEL_DIR = {folder}: {what}. Expected an exported model, a learner's folder, or a run's."
-    )
-
-
-def _learner(folder: str) -> tuple[Sequence[str], int, Asked]:
-    """Names of the classes of a saved learner, the side of its images, and what asks it."""
+def _learner(folder: str) -> tuple[Sequence[str], _Reading, Asked]:
+    """Names of the classes of a saved learner, how its images are read, and what asks it."""
     from mnemonics_tf.learner.learner import IncrementalLearner
 
     learner = IncrementalLearner.load(folder)
-    return learner.class_names, _side(learner.image_shape), lambda images: learner.predict(images).probabilities
+    reading = _reading(learner.image_shape, learner.resized_side)
+    return learner.class_names, reading, lambda images: learner.predict(images).probabilities
 
 
-def _exported(folder: str) -> tuple[Sequence[str], int, Asked]:
+def _exported(folder: str) -> tuple[Sequence[str], _Reading, Asked]:
     """The same of a SavedModel that a learner or a run has exported."""
     import tensorflow as tf
 
-    try:
-        model = tf.saved_model.load(folder)
-        names = [name.decode() for name in model.classes()["class_names"].numpy().tolist()]
-        shape = model.signatures["serving_default"].structured_input_signature[1]["images"].shape
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, tf.errors.OpError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise checks.UsageError(f"MODEL_DIR = {folder}: no model that mnemonics_tf exported ({reason}).") from error
-    return names, _side(tuple(shape[1:])), lambda images: model.serve(tf.constant(images))["probabilities"].numpy()
+    from mnemonics_tf.serving.exported import read_exported
+
+    read = read_exported(folder)
+    reading = _reading(read.image_shape, read.resized_side)
+    return read.class_names, reading, lambda images: read.model.serve(tf.constant(images))["probabilities"].numpy()
 
 
-def _side(image_shape: tuple[int, ...]) -> int:
-    """Of the squares that the model takes. Raises UsageError for a model that takes something else."""
+def _reading(image_shape: tuple[int, ...], resized_side: int | None) -> _Reading:
+    """How images become the squares that the model takes. Raises UsageError for a model that takes something else."""
     height, width, channels = image_shape
     if height != width or channels != 3:
         raise checks.UsageError(
             f"The model takes images of {height} x {width} with {channels} channels, and image files become squares of "
             "three. Read them yourself, and give arrays to model.serve."
         )
-    return height
+    return height, resized_side
 
 
-def _answer(paths: Sequence[str], names: Sequence[str], side: int, ask: Asked) -> int:
+def _answer(paths: Sequence[str], names: Sequence[str], reading: _Reading, ask: Asked) -> int:
     """Prints a line for each image. Returns the exit code."""
     code = 0
     for start in range(0, len(paths), _AT_ONCE):
         some = paths[start : start + _AT_ONCE]
-        images, reasons = _read(some, side)
+        images, reasons = _read(some, reading)
         probabilities = ask(images) if len(images) else images
         position = 0
         for row, path in enumerate(some):
@@ -124,7 +107,7 @@ def _answer(paths: Sequence[str], names: Sequence[str], side: int, ask: Asked) -
     return code
 
 
-def _read(paths: Sequence[str], side: int) -> tuple[np.ndarray, dict[int, str]]:
+def _read(paths: Sequence[str], reading: _Reading) -> tuple[np.ndarray, dict[int, str]]:
     """The images that can be read, `[at most n, side, side, 3]` uint8, and the reason for each other one."""
     import numpy as np
 
@@ -132,13 +115,13 @@ def _read(paths: Sequence[str], side: int) -> tuple[np.ndarray, dict[int, str]]:
     from mnemonics_tf.data.stored import StoredImages
     from mnemonics_tf.data.types import LabelledImages
 
-    files = [os.path.expanduser(path) for path in paths]
+    files, (side, _) = [os.path.expanduser(path) for path in paths], reading
     reasons = {row: _NOT_THERE for row, file in enumerate(files) if not os.path.lexists(file)}
     reasons |= {row: "it is a folder; give the files in it" for row, file in enumerate(files) if os.path.isdir(file)}
     there = np.array([row for row in range(len(files)) if row not in reasons], np.int64)
     if not len(there):
         return np.zeros((0, side, side, 3), np.uint8), reasons
-    stored = LabelledImages(StoredImages.of_files([files[row] for row in there], side), there)
+    stored = LabelledImages(StoredImages.of_files([files[row] for row in there], *reading), there)
     readable, others = look_through(stored, "reading images", keep=True)
     return readable.array, reasons | {int(there[row]): reason for row, reason in others.items()}
 

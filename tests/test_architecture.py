@@ -42,6 +42,7 @@ _ORDER = (
     "main",
     "learn",
     "predict",
+    "export",
     "commands",
 )
 
@@ -117,8 +118,8 @@ def test_files_and_functions_are_short(module):
 
 def test_loose_modules_are_those_that_contributing_gives_a_reason_for():
     assert {path.stem for path in _ROOT.glob("*.py")} - {"__init__"} == {
-        "checks", "commands", "config", "experiment", "going_on", "learn", "losses", "main", "predict", "results",
-        "runtime",
+        "checks", "commands", "config", "experiment", "export", "going_on", "learn", "losses", "main", "predict",
+        "results", "runtime",
     }  # fmt: skip
 
 

@@ -187,6 +187,18 @@ def test_saved_model_serves_without_this_package(tiny_run, tmp_path):
     assert served["embeddings"].shape == (50, 8)
 
 
+def test_run_becomes_a_version_for_each_phase(tiny_run, tmp_path):
+    command = [sys.executable, "-m", "mnemonics_tf.export", str(tiny_run), str(tmp_path / "models")]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    versions = [tmp_path / "models/tiny" / number for number in "12"]
+    assert finished.stdout.splitlines() == [
+        *(f"version     {version}" for version in versions), f"models      {tmp_path / 'models/models.config'}",
+    ]  # fmt: skip
+    for phase, version in enumerate(versions):
+        assert (version / "saved_model.pb").samefile(tiny_run / f"phases/00{phase}/saved_model/saved_model.pb")
+
+
 def _probabilities_in_this_process(run, images):
     """Restores the checkpoint of phase 1 and normalises by hand: mean and deviation of phase 0's training images."""
     from mnemonics_tf.data.sources import digits

@@ -105,6 +105,7 @@ class Folder:
             crop_padding=framing.padding("folder", self.crop_padding, self.resized_crop),
             resized_crop=self.resized_crop,
             decode_once=in_memory,
+            resized_side=self.resized_side,
         )
 
 

@@ -14,7 +14,7 @@ HEAD = 512  # bytes that suffice to tell the format
 MOST_PIXELS = 178_956_970  # Pillow's limit, too: half a gigabyte once it is decoded
 
 _ONLY = "JPEG, PNG, GIF, BMP and WebP are read"
-_SIGNATURES = (
+SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG", "PNG"),
     (b"GIF8", "GIF"),
@@ -45,7 +45,7 @@ class UnreadableImageError(ValueError):
 
 def format_of(head: bytes) -> str | None:
     """The format of a picture by its first `HEAD` bytes, one of `READABLE` or of those that are not read; else None."""
-    for signature, name in _SIGNATURES:
+    for signature, name in SIGNATURES:
         if head.startswith(signature):
             return name
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":

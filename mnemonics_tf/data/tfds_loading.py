@@ -68,6 +68,7 @@ def load(source: Any) -> Dataset:
         crop_padding=framing.padding("tfds", source.crop_padding, source.resized_crop),
         pixel_range=_PUBLISHED_PIXELS.get(builder.name),
         resized_crop=source.resized_crop,
+        resized_side=source.resized_side,
         skipped=skipped,
     )
 

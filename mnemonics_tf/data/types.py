@@ -113,12 +113,15 @@ class ImageTraits:
       horizontal_flip: whether a mirrored image still shows its class (not so for digits).
       crop_padding: pixels of padding before the random crop of training images; 0 for none.
       resized_crop: train on random windows of images, resized, in the place of padding and cropping.
+      resized_side: pixels to which the shorter side of images from files is brought before the centre square is cut
+        out; None for the side of the square.
     """
 
     image_shape: tuple[int, int, int]
     horizontal_flip: bool
     crop_padding: int
     resized_crop: bool = False
+    resized_side: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +139,8 @@ class Dataset:
       resized_crop: train on random windows of images, resized, in the place of padding and cropping.
       decode_once: whether images in files are decoded once, when their classes arrive, and kept as arrays from then
         on; otherwise they are read from their files in every epoch. Without effect on images that are arrays already.
+      resized_side: pixels to which the shorter side was brought before the centre square was cut out; None for the side
+        of the square, or where images came as they are.
       skipped: images that the source has left out itself: where each is, and the reason.
     """
 
@@ -148,6 +153,7 @@ class Dataset:
     pixel_range: PixelRange | None = None
     resized_crop: bool = False
     decode_once: bool = False
+    resized_side: int | None = None
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -159,7 +165,9 @@ class Dataset:
     @property
     def traits(self) -> ImageTraits:
         """What all its images have in common."""
-        return ImageTraits(self.image_shape, self.horizontal_flip, self.crop_padding, self.resized_crop)
+        return ImageTraits(
+            self.image_shape, self.horizontal_flip, self.crop_padding, self.resized_crop, self.resized_side
+        )
 
 
 @dataclasses.dataclass(frozen=True)

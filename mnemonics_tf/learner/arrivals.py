@@ -203,7 +203,7 @@ class Intake:
         size = self.side(listings[0].files)
         parts = []
         for listing in listings:
-            stored = LabelledImages(StoredImages.of_files(listing.files, size), listing.labels)
+            stored = LabelledImages(StoredImages.of_files(listing.files, size, self.resized_side), listing.labels)
             parts.append(self._readable(stored, names, f"reading {os.path.basename(listing.root)}"))
         train, test = parts if len(parts) == 2 else (parts[0], None)
         return train, test
@@ -222,9 +222,8 @@ class Intake:
         if missing:
             raise checks.UsageError(f"There is no file {listed(missing)}: expected image files.")
         side = self.side(paths)
-        stored = LabelledImages(
-            StoredImages.of_files([os.path.expanduser(path) for path in paths], side), np.zeros(len(paths), np.int64)
-        )
+        files = [os.path.expanduser(path) for path in paths]
+        stored = LabelledImages(StoredImages.of_files(files, side, self.resized_side), np.zeros(len(paths), np.int64))
         readable, reasons = look_through(stored, "reading images", folders.is_held_in_memory(len(paths), side))
         if reasons:
             shown = [f"{paths[row]} ({reason})" for row, reason in list(reasons.items())[:NUM_SHOWN]]
@@ -238,6 +237,11 @@ class Intake:
             return self.image_size
         height, width, _ = self.traits.image_shape
         return height if height == width else None
+
+    @property
+    def resized_side(self) -> int | None:
+        """To which the shorter side of images from files is brought; None for the side of the square."""
+        return None if self.traits is None else self.traits.resized_side
 
     def side(self, files: Sequence[str]) -> int:
         """The side that images from files are brought to."""

@@ -358,7 +358,14 @@ class IncrementalLearner(Workshop):
         means = state.means if self.settings.primary_classifier == "nme" else None
         with saving.replacing_export(os.fspath(folder)) as partial:
             export_saved_model(
-                partial, self._network.model, factory, state.pixel_range, state.classes.ids, state.classes.names, means
+                partial,
+                self._network.model,
+                factory,
+                state.pixel_range,
+                state.classes.ids,
+                state.classes.names,
+                means,
+                self._seen.resized_side,
             )
 
     def _repr_html_(self) -> str:

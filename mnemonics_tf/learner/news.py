@@ -100,7 +100,7 @@ def news_of(path: str, intake: Intake, seen: SeenImages, share: float) -> News:
         sorting.add(listing, None if len(listings) == 1 else bool(split), share)
     train, test = sorting.parts()
     side = intake.side([file for listing in listings for file in listing.files])
-    found = [_read(each, names, side, known) for each in (train, test)]
+    found = [_read(each, names, (side, intake.resized_side), known) for each in (train, test)]
     arriving = {found[0].images.names[label] for label in found[0].images.labels}
     news = News(
         path,
@@ -200,13 +200,16 @@ class _Sorting:
         return lines
 
 
-def _read(files: Sequence[_File], names: tuple[str, ...], side: int, known: set[str]) -> NewImages:
-    """The images of some files that can be read; the others are named on standard error."""
+def _read(files: Sequence[_File], names: tuple[str, ...], sides: tuple[int, int | None], known: set[str]) -> NewImages:
+    """The images of some files that can be read; the others are named on standard error.
+
+    `sides` are the side of the squares that they become, and the one that the shorter side is brought to before.
+    """
     labels = np.array([file.label for file in files], np.int64)
-    stored = LabelledImages(StoredImages.of_files([file.path for file in files], side), labels)
+    stored = LabelledImages(StoredImages.of_files([file.path for file in files], *sides), labels)
     if not files:
         return NewImages(NamedImages(np.zeros(stored.images.shape, np.uint8), labels, names), _digests(files))
-    readable, reasons = look_through(stored, "reading images", is_held_in_memory(len(files), side))
+    readable, reasons = look_through(stored, "reading images", is_held_in_memory(len(files), sides[0]))
     report_unreadable(stored, reasons, "new")
     is_new = np.array([names[label] not in known for label in labels])
     lost = {place: reasons[row] for place, row in enumerate(np.flatnonzero(is_new).tolist()) if row in reasons}

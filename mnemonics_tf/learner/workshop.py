@@ -56,6 +56,14 @@ class Workshop:
         """`(H, W, C)` of all images. Raises UsageError before the first."""
         return self._seen.image_shape
 
+    @property
+    def resized_side(self) -> int | None:
+        """Pixels to which the shorter side of images from files is brought before the centre square is cut out.
+
+        None for the side of the square. Raises UsageError before the first images.
+        """
+        return self._seen.resized_side
+
     def advance(self, arrival: Arrival) -> Evaluation | None:
         """One phase of Algorithm 1, on images that are prepared already: what `learn` does once it has read them.
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 from mnemonics_tf import runtime
 from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
-from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import LearnerState
 from mnemonics_tf.memory.codecs import Codec
@@ -17,13 +16,12 @@ from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.memory.store import ExemplarStore, as_kept
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.results import PhaseResult
+from mnemonics_tf.run.board import Board
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
 from mnemonics_tf.run.observations import few_of_each_class, save_confusion, save_starting_images
 from mnemonics_tf.run.phase_files import read_exemplars, result_of, write_phase
-from mnemonics_tf.run.pictures import confusion_image, exemplar_grid
 from mnemonics_tf.run.snapshots import PhaseSnapshots
-from mnemonics_tf.system.tracking import Tracker
 
 
 class RunJournal:
@@ -31,7 +29,7 @@ class RunJournal:
 
     Args:
       directory: the run's folder.
-      tracker: TensorBoard.
+      board: what is shown in TensorBoard.
       codec: how exemplars are stored.
       initial_phases: trained networks of phase 0 that runs share, or None.
       streamed: whether exemplars stay in files.
@@ -42,14 +40,14 @@ class RunJournal:
     def __init__(
         self,
         directory: RunDirectory,
-        tracker: Tracker,
+        board: Board,
         codec: Codec,
         initial_phases: InitialPhases | None,
         streamed: bool,
         writes: bool,
         on_phase: Callable[[PhaseResult], None],
     ):
-        self._directory, self._tracker, self._codec = directory, tracker, codec
+        self._directory, self._board, self._codec = directory, board, codec
         self._initial_phases, self._streamed = initial_phases, streamed
         self._writes, self._on_phase = writes, on_phase
         self._starting: LabelledImages | None = None  # what the phase's exemplars began as, if they were learned
@@ -77,8 +75,8 @@ class RunJournal:
         """Shows them side by side in TensorBoard, and remembers what new ones began as."""
         if which == "new" and self._writes:
             self._starting = few_of_each_class(before)
-        for moment, exemplars in (("before", before), ("after", after)):
-            self._tracker.image(f"exemplars/{which}/{moment}", exemplar_grid(as_kept(exemplars, self._codec)))
+        kept = (as_kept(exemplars, self._codec) for exemplars in (before, after))
+        self._board.exemplars_changed(which, *kept)
 
     def phase_finished(self, state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
         """Writes the phase. Exemplars of a streamed data set are those in its file from here on."""
@@ -87,10 +85,17 @@ class RunJournal:
             with self._directory.writing_phase(state.phase) as folder:
                 result = write_phase(folder, state, arrival, context)
                 self._observe(folder, state, arrival)
-            self._show(result, state)
+            earlier = [self._directory.read_metrics(phase) for phase in range(state.phase)]
+            self._board.phase([*earlier, result], state.under_way.predictions)
             self._directory.remove_snapshots()
         else:
             result = result_of(state, arrival, dict(context.tracker.seconds))
+        if state.under_way.exemplars is not None:
+            embed = state.new_network.predictor.features
+            self._board.embeddings(
+                state.phase, state.under_way.exemplars.decoded(), lambda images: embed(images, "projector")
+            )
+        self._board.tracker.flush()
         self._on_phase(result)
         # What the chief has written must be there before others read it, or end.
         runtime.barrier(strategy)
@@ -108,16 +113,3 @@ class RunJournal:
         if self._starting is not None:
             save_starting_images(folder, self._starting, classes, self._codec)
             self._starting = None
-
-    def _show(self, result: PhaseResult, state: LearnerState) -> None:
-        tracker = self._tracker
-        tracker.run_scalars({f"accuracy/{name}": value for name, value in result.accuracy.items()})
-        tracker.run_scalars({f"probe/{name}": value for name, value in result.probe.items()})
-        tracker.run_scalars({f"seconds/{name}": value for name, value in result.seconds.items()})
-        tracker.run_scalars({f"peak_mebibytes/{name}": value for name, value in tracker.peak_mebibytes.items()})
-        predictions = state.under_way.predictions
-        if predictions is not None:
-            for name, predicted in predictions.by_classifier.items():
-                matrix = metrics.confusion_matrix(predicted, predictions.labels, result.num_classes)
-                tracker.image(f"confusion/{name}", confusion_image(matrix))
-        tracker.flush()

@@ -54,6 +54,7 @@ def write_phase(folder: str, state: LearnerState, arrival: Arrival, context: Con
             classes.ids,
             classes.names,
             work.means if context.settings.primary_classifier == "nme" else None,
+            context.traits.resized_side,
         )
         bar.update()
     result = result_of(state, arrival, dict(tracker.seconds))

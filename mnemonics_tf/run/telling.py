@@ -1,8 +1,9 @@
-"""What a run says on the screen: a line when it starts, and one after each phase with the time that is left."""
+"""What a run says on the screen: a line when it starts, one after each phase, and in bars how the whole is going."""
 
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -11,7 +12,7 @@ from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.learner import expected
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.results import PhaseResult
-from mnemonics_tf.system import tracking
+from mnemonics_tf.system import screen, tracking
 
 _MOST_SIZES = 12  # that are listed one by one
 
@@ -30,6 +31,8 @@ class Teller:
         planned = expected.loads(settings, stream.phase_sizes, stream.class_sizes.tolist())
         shape = stream.dataset.image_shape
         self._expected = expected.seconds(settings, shape, planned, strategy.num_replicas_in_sync)
+        self._end: float | None = None  # when the run will be over, on the clock that only goes on
+        self._last = ""  # what the last phase has reached
 
     def begin(self, finished: Sequence[PhaseResult]) -> None:
         """The line of a run that starts, or goes on after some phases."""
@@ -37,6 +40,8 @@ class Teller:
         memory = settings.memory
         kept = f"{memory.strategy} exemplars ({memory.mode})" if memory.keeps else "no exemplars"
         first = len(finished)
+        if finished:
+            self._last = _accuracy(finished[-1])
         goes_on = f"; phases 0 to {first - 1} are complete" if first else ""
         classes = f"{len(stream.class_order):,} classes ({_sizes(stream.phase_sizes)})"
         tracking.notice(
@@ -48,11 +53,19 @@ class Teller:
     def phase(self, finished: Sequence[PhaseResult]) -> None:
         """The line of the last of the phases that are complete."""
         result = finished[-1]
-        accuracy = ", ".join(f"{name} {value:.2f} %" for name, value in result.accuracy.items())
+        self._last = accuracy = _accuracy(result)
         took = expected.told(sum(result.seconds.values()))
         last = self._stream.num_phases - 1
         left = self._left(finished) if result.phase < last else ""
-        tracking.notice(f"phase {result.phase}/{last}: {accuracy} of {result.num_classes} classes, in {took}{left}")
+        title, accuracy = screen.emphasised(f"phase {result.phase}/{last}:"), screen.emphasised(accuracy)
+        tracking.notice(f"{title} {accuracy} of {result.num_classes} classes, in {took}{left}")
+
+    def overview(self) -> str:
+        """How the run is going, in a few words: the time that is left of it, and what the last phase has reached."""
+        left = 0.0 if self._end is None else self._end - time.monotonic()
+        # An estimate that has run out tells nothing.
+        parts = [f"run: about {expected.told(left)} to go"] * (left > 0) + [self._last] * bool(self._last)
+        return "; ".join(parts)
 
     def _left(self, finished: Sequence[PhaseResult]) -> str:
         """How long the phases to come will take, by what the finished ones took."""
@@ -63,7 +76,12 @@ class Teller:
         planned = sum(self._expected[result.phase] for result in finished if not result.reused)
         if planned:
             rest *= taken / planned
+        self._end = time.monotonic() + rest
         return f"; about {expected.told(rest)} to go"
+
+
+def _accuracy(result: PhaseResult) -> str:
+    return ", ".join(f"{name} {value:.2f} %" for name, value in result.accuracy.items())
 
 
 def _sizes(sizes: Sequence[int]) -> str:

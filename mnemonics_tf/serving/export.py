@@ -1,8 +1,25 @@
-"""A servable model after each phase, which needs TensorFlow but not this package."""
+"""A servable model after each phase, which needs TensorFlow but not this package. It has three endpoints.
+
+`serve` (also the default signature) takes `images` uint8 `[B, H, W, C]` and returns for each image `class_ids` int64
+`[B]` and `class_names` string `[B]` (the likeliest class), `probabilities` float32 `[B, num_classes]` and
+`embeddings` float32 `[B, d]`. Images are on the scale 0..255; the model normalises them. Where the nearest mean
+predicts, probabilities are the softmax of minus squared distances: they rank classes and are not calibrated.
+
+`serve_jpeg` takes `image_bytes` string `[B]`, JPEG or PNG files of any sizes, which are turned upright and brought to
+the learner's squares as its test images were. It returns `class_ids`, `class_names` and `probabilities` as `serve`
+does, the likeliest classes (5 at most) as `top_class_ids` int64, `top_class_names` string and `top_probabilities`
+float32 `[B, k]`, and `errors` string `[B]`: empty, or why an image cannot be read. Of such an image the ids are -1,
+the names empty and the probabilities 0; the others are answered. It is there where images are squares of 1 or 3
+channels.
+
+`classes` takes nothing and returns `class_ids` and `class_names` `[num_classes]`, what the columns of `probabilities`
+stand for, and `resized_side` int32 `[]`, to which the shorter side of images is brought before the centre square is
+cut out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -12,6 +29,9 @@ from mnemonics_tf.data import pixels
 from mnemonics_tf.data.types import PixelRange
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.heads import cosines
+from mnemonics_tf.serving import encoded, warm_up
+
+_TOP = 5  # classes that `serve_jpeg` names of each image
 
 
 def export_saved_model(
@@ -22,14 +42,9 @@ def export_saved_model(
     class_ids: Sequence[int],
     class_names: Sequence[str],
     means: np.ndarray | None = None,
+    resized_side: int | None = None,
 ) -> None:
-    """Writes a SavedModel with two endpoints.
-
-    `serve` (also the default signature) takes `images` uint8 `[B, H, W, C]` and returns for each image `class_ids`
-    int64 `[B]` and `class_names` string `[B]` (the likeliest class), `probabilities` float32 `[B, num_classes]` and
-    `embeddings` float32 `[B, d]`. Images are on the scale 0..255; the model normalises them. With means, probabilities
-    are the softmax of minus squared distances: they rank classes and are not calibrated. `classes` takes nothing and
-    returns `class_ids` and `class_names` `[num_classes]`: what the columns of `probabilities` stand for.
+    """Writes a SavedModel with the three endpoints, and the requests that TensorFlow Serving warms it up by.
 
     Args:
       folder: the folder that the SavedModel is written to.
@@ -40,17 +55,43 @@ def export_saved_model(
       class_names: the name of the class of each output, `[num_classes]`.
       means: mean of each class's exemplars, `[num_classes, d]` of length 1, to predict by the nearest of them. None,
         the default, to predict by the head.
+      resized_side: pixels to which the shorter side of images from files is brought before the centre square is cut
+        out; None, the default, for the side of the square.
     """
     # A copy outside every strategy: mirrored variables would tie the file to this machine's devices.
     copy = factory.copy(model)
-    ids = tf.constant(list(class_ids), tf.int64)
-    names = tf.constant(list(class_names))
+    ids, names = tf.constant(list(class_ids), tf.int64), tf.constant(list(class_names))
+    height, width, channels = factory.image_shape
+    side = resized_side or height
+    images = tf.TensorSpec([None, height, width, channels], tf.uint8, name="images")
+    answer = tf.function(_classification(copy, pixel_range, ids, names, means), [images], autograph=False)
+
+    archive = keras.export.ExportArchive()
+    archive.track(copy)
+    archive.add_endpoint("serve", answer)
+    requests = [("serve", {"images": tf.zeros([1, height, width, channels], tf.uint8)})]
+    if height == width and channels in (1, 3):
+        contents = tf.TensorSpec([None], tf.string, name="image_bytes")
+        of_files = _classification_of_files(answer, encoded.decoder(factory.image_shape, side), ids, names)
+        archive.add_endpoint("serve_jpeg", tf.function(of_files, [contents], autograph=False))
+        picture = tf.io.encode_jpeg(tf.zeros([height, width, channels], tf.uint8))
+        requests.append(("serve_jpeg", {"image_bytes": picture[None]}))
+    told = {"class_ids": ids, "class_names": names, "resized_side": tf.constant(side)}
+    archive.add_endpoint("classes", lambda: told, [])
+    archive.write_out(folder, verbose=False)
+    warm_up.write(folder, requests)
+
+
+def _classification(
+    model: Classifier, pixel_range: PixelRange, ids: tf.Tensor, names: tf.Tensor, means: np.ndarray | None
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """The endpoint `serve`."""
 
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # Convolutions refuse a batch without images: one of zeros takes its place, and is left out of the answer.
         count = tf.shape(images)[0]
         images = tf.pad(images, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]])
-        outputs = copy(pixels.normalise(images, pixel_range), training=False)
+        outputs = model(pixels.normalise(images, pixel_range), training=False)
         logits = outputs.logits
         if means is not None:
             # Minus the squared distances, up to a constant: the nearest mean is the likeliest class.
@@ -64,8 +105,32 @@ def export_saved_model(
         }
         return {name: values[:count] for name, values in answer.items()}
 
-    archive = keras.export.ExportArchive()
-    archive.track(copy)
-    archive.add_endpoint("serve", serve, [tf.TensorSpec([None, *factory.image_shape], tf.uint8, name="images")])
-    archive.add_endpoint("classes", lambda: {"class_ids": ids, "class_names": names}, [])
-    archive.write_out(folder, verbose=False)
+    return serve
+
+
+def _classification_of_files(
+    serve: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    decode: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    ids: tf.Tensor,
+    names: tf.Tensor,
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """The endpoint `serve_jpeg`, which asks `serve`."""
+
+    def serve_jpeg(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, errors = decode(image_bytes)
+        count = tf.size(errors)
+        is_read = tf.equal(errors, "")[:, None]
+        probabilities = tf.where(is_read, serve(images)["probabilities"][:count], 0.0)
+        top, best = tf.math.top_k(probabilities, min(_TOP, len(names)))
+        top_ids, top_names = tf.where(is_read, tf.gather(ids, best), -1), tf.where(is_read, tf.gather(names, best), "")
+        return {
+            "class_ids": top_ids[:, 0],
+            "class_names": top_names[:, 0],
+            "probabilities": probabilities,
+            "top_class_ids": top_ids,
+            "top_class_names": top_names,
+            "top_probabilities": top,
+            "errors": errors,
+        }
+
+    return serve_jpeg

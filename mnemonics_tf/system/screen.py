@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 import tqdm
 from absl import flags
@@ -88,6 +89,17 @@ def last_words(text: str) -> None:
 def notice(text: str) -> None:
     """One line on standard error, before something that takes long."""
     print(text, file=sys.stderr, flush=True)
+
+
+def is_coloured(stream: TextIO | None) -> bool:
+    """Whether colours are for someone's eyes: a terminal that knows them, of a user who has not refused them."""
+    refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream is not None and stream.isatty() and not refused
+
+
+def emphasised(text: str) -> str:
+    """The text in bold, if standard error is a terminal that shows it."""
+    return f"\x1b[1m{text}\x1b[0m" if is_coloured(sys.stderr) else text
 
 
 def shown(text: str) -> str:

@@ -8,32 +8,47 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tqdm
 
-from mnemonics_tf.system import files, machine
+from mnemonics_tf.system import files, machine, screen
 from mnemonics_tf.system.lazy import tf
 from mnemonics_tf.system.screen import notice as notice
 
 _SHORT, _INTERVAL = 1.0, 0.2  # seconds: what needs no bar, and between two looks of one
+_WIDE = 100  # columns of a terminal in which a bar says more than what is being done
 _SUFFIX = ".phase"  # and the phase's number: how names of TensorBoard's files end
 
 
-def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
+class _Bar(tqdm.tqdm):
+    """A bar that also says how the whole is going, where the terminal is wide enough."""
+
+    overview: Callable[[], str] | None = None
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the line is made of, anew each time it is drawn."""
+        values = super().format_dict
+        told = "" if self.overview is None or (values["ncols"] or _WIDE) < _WIDE else self.overview()
+        return {**values, "prefix": f"{values['prefix']} ({told})"} if told else values
+
+
+def progress(description: str, total: int, unit: str, overview: Callable[[], str] | None = None) -> tqdm.tqdm:
     """A progress bar on standard error with rate and time left, from the second second on.
 
     A context manager with `update` and `set_postfix`. In a notebook it is a bar of the notebook; in a pipe or a file
-    there is none.
+    there is none. On a terminal that shows colours it is green.
 
     Args:
       description: what is being done.
       total: number of units.
       unit: their name.
+      overview: says how the whole is going of which this is a part, whenever the bar is drawn; None for nothing.
     """
-    return (_notebook_bar() if _in_notebook() else tqdm.tqdm)(
+    bar = (_notebook_bar() if _in_notebook() else _Bar)(
         desc=description,
         total=total,
         unit=f" {unit}",
@@ -42,7 +57,10 @@ def progress(description: str, total: int, unit: str) -> tqdm.tqdm:
         maxinterval=_INTERVAL,
         dynamic_ncols=True,
         disable=not _is_watched(),
+        colour="green" if screen.is_coloured(sys.stderr) else None,
     )
+    bar.overview = overview
+    return bar
 
 
 def _in_notebook() -> bool:
@@ -74,6 +92,7 @@ class Tracker:
     Attributes:
       seconds: time spent in each stage of the present phase.
       peak_mebibytes: the most memory that the process had ever used when each stage of the present phase was over.
+      overview: says how the run is going, for its bars; None, the default, for nothing.
     """
 
     def __init__(self, log_dir: str | None = None):
@@ -83,6 +102,7 @@ class Tracker:
         self._num_phases: int | None = 1
         self.seconds: dict[str, float] = {}
         self.peak_mebibytes: dict[str, float] = {}
+        self.overview: Callable[[], str] | None = None
 
     def start_phase(self, phase: int, num_phases: int | None, continued: bool = False) -> None:
         """Names the phase that stages, bars and tags belong to from here on.
@@ -119,8 +139,8 @@ class Tracker:
             notice(f"{self._title} {name}: {taken:.0f} s")
 
     def progress(self, stage: str, total: int, unit: str) -> tqdm.tqdm:
-        """A progress bar that names the phase."""
-        return progress(f"{self._title} {stage}", total, unit)
+        """A progress bar that names the phase, and says how the run is going."""
+        return progress(f"{self._title} {stage}", total, unit, self.overview)
 
     @property
     def _title(self) -> str:
@@ -139,10 +159,33 @@ class Tracker:
             for name, value in values.items():
                 tf.summary.scalar(f"run/{name}", value, self._phase)
 
-    def image(self, name: str, image: np.ndarray) -> None:
-        """Writes one uint8 image `[H, W, C]`, at the phase's index."""
+    def image(self, name: str, image: np.ndarray, description: str | None = None) -> None:
+        """Writes one uint8 image `[H, W, C]`, at the phase's index; the description stands above it."""
         with self._lenient(), self._writer.as_default():
-            tf.summary.image(name, image[None], self._phase)
+            tf.summary.image(name, image[None], self._phase, description=description)
+
+    def text(self, name: str, text: str) -> None:
+        """Writes a text in Markdown, at the phase's index."""
+        with self._lenient(), self._writer.as_default():
+            tf.summary.text(name, text, self._phase)
+
+    def hparams(self, values: Mapping[str, str | int | float | bool]) -> None:
+        """Tells the HParams plug-in by which settings this run differs from others."""
+        from tensorboard.plugins.hparams import api  # which only runs need
+
+        with self._lenient(), self._writer.as_default():
+            api.hparams(dict(values))
+
+    @property
+    def writes(self) -> bool:
+        """Whether what is written goes anywhere."""
+        return self._log_dir is not None
+
+    @contextlib.contextmanager
+    def lenient(self) -> Iterator[str]:
+        """Hands out TensorBoard's folder; goes on without TensorBoard if it cannot be written to."""
+        with self._lenient():
+            yield self._log_dir or ""
 
     def flush(self) -> None:
         """Makes everything written so far visible to TensorBoard."""

@@ -22,7 +22,7 @@ from absl.testing import flagsaver
 from conftest import ROOT
 from photographs import NAMES, picture, write
 
-from mnemonics_tf import learn, predict
+from mnemonics_tf import export, learn, predict
 from mnemonics_tf.learner.answers import Evaluation, Learned
 from mnemonics_tf.learner.learner import IncrementalLearner
 
@@ -167,6 +167,21 @@ def test_model_and_learner_answer_alike(taught, learner):
     assert best == list(learner.predict(paths))
 
 
+def test_learner_becomes_a_version_for_each_state(copy, taught, tmp_path):
+    for _ in range(2):  # the second time nothing is new
+        ended = _call(export, copy, tmp_path / "models", "--name=tiles", "--format=serving")
+        assert (ended.code, ended.stderr) == (0, "")
+    assert "Nothing is new" in ended.stdout
+    assert {path.name for path in (tmp_path / "models/tiles").iterdir()} == {"1"}
+    photographs = sorted(taught.images[1].glob("*/00[0-3].jpg"))
+    asked = _call(predict, tmp_path / "models/tiles/1", *photographs)
+    # The graph reads the very files as `predict` does.
+    model = tf.saved_model.load(str(tmp_path / "models/tiles/1"))
+    answer = model.serve_jpeg(tf.constant([path.read_bytes() for path in photographs]))
+    shown = [line.partition(": ")[2].split(" ")[0] for line in asked.stdout.splitlines()]
+    assert [name.decode() for name in answer["class_names"].numpy()] == shown
+
+
 def test_photograph_is_turned_as_its_camera_noted(taught, tmp_path):
     path = tmp_path / "upright.png"
     path.write_bytes(tf.io.encode_png(picture("barred", 0, **_SIZE)).numpy())
@@ -281,7 +296,7 @@ def test_mistake_in_a_question_is_one_line(taught, tmp_path, arguments, message)
     assert message.format(**names) in line
 
 
-@pytest.mark.parametrize("module", ["learn", "predict"])
+@pytest.mark.parametrize("module", ["learn", "predict", "export"])
 def test_help_needs_no_tensorflow(module):
     before = os.times()
     finished = subprocess.run(

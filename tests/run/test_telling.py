@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 import tensorflow as tf
@@ -14,6 +15,7 @@ from mnemonics_tf.learner import expected
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.results import PhaseResult
+from mnemonics_tf.run import telling
 from mnemonics_tf.run.telling import Teller
 
 
@@ -62,3 +64,26 @@ def test_network_of_an_earlier_run_tells_nothing_of_the_time_and_the_last_phase_
     assert "; about 3 minutes to go" in capsys.readouterr().err  # 200 s
     teller.phase([_result(phase, 10.0) for phase in range(6)])
     assert capsys.readouterr().err == "phase 5/5: cnn 98.50 %, nme 97.25 % of 10 classes, in 10 s\n"
+
+
+def test_bars_say_what_is_left_of_the_run_and_what_the_last_phase_reached(teller, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(telling.time, "monotonic", lambda: now[0])
+    assert teller.overview() == ""
+    teller.begin([])  # 210 s
+    assert teller.overview() == "run: about 4 minutes to go"
+    now[0] += 150.0
+    assert teller.overview() == "run: about 60 s to go"
+    now[0] += 60.0  # it takes longer than was thought
+    assert teller.overview() == ""
+    teller.phase([_result(0, 20.0)])  # twice as long as expected: 400 s are left
+    assert teller.overview() == "run: about 7 minutes to go; cnn 98.50 %, nme 97.25 %"
+
+
+@pytest.mark.parametrize(("terminal", "refused", "bold"), [(True, "", 2), (True, "1", 0), (False, "", 0)])
+def test_colours_are_for_terminals_alone(teller, monkeypatch, capsys, terminal, refused, bold):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setenv("NO_COLOR", refused)
+    monkeypatch.setenv("TERM", "xterm")
+    teller.phase([_result(0, 20.0)])
+    assert capsys.readouterr().err.count("\x1b[1m") == bold

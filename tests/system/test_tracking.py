@@ -9,6 +9,7 @@ import time
 import pytest
 import tensorflow as tf
 
+from mnemonics_tf.system import tracking
 from mnemonics_tf.system.tracking import Tracker
 
 
@@ -96,3 +97,22 @@ def test_terminals_have_bars_and_files_a_line_a_stage(monkeypatch, capsys, watch
         assert "phase 2/5 train_model:  50%" in shown
     else:
         assert shown == "phase 2/5 train_model: 1 s\n"
+
+
+@pytest.mark.parametrize(("columns", "told"), [(120, True), (80, False)])
+def test_bar_on_a_wide_terminal_says_how_the_run_is_going(monkeypatch, capsys, columns, told):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(tracking, "_SHORT", 0.0)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    tracker = Tracker()
+    tracker.start_phase(2, 6)
+    tracker.overview = lambda: "run: about 7 minutes to go"
+    with tracker.progress("train_model", 2, "steps") as bar:
+        bar.dynamic_ncols, bar.ncols = None, columns
+        bar.update(1)
+        bar.refresh()
+    shown = capsys.readouterr().err
+    assert ("phase 2/5 train_model (run: about 7 minutes to go):  50%" in shown) == told
+    assert ("phase 2/5 train_model:  50%" in shown) == (not told)
+    assert "\x1b[32m" in shown  # green
