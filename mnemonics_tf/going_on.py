@@ -52,7 +52,7 @@ def learner_from_run(
             f"{directory.path}: its method {settings.method.name!r} trains on the images of old classes again, and a "
             "learner does not have them."
         )
-    directory.verify_phase(complete - 1)
+    directory.verified(complete - 1)
     classes = _classes_of(noted, complete)
     learner = IncrementalLearner.from_settings(
         settings,

@@ -9,6 +9,7 @@
                         confusion.npz  starting_images.npz  (see `observations`)
       phases/003.snapshots/     what a phase under way has come to; only until it is complete
       tensorboard/
+      set_aside/        what was damaged and is not used any more; only if there was something
       .lock             keeps a second process out
       scratch-*         exemplars of a streamed data set while a phase runs
 
@@ -23,19 +24,21 @@ import difflib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from mnemonics_tf import checks, results
+from mnemonics_tf import __version__, checks, results
 from mnemonics_tf.results import PhaseResult, Results
 from mnemonics_tf.run import phase_marks
 from mnemonics_tf.run.snapshots import PhaseSnapshots
-from mnemonics_tf.system import complete, files, folders, locks, stopping
+from mnemonics_tf.system import complete, files, folders, locks, screen, sources, stopping
 
 _LOCK = ".lock"
 _SCRATCH = "scratch-"
 _SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
+_SET_ASIDE = "set_aside"
 _CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of earlier versions have none
 # Bindings of what a run is computed on, and of where its data lie: both may be others when it is resumed. Whether the
 # data are the same is told by data.json.
@@ -58,6 +61,7 @@ class RunDirectory:
         self._data = os.path.join(self.path, "data.json")
         self._held: locks.Lock | None = None
         self._configuration = ""  # checksum of it, once it is known
+        self._noted: str | None = None  # checksum of what data.json says, once it is known
 
     @property
     def tensorboard_dir(self) -> str:
@@ -146,11 +150,13 @@ class RunDirectory:
         self._check_same_config(config)
         self._configuration = _checked_configuration(config)
 
-    def read_data(self, classes: dict[str, Any]) -> dict[str, Any] | None:
+    def read_data(self, classes: dict[str, Any], renews: bool = False) -> dict[str, Any] | None:
         """What was noted of the data set when the run began; None if nothing is noted yet.
 
         Args:
           classes: what must not have changed since, such as names and order of classes.
+          renews: whether a damaged note may be set aside, which then counts as none. It is where every complete phase
+            tells by itself whether a new note is of the same data.
 
         Raises:
           UsageError: it has changed, or the note is damaged.
@@ -164,6 +170,10 @@ class RunDirectory:
             changed = [name for name, value in classes.items() if noted[name] != value]
         except (files.UnreadableError, AttributeError, KeyError, TypeError) as error:
             reason = error if isinstance(error, files.UnreadableError) else type(error).__name__
+            if renews and None not in self._data_of_phases():
+                place = self.set_aside(self._data)
+                screen.notice(f"{self._data} is damaged ({reason}). It is set aside in {place}, and written anew.")
+                return None
             raise checks.UsageError(
                 f"{self._data} is damaged ({reason}). Put back a copy of it, or name another folder."
             ) from error
@@ -173,10 +183,16 @@ class RunDirectory:
                 "differ from what the data source has now. Put the data back as they were, or name another folder. "
                 "Further classes are learned by IncrementalLearner.from_run, or `mnemonics_tf.learn --from_run=...`."
             )
+        self._check_phases_of(_checksum_of(noted))
         return noted
 
     def write_data(self, data: dict[str, Any]) -> None:
-        """Notes what `read_data` returns, with a checksum: other statistics of pixels would be used in silence."""
+        """Notes what `read_data` returns, with a checksum: other statistics of pixels would be used in silence.
+
+        Raises:
+          UsageError: there are phases that were learned from other data.
+        """
+        self._check_phases_of(_checksum_of(data))
         noted = {**data, _CHECKSUM: _checksum_of(data)}
         files.write_text(self._data, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
 
@@ -235,44 +251,61 @@ class RunDirectory:
             ) from error
 
     def num_complete_phases(self) -> int:
-        """How many phases, from phase 0 on, are complete.
-
-        Raises:
-          UsageError: one is not, and a later one is: a file was lost, and training would write over what came of it.
-        """
+        """How many phases there are, up to the last that is marked as complete; none is looked into."""
         folder = os.path.join(self.path, "phases")
         names = os.listdir(folder) if os.path.isdir(folder) else []
-        found = {int(name) for name in names if name.isdigit() and self._has_mark(int(name))}
-        count = 0
-        while count in found:
-            count += 1
-        if any(phase > count for phase in found):
-            raise checks.UsageError(
-                f"{self.phase_dir(count)} has no {complete.MARK}, and later phases have one: it was lost. Put it "
-                "back, or delete the folders of all later phases to train them again from there."
-            )
-        return count
+        return max((int(name) + 1 for name in names if self._is_marked(folder, name)), default=0)
 
-    def _has_mark(self, phase: int) -> bool:
-        return os.path.lexists(os.path.join(self.phase_dir(phase), complete.MARK))
+    def _is_marked(self, folder: str, name: str) -> bool:
+        is_phase = name.isdecimal() and f"{int(name):03d}" == name
+        return is_phase and os.path.lexists(phase_marks.path_of(os.path.join(folder, name)))
 
-    def verify_phase(self, phase: int) -> None:
-        """Compares a complete phase's files with its mark, and the mark with this run.
+    def verified(self, phase: int) -> phase_marks.Mark:
+        """The mark of a complete phase, once its files have proved to be those that were written.
 
         Raises:
-          UsageError: a file is missing, was changed or added, or the phase is one of another run.
+          DamagedError: a file is missing or was changed.
+          UsageError: it is another phase, or one of another configuration.
         """
-        phase_marks.verify(self.phase_dir(phase), phase, self._configuration)
-        if phase:
-            phase_marks.check_same_run(self.phase_dir(0), self.phase_dir(phase))
+        return phase_marks.verified(self.phase_dir(phase), phase, self._configuration)
+
+    def set_aside(self, path: str) -> str:
+        """Moves what cannot be used out of the way, and keeps it. Where it is now."""
+        return complete.set_aside(path, os.path.join(self.path, _SET_ASIDE))
+
+    def _check_phases_of(self, noted: str) -> None:
+        """Raises UsageError if a complete phase was learned from other data than data.json says, by its checksum."""
+        self._noted = noted
+        for phase, data in enumerate(self._data_of_phases()):
+            if data not in (None, noted):
+                what = f"a phase of other data than {self._data} tells of"
+                raise phase_marks.foreign(self.phase_dir(phase), what)
+
+    def _data_of_phases(self) -> list[str | None]:
+        """The checksum of data.json when each complete phase was learned; None where the phase does not tell."""
+        found: list[str | None] = []
+        for phase in range(self.num_complete_phases()):
+            try:
+                found.append(phase_marks.read(self.phase_dir(phase)).data)
+            except phase_marks.DamagedError:
+                found.append(None)
+        return found
 
     @contextlib.contextmanager
     def writing_phase(self, phase: int) -> Iterator[str]:
         """Hands out a folder to fill; once that is done without an error, it becomes the phase's folder."""
-        first = None if phase == 0 else self.phase_dir(0)
-        with complete.writing(
-            self.phase_dir(phase), lambda folder: phase_marks.write(folder, phase, self._configuration, first)
-        ) as folder:
+        before = self.phase_dir(phase - 1)
+        mark = phase_marks.Mark(
+            files={},
+            phase=phase,
+            run=secrets.token_hex(16) if phase == 0 else phase_marks.read(before).run,
+            configuration=self._configuration,
+            before=None if phase == 0 else phase_marks.checksum_in(before),
+            data=self._noted,
+            version=__version__,
+            code=sources.checksum_of_all(),
+        )
+        with complete.writing(self.phase_dir(phase), lambda folder: phase_marks.write(folder, mark)) as folder:
             yield folder
 
     def write_results(self, found: Results) -> None:

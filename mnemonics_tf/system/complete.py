@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -43,6 +44,27 @@ def writing(final: str, mark: Callable[[str], None] = write_mark) -> Iterator[st
         remove(partial)  # a full disk has room again
         raise
     files.flush(os.path.dirname(final))
+
+
+def set_aside(path: str, folder: str) -> str:
+    """Moves what cannot be used to a folder, made if it is not there, and keeps it: it may be wanted yet.
+
+    Args:
+      path: of a file or folder.
+      folder: on the same file system.
+
+    Returns:
+      Where it is now: under its own name, with a number behind it where that is taken.
+    """
+    os.makedirs(folder, exist_ok=True)
+    name = os.path.basename(path)
+    taken = set(os.listdir(folder))
+    free = next(each for number in itertools.count(1) if (each := f"{name}-{number}") not in taken)
+    place = os.path.join(folder, name if name not in taken else free)
+    os.rename(path, place)
+    for changed in (folder, os.path.dirname(folder), os.path.dirname(path)):
+        files.flush(changed)
+    return place
 
 
 def broken_file(folder: str) -> str | None:
