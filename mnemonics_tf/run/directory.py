@@ -37,9 +37,8 @@ from mnemonics_tf.system import complete, files, folders, locks, screen, sources
 
 _LOCK = ".lock"
 _SCRATCH = "scratch-"
-_SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
-_SET_ASIDE = "set_aside"
-_CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of earlier versions have none
+SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
+SET_ASIDE = "set_aside"
 # Bindings of what a run is computed on, and of where its data lie: both may be others when it is resumed. Whether the
 # data are the same is told by data.json.
 _FREE = ("Devices.", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
@@ -77,6 +76,16 @@ class RunDirectory:
     def config_file(self) -> str:
         """The path of `config.gin`."""
         return self._config
+
+    @property
+    def data_file(self) -> str:
+        """The path of `data.json`."""
+        return self._data
+
+    @property
+    def lock_file(self) -> str:
+        """The path of what a process that works in the folder holds."""
+        return os.path.join(self.path, _LOCK)
 
     @property
     def results_file(self) -> str:
@@ -127,7 +136,7 @@ class RunDirectory:
             # Or a power cut could take the folders back.
             for folder in (self.path, *(os.path.dirname(each) for each in made)):
                 files.flush(folder)
-            self._configuration = _checked_configuration(config)
+            self._configuration = checked_configuration(config)
         except (OSError, UnicodeDecodeError) as error:
             if not os.path.exists(self._config):
                 _remove_made(made, self.path)
@@ -148,7 +157,7 @@ class RunDirectory:
                 "Name a folder that all workers share."
             )
         self._check_same_config(config)
-        self._configuration = _checked_configuration(config)
+        self._configuration = checked_configuration(config)
 
     def read_data(self, classes: dict[str, Any], renews: bool = False) -> dict[str, Any] | None:
         """What was noted of the data set when the run began; None if nothing is noted yet.
@@ -164,9 +173,7 @@ class RunDirectory:
         if not os.path.lexists(self._data):
             return None
         try:
-            noted = files.read_json(self._data)
-            if noted.pop(_CHECKSUM, None) not in (None, _checksum_of(noted)):
-                raise files.UnreadableError("its checksum is another")
+            noted = folders.read_checked(self._data)
             changed = [name for name, value in classes.items() if noted[name] != value]
         except (files.UnreadableError, AttributeError, KeyError, TypeError) as error:
             reason = error if isinstance(error, files.UnreadableError) else type(error).__name__
@@ -183,7 +190,7 @@ class RunDirectory:
                 "differ from what the data source has now. Put the data back as they were, or name another folder. "
                 "Further classes are learned by IncrementalLearner.from_run, or `mnemonics_tf.learn --from_run=...`."
             )
-        self._check_phases_of(_checksum_of(noted))
+        self._check_phases_of(complete.checksum_of(noted))
         return noted
 
     def write_data(self, data: dict[str, Any]) -> None:
@@ -192,8 +199,8 @@ class RunDirectory:
         Raises:
           UsageError: there are phases that were learned from other data.
         """
-        self._check_phases_of(_checksum_of(data))
-        noted = {**data, _CHECKSUM: _checksum_of(data)}
+        self._check_phases_of(complete.checksum_of(data))
+        noted = {**data, folders.CHECKSUM: complete.checksum_of(data)}
         files.write_text(self._data, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
 
     def add_skipped(self, skipped: dict[str, str]) -> None:
@@ -225,13 +232,13 @@ class RunDirectory:
 
     def snapshots(self, phase: int, writes: bool) -> PhaseSnapshots:
         """What a phase under way has come to; `writes` says whether this process is the one that writes."""
-        return PhaseSnapshots(f"{self.phase_dir(phase)}{_SNAPSHOTS}", writes)
+        return PhaseSnapshots(f"{self.phase_dir(phase)}{SNAPSHOTS}", writes)
 
     def remove_snapshots(self) -> None:
         """Removes those of all phases: they are complete, or begin anew."""
         folder = os.path.join(self.path, "phases")
         for name in os.listdir(folder):
-            if name.endswith(_SNAPSHOTS):
+            if name.endswith(SNAPSHOTS):
                 complete.remove(os.path.join(folder, name))
 
     def _lock(self) -> None:
@@ -239,7 +246,7 @@ class RunDirectory:
         if self._held is not None:
             return
         try:
-            self._held = locks.hold(os.path.join(self.path, _LOCK))
+            self._held = locks.hold(self.lock_file)
         except locks.HeldError:
             raise checks.BusyError(
                 f"--output_dir = {self.path}: another process is working there. Wait for it, or name another folder."
@@ -271,7 +278,7 @@ class RunDirectory:
 
     def set_aside(self, path: str) -> str:
         """Moves what cannot be used out of the way, and keeps it. Where it is now."""
-        return complete.set_aside(path, os.path.join(self.path, _SET_ASIDE))
+        return complete.set_aside(path, os.path.join(self.path, SET_ASIDE))
 
     def _check_phases_of(self, noted: str) -> None:
         """Raises UsageError if a complete phase was learned from other data than data.json says, by its checksum."""
@@ -355,11 +362,7 @@ def _remove_made(made: list[str], run: str) -> None:
             os.rmdir(folder)
 
 
-def _checksum_of(data: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _checked_configuration(config: str) -> str:
+def checked_configuration(config: str) -> str:
     """Checksum of what must stay the same in a resolved configuration while a run is resumed."""
     return hashlib.sha256("\n".join(_bound_lines(config)).encode()).hexdigest()
 

@@ -11,16 +11,13 @@ entries, the first of them the checksums of files alone; phases with such marks 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import complete, files
-
-_CHECKSUM = "checksum"
+from mnemonics_tf.system import complete, files, folders
 
 
 class DamagedError(checks.UsageError):
@@ -75,7 +72,7 @@ def write(folder: str, mark: Mark) -> None:
     """Marks a folder as complete, with all files that are in it now; `mark.files` is passed over."""
     checksums = {name: complete.checksum(os.path.join(folder, name)) for name in complete.names_in(folder)}
     content = {**dataclasses.asdict(mark), "files": checksums}
-    content[_CHECKSUM] = _checksum_of(content)
+    content[folders.CHECKSUM] = complete.checksum_of(content)
     files.write_text(path_of(folder), json.dumps(content, indent=1))
 
 
@@ -83,10 +80,8 @@ def read(folder: str) -> Mark:
     """The mark of a phase's folder. Raises DamagedError if there is none, or it is damaged."""
     path = path_of(folder)
     try:
-        content: Any = files.read_json(path)
+        content: Any = folders.read_checked(path)
         if isinstance(content, dict) and isinstance(content.get("files"), dict):
-            if content.pop(_CHECKSUM, None) not in (None, _checksum_of(content)):
-                raise DamagedError(path)
             mark = Mark(**{name: content[name] for name in _NAMES if name in content})
         else:
             mark = Mark(files=content)
@@ -180,7 +175,3 @@ def foreign(folder: str, what: str) -> checks.UsageError:
 
 def _is_inside(name: str) -> bool:
     return not os.path.isabs(name) and os.pardir not in name.split(os.sep)
-
-
-def _checksum_of(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

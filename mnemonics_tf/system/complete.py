@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from mnemonics_tf.system import files
 
@@ -98,6 +99,11 @@ def checksum(path: str) -> str:
     """SHA-256 of a plain file's content. Raises OSError or UnreadableError if there is none."""
     with files.open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum_of(content: Any) -> str:
+    """SHA-256 of what a JSON file holds, however it is laid out there."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()).hexdigest()
 
 
 def checksum_or_none(path: str) -> str | None:
