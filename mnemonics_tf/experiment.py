@@ -19,7 +19,7 @@ from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases
 from mnemonics_tf.run.journal import RunJournal
 from mnemonics_tf.run.phase_files import read_state
-from mnemonics_tf.run.recovery import recover
+from mnemonics_tf.run.recovery import check_room, recover
 from mnemonics_tf.run.telling import Teller
 from mnemonics_tf.system import screen, seeds
 from mnemonics_tf.system.tracking import Tracker
@@ -122,9 +122,14 @@ class Run:
         for index in range(first, self.num_phases):
             continued = len(journal.snapshots(index)) > 0
             tracker.start_phase(index, self.num_phases, continued)
+            if self.is_chief:
+                check_room(self.directory, index)
             with tracker.stage("check_images"):
                 arrival = self._arriving(index)
-            learner.advance(arrival)
+            try:
+                learner.advance(arrival)
+            except checks.DivergedError as error:
+                raise checks.DivergedError(f"Phase {index}: {error}") from error
 
     def _restore(self, learner: IncrementalLearner, phase: int) -> None:
         """Puts the learner in the state after a phase that an earlier process has finished."""

@@ -43,7 +43,12 @@ SET_ASIDE = "set_aside"
 # data are the same is told by data.json.
 _FREE = ("Devices.", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
 # Settings that later versions have added, at the values that do what was done before: runs begun earlier lack them.
-_ADDED = ("Experiment.network = None", "tfds.split_seed = 0", "tfds.test_share = 0.2")
+_ADDED = (
+    "Experiment.network = None",
+    "ModelLevel.halve_if_diverged = False",
+    "tfds.split_seed = 0",
+    "tfds.test_share = 0.2",
+)
 
 
 class RunDirectory:

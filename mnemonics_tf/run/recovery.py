@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 
 from mnemonics_tf import __version__, checks, results
 from mnemonics_tf.results import PhaseResult
 from mnemonics_tf.run import phase_marks
 from mnemonics_tf.run.directory import RunDirectory
-from mnemonics_tf.system import screen, sources
+from mnemonics_tf.system import complete, screen, sources
 
 
 def recover(directory: RunDirectory, writes: bool) -> list[PhaseResult]:
@@ -51,6 +52,27 @@ def recover(directory: RunDirectory, writes: bool) -> list[PhaseResult]:
         for phase in range(newest + 1, count):
             _set_aside(directory, phase, damages[phase])
     return found
+
+
+def check_room(directory: RunDirectory, phase: int) -> None:
+    """Raises UsageError if there is no room for what the next phase will write: what is learned would be lost.
+
+    A phase needs what the one before it took, and as much again for its snapshots. Nothing is known before phase 0.
+
+    Args:
+      directory: an opened run.
+      phase: the one that is to be learned.
+    """
+    if not phase:
+        return
+    before = directory.phase_dir(phase - 1)
+    paths = [os.path.join(before, name) for name in complete.names_in(before)]
+    needed, free = 2 * sum(os.lstat(path).st_size for path in paths), shutil.disk_usage(directory.path).free
+    if free < needed:
+        raise checks.UsageError(
+            f"--output_dir = {directory.path}: {free / 1e6:,.1f} MB are free there, and phase {phase} may need "
+            f"{needed / 1e6:,.1f} MB. Make room, and the same command goes on."
+        )
 
 
 def _num_folders(directory: RunDirectory) -> int:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import types
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from mnemonics_tf import __version__
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.results import PhaseResult, Results, phase_to_text, summarise
 from mnemonics_tf.run.directory import RunDirectory
-from mnemonics_tf.run.recovery import recover
+from mnemonics_tf.run.recovery import check_room, recover
 
 _CONFIG = "Experiment.seed = 1\n"
 _DATA = {"class_names": ["hen", "owl", "kea"], "class_order": [2, 0, 1], "phase_sizes": [1, 1, 1]}
@@ -231,3 +232,12 @@ def test_phases_of_earlier_versions_count(run):
         some = {name: content[name] for name in ("phase", "run", "configuration", "files")}
         mark.write_text(json.dumps(content["files"] if phase == 0 else some))
     assert _phases(run) == [0, 1, 2]
+
+
+def test_phase_is_not_begun_without_room_for_it(run, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=10_000_000))
+    check_room(run, 3)
+    Path(run.phase_dir(2), "exemplars.npz").write_bytes(bytes(6_000_000))
+    with pytest.raises(UsageError, match=r"10\.0 MB are free there, and phase 3 may need 12\.0 MB\. Make room"):
+        check_room(run, 3)
+    check_room(run, 0)
