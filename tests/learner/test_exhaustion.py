@@ -25,7 +25,7 @@ def _run_out(error: Exception) -> None:
 )
 def test_advice_is_that_of_the_step(error):
     with (
-        pytest.raises(ExhaustedError, match=r"images_at_once.* classes_per_chunk") as raised,
+        pytest.raises(ExhaustedError, match=r"images_at_once.*classes_per_chunk") as raised,
         explaining_exhaustion("learn_exemplars"),
     ):
         _run_out(error)
