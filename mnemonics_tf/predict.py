@@ -81,7 +81,12 @@ def _exported(folder: str) -> tuple[Sequence[str], int, Asked]:
     """The same of a SavedModel that a learner or a run has exported."""
     import tensorflow as tf
 
+    from mnemonics_tf.serving.inspection import reaching_out
+
     try:
+        outside = reaching_out(folder)
+        if outside:
+            raise ValueError(f"besides computing it does {', '.join(outside)}, and so it is not loaded")
         model = tf.saved_model.load(folder)
         names = [name.decode() for name in model.classes()["class_names"].numpy().tolist()]
         shape = model.signatures["serving_default"].structured_input_signature[1]["images"].shape
