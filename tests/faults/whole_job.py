@@ -1,7 +1,7 @@
-"""The job that faults are done to: a run of three phases on noise, made in Python, small enough to be run hundreds of times.
+"""The whole job that faults are done to: a run of three phases on noise, made in Python.
 
-Its network is tiny and its steps are computed without being traced, but it writes all that a run writes: networks,
-exemplars that are learned, SavedModels, figures. What it comes to is compared byte by byte.
+Its network is tiny and its steps are not traced, but it writes all that a run writes: networks, exemplars that are
+learned, SavedModels, figures.
 """
 
 from __future__ import annotations
