@@ -31,7 +31,7 @@ setuptools.setup(
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         # What `python -m mnemonics_tf.report` draws pages with; without it, it prints its tables all the same.
         "report": ["jinja2>=3.1", "markupsafe>=2.1", "matplotlib>=3.8"],
-        "dev": ["mypy>=2.4", "pytest>=9.2", "pytest-xdist>=3.8", "ruff>=0.17", "selenium>=4.51"],
+        "dev": ["hypothesis>=6.100", "mypy>=2.4", "pytest>=9.2", "pytest-xdist>=3.8", "ruff>=0.17", "selenium>=4.51"],
     },
     install_requires=[
         "absl-py>=2.5",

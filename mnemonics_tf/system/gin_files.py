@@ -135,7 +135,7 @@ def parse(
         reader.read_file(path, gin_paths.find(path), ())
     text = "\n".join(bindings)
     if not text.isascii() and text.encode(errors="replace").decode() != text:
-        raise checks.UsageError(f"--gin_param: expected text in UTF-8, found {os.fsencode(text)!r:.100}.")
+        raise checks.UsageError(f"--gin_param: expected text in UTF-8, found {_as_bytes(text)!r:.100}.")
     reader.read(_Source(text))
     reader.check_all()
 
@@ -342,6 +342,14 @@ class _Reader:
 
 def _usage(error: _RefusedError, place: str) -> checks.UsageError:
     return checks.UsageError(f"{error.problem} {place}.{error.mend}")
+
+
+def _as_bytes(text: str) -> bytes:
+    """A text that is no UTF-8, as it came from the command line, or with what cannot have come from there escaped."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace")
 
 
 def _is_registered(selector: str) -> bool:
