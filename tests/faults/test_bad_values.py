@@ -1,4 +1,4 @@
-"""Values that nobody should bind: each is taken or refused in a message, before anything is touched, without TensorFlow.
+"""Values that nobody should bind: each is taken, or refused in a message before anything is touched.
 
 `pytest -m heavy tests/faults` draws many more of them than the suite does.
 """
