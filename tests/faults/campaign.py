@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("--storage", type=int, default=20, help="size of the small job's campaign; 0 for none")
     parser.add_argument("--whole", type=int, default=10, help="size of the whole job's campaign; 0 for none")
     parser.add_argument("--every", type=int, default=1, help="of the small job's calls, only each so many is tried")
+    parser.add_argument("--minutes", type=float, default=60, help="of each job, after which no trial is begun any more")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     parser.add_argument("--page", type=pathlib.Path, default=_PAGE, help="the page whose figures are replaced")
     flags = parser.parse_args()
@@ -58,14 +59,14 @@ def main() -> int:
     room = _MEMORY if os.path.isdir(_MEMORY) else None
     with tempfile.TemporaryDirectory(dir=room) as folder:
         if flags.storage:
-            small = Trials(storage_job.run, folder, draw)
+            small = Trials(storage_job.run, folder, draw, 60 * flags.minutes)
             tallies = storage_trials(small, flags.storage, flags.every)
             sections["storage"] = _section("The folder alone", small, tallies, failures)
     if flags.whole:
         import whole_job  # and with it TensorFlow, once for all children
 
         with tempfile.TemporaryDirectory(dir=room) as folder:
-            whole = Trials(whole_job.run, folder, draw)
+            whole = Trials(whole_job.run, folder, draw, 60 * flags.minutes)
             sections["whole"] = _section("Whole runs", whole, whole_trials(whole, flags.whole, draw), failures)
     _write(flags.page, sections, flags.seed)
     for failure in failures:
@@ -79,6 +80,8 @@ def _section(title: str, trials: Trials, tallies: Iterable[Tally], failures: lis
     rows = []
     total: collections.Counter = collections.Counter()
     for tally in tallies:
+        if not tally.counts:
+            continue
         tried = sum(tally.counts.values()) - tally.counts["nothing to damage"]
         ended = ", ".join(
             f"{count} {what}" for what, count in tally.counts.most_common() if what != "nothing to damage"

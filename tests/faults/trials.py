@@ -6,12 +6,15 @@ import collections
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import children
 from children import ERRORS, NO_FAULT, Fault
@@ -20,9 +23,11 @@ from damages import DAMAGES
 from mnemonics_tf import checks, verify
 
 Job = Callable[[str], None]
+T = TypeVar("T")
 
 # What may differ between two runs that came to the same: names drawn at random, times, and what is only looked at.
-_UNCOMPARED = ("COMPLETE", "config.gin", ".lock", "fingerprint.pb", "saved_model.pb")
+_UNCOMPARED = ("COMPLETE", "config.gin", ".lock")
+_MODEL = "saved_model"  # its files have names in them that TensorFlow draws; the weights are compared in their own file
 _TIMES = ("seconds",)
 
 
@@ -54,10 +59,12 @@ class Trials:
       job: runs in a folder, or goes on there.
       folder: where trials have their folders.
       draw: decides what is not exhausted.
+      seconds: after which no further trial is begun.
     """
 
-    def __init__(self, job: Job, folder: str, draw: random.Random):
+    def __init__(self, job: Job, folder: str, draw: random.Random, seconds: float = float("inf")):
         self._job, self._folder, self._draw = job, folder, draw
+        self._end = time.monotonic() + seconds
         self.whole = os.path.join(folder, "undisturbed")
         outcome = self._run(self.whole)
         if outcome.kind != "finished":
@@ -68,7 +75,7 @@ class Trials:
     def kill_at_calls(self, calls: list[tuple[int, bool]]) -> Tally:
         """Ends the job by SIGKILL before or after a call that changes the file system, and runs it again."""
         tally = Tally("SIGKILL at a rename, sync, removal")
-        for call, after in calls:
+        for call, after in self._in_time(calls):
             with self._place() as place:
                 self._run(place, Fault(call=call, after=after))
                 self._go_on(tally, place, f"call {call}, after={after}")
@@ -77,7 +84,7 @@ class Trials:
     def kill_at_random(self, count: int) -> Tally:
         """Ends the job by SIGKILL at any time, and runs it again."""
         tally = Tally("SIGKILL at random times")
-        for _ in range(count):
+        for _ in self._in_time(range(count)):
             seconds = self._draw.uniform(0, self.seconds)
             with self._place() as place:
                 self._run(place, Fault(seconds=seconds))
@@ -87,7 +94,7 @@ class Trials:
     def errors_at_calls(self, faults: list[tuple[int, int]]) -> Tally:
         """Lets a call fail: the job must say so in one line, and go on once the cause is gone."""
         tally = Tally("a call fails (full, read-only, denied, lost, stale)")
-        for call, number in faults:
+        for call, number in self._in_time(faults):
             with self._place() as place:
                 outcome = self._run(place, Fault(call=call, number=number))
                 self._must_be_told(tally, outcome, place, f"call {call}, {os.strerror(number)}")
@@ -96,7 +103,7 @@ class Trials:
     def full_disks(self, sizes: list[int]) -> Tally:
         """Limits the size of files: writing ends in the middle of one."""
         tally = Tally("a file may not grow any further")
-        for size in sizes:
+        for size in self._in_time(sizes):
             with self._place() as place:
                 self._must_be_told(tally, self._run(place, Fault(file_size=size)), place, f"{size} bytes")
         return tally
@@ -104,7 +111,7 @@ class Trials:
     def small_disks(self, sizes: list[str]) -> Tally:
         """Runs in a file system that is too small, moves what is there to a larger one, and goes on."""
         tally = Tally("a small file system is full")
-        for size in sizes:
+        for size in self._in_time(sizes):
             with children.small_disk(size) as disk, self._place() as place:
                 if disk is None:
                     return tally
@@ -121,7 +128,7 @@ class Trials:
         for damage in DAMAGES:
             tally = Tally(f"damage: {damage.__name__}")
             tallies.append(tally)
-            for _ in range(count):
+            for _ in self._in_time(range(count)):
                 with self._place() as place:
                     shutil.copytree(self.whole, place)
                     name = self._draw.choice([each for each in _files(place) if "tensorboard" not in each])
@@ -165,6 +172,9 @@ class Trials:
             tally.add("same result, and not whole", what)
         else:
             tally.add("same result")
+
+    def _in_time(self, trials: Iterable[T]) -> Iterator[T]:
+        return itertools.takewhile(lambda _: time.monotonic() < self._end, trials)
 
     def _is_same(self, place: str, but: set[str] | None = None) -> bool:
         """Whether a run has come to what the undisturbed one has, but for some files, which are never its results."""
@@ -213,7 +223,11 @@ def content_of(place: str) -> dict[str, object]:
     """What a run has come to, in a form that can be compared."""
     found: dict[str, object] = {}
     for name in _files(place):
-        if os.path.basename(name) in _UNCOMPARED or not name.startswith(("phases/", "results.json", "data.json")):
+        if (
+            os.path.basename(name) in _UNCOMPARED
+            or f"/{_MODEL}/" in name
+            or not name.startswith(("phases/", "results.json", "data.json"))
+        ):
             continue
         with open(os.path.join(place, name), "rb") as file:
             content = file.read()
