@@ -41,6 +41,7 @@ setuptools.setup(
         # What `python -m mnemonics_tf.export --format=onnx` converts and compares with.
         "export": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"],
         "dev": [
+            "hypothesis>=6.100",
             "mypy>=2.4",
             "pytest>=9.2",
             "pytest-xdist>=3.8",

@@ -29,6 +29,13 @@ class DivergedError(RuntimeError):
     """
 
 
+class ExhaustedError(RuntimeError):
+    """The machine or a device has too little memory for a step. What earlier phases saved is untouched.
+
+    The command line shows its text alone, and exits with 2.
+    """
+
+
 class LostWorkerError(RuntimeError):
     """Another worker of the run has ended or cannot be reached any more.
 

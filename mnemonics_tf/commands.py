@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "learn": ("mnemonics_tf.learn", "a learner is taught what is new in a folder of images"),
     "predict": ("mnemonics_tf.predict", "what images show"),
     "export": ("mnemonics_tf.export", "a model for TensorFlow Serving, TensorFlow Lite or ONNX"),
+    "verify": ("mnemonics_tf.verify", "whether the files of runs and learners are whole"),
     "data-check": ("mnemonics_tf.data.check", "whether a run can use a folder of images"),
     "shards": ("mnemonics_tf.data.shards", "sorts a large TensorFlow Datasets set by class, ahead of a run"),
 }

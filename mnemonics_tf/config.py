@@ -51,18 +51,21 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
 
 gin_files.register(CONFIGURABLES)
 
+_BESIDE = gin_files.Trusted()
 
-def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
+
+def parse(paths: Sequence[str], bindings: Sequence[str], trusted: gin_files.Trusted = _BESIDE) -> None:
     """Reads configuration files and then single bindings, in which later ones win. Forgets what was bound before.
 
     Args:
       paths: gin files; `configs/lucir_digits.gin` and the like are found from any folder. See `gin_files` for includes.
       bindings: such as `Experiment.seed = 2`.
+      trusted: the modules that the files may import. By default such as lie beside them.
 
     Raises:
       UsageError: no such file, a syntax error, or an unknown name (the nearest one is named).
     """
-    gin_files.parse(paths, bindings, CONFIGURABLES, _own_of)
+    gin_files.parse(paths, bindings, CONFIGURABLES, _own_of, trusted)
 
 
 def build(name: str) -> Any:
@@ -114,6 +117,8 @@ def _own_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
     (sources of data).
     """
     found: dict[str, Callable[..., Any]] = {}
+    if module.__name__.partition(".")[0] == __name__.partition(".")[0]:
+        return found  # what a configuration can use of this package is listed above
     for name, value in vars(module).items():
         if isinstance(value, type) and issubclass(value, methods.Method):
             if "name" in vars(value):

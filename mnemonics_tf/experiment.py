@@ -21,6 +21,7 @@ from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases
 from mnemonics_tf.run.journal import RunJournal
 from mnemonics_tf.run.phase_files import read_state
+from mnemonics_tf.run.recovery import check_room, recover
 from mnemonics_tf.run.telling import Teller
 from mnemonics_tf.system import screen, seeds
 from mnemonics_tf.system.tracking import Tracker
@@ -77,15 +78,13 @@ class Run:
           What `results.json` then holds.
 
         Raises:
-          UsageError: the folder cannot be used, or a saved phase is damaged.
+          UsageError: the folder cannot be used, or a saved phase belongs elsewhere.
           DivergedError: a loss became NaN; complete phases stay.
         """
         shared = InitialPhases(self._initial_phases_dir) if self._initial_phases_dir else None
         with runtime.explaining_lost_workers(self._strategy):
-            complete = self._open()
-            for phase in range(complete):
-                self.directory.verify_phase(phase)
-            self._phases = [self.directory.read_metrics(phase) for phase in range(complete)]
+            self._phases = self._open()
+            complete = len(self._phases)
             if complete < self.num_phases:
                 self._learn_phases(complete, shared)
             elif self.is_chief:
@@ -126,9 +125,14 @@ class Run:
         for index in range(first, self.num_phases):
             continued = len(journal.snapshots(index)) > 0
             tracker.start_phase(index, self.num_phases, continued)
+            if self.is_chief:
+                check_room(self.directory, index)
             with tracker.stage("check_images"):
                 arrival = self._arriving(index)
-            learner.advance(arrival)
+            try:
+                learner.advance(arrival)
+            except checks.DivergedError as error:
+                raise checks.DivergedError(f"Phase {index}: {error}") from error
 
     def _restore(self, learner: IncrementalLearner, phase: int) -> None:
         """Puts the learner in the state after a phase that an earlier process has finished."""
@@ -161,20 +165,21 @@ class Run:
                 runtime.barrier(self._strategy)
             return dataset
 
-    def _open(self) -> int:
-        """Opens the folder on all workers. How many phases are complete."""
+    def _open(self) -> list[PhaseResult]:
+        """Opens the folder on all workers. What the phases that are complete have reached."""
         if self.is_chief:
             self.directory.open(self._config)
+            phases = recover(self.directory, writes=True)
         runtime.barrier(self._strategy)
         if not self.is_chief:
             self.directory.check_shared(self._config)
-        complete = self.directory.num_complete_phases()
-        if not runtime.is_common(self._strategy, complete):
+            phases = recover(self.directory, writes=False)
+        if not runtime.is_common(self._strategy, len(phases)):
             raise checks.UsageError(
-                f"--output_dir = {self.directory.path}: this worker sees {complete} complete phases there, others see "
-                "another number. Name a folder that all workers share."
+                f"--output_dir = {self.directory.path}: this worker sees {len(phases)} complete phases there, others "
+                "see another number. Name a folder that all workers share."
             )
-        return complete
+        return phases
 
     def _recall_data(self) -> None:
         """Takes from an earlier process what it has found out about the data, or notes it for later ones."""
@@ -184,9 +189,9 @@ class Run:
             "class_order": stream.class_order.tolist(),
             "phase_sizes": list(stream.phase_sizes),
         }
-        noted = self.directory.read_data(classes)
+        noted = self.directory.read_data(classes, renews=self.is_chief)
         if noted is not None:
-            stream.check_same_images(noted.get("images", {}), self.directory.num_complete_phases())
+            stream.check_same_images(noted.get("images", {}), len(self._phases))
             stream.pixel_range = PixelRange(**{name: tuple(values) for name, values in noted["pixel_range"].items()})
         elif self.is_chief:
             noted = {

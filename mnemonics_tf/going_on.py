@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,15 @@ from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.phase_files import read_state
-from mnemonics_tf.system import folders, tracking
+from mnemonics_tf.system import folders, gin_files, tracking
 from mnemonics_tf.system.devices import Devices
 
 
 def learner_from_run(
-    folder: str | os.PathLike, devices: Devices | None = None, validation_share: float = 0.1
+    folder: str | os.PathLike,
+    devices: Devices | None = None,
+    validation_share: float = 0.1,
+    modules: Sequence[str] = (),
 ) -> IncrementalLearner:
     """The learner that a run has come to after its last complete phase: see `IncrementalLearner.from_run`.
 
@@ -37,12 +40,13 @@ def learner_from_run(
       folder: of the run, finished or not.
       devices: what to compute on; None for all GPUs there are, or the CPU.
       validation_share: of the images to come that are held out, where no validation images are given.
+      modules: names of the modules that the run's configuration may import.
 
     Raises:
       UsageError: there is no run, none of its phases is complete, or a file of it is damaged.
     """
     directory = RunDirectory(os.fspath(folder))
-    configuration = _configuration_of(directory)
+    configuration = _configuration_of(directory, modules)
     settings, complete = configuration.settings, directory.num_complete_phases()
     noted = directory.read_data({})
     if not complete or noted is None:
@@ -52,7 +56,7 @@ def learner_from_run(
             f"{directory.path}: its method {settings.method.name!r} trains on the images of old classes again, and a "
             "learner does not have them."
         )
-    directory.verify_phase(complete - 1)
+    directory.verified(complete - 1)
     classes = _classes_of(noted, complete)
     learner = IncrementalLearner.from_settings(
         settings,
@@ -76,13 +80,16 @@ def learner_from_run(
     return learner
 
 
-def _configuration_of(directory: RunDirectory) -> Configuration:
+def _configuration_of(directory: RunDirectory, modules: Sequence[str]) -> Configuration:
     if not folders.is_run(directory.path):
         what = "no such folder" if not os.path.isdir(directory.path) else f"no {folders.RUN_FILE} in it"
         is_learner = folders.is_learner(directory.path)
         hint = " It is the folder of a learner: IncrementalLearner.load reads it." if is_learner else ""
         raise checks.UsageError(f"{directory.path}: there is {what}. Expected the folder of a run.{hint}")
-    config.parse([directory.config_file], [])
+    # The folder may come from a stranger, and what lies in it is not imported.
+    config.parse(
+        [directory.config_file], [], gin_files.Trusted(tuple(modules), False, "modules=['{0}'], or --gin_import={0}")
+    )
     return config.resolved()
 
 

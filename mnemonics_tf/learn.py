@@ -46,6 +46,7 @@ _SIZE = flags.DEFINE_integer("size", 64, "Side of the squares to which images ar
 _FLIP = flags.DEFINE_bool("flip", True, "Whether a mirrored image still shows its class.")
 _HELD_OUT = flags.DEFINE_float("held_out", 0.2, "Share of the images that are not learned, but measured by.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of all that is random.")
+_GIN_IMPORT = flags.DEFINE_multi_string("gin_import", [], "A module that the configuration of --from_run may import.")
 _FROM_RUN = flags.DEFINE_string("from_run", None, "Folder of a run of mnemonics_tf.main from which to begin.")
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the images, this time. Default: what suits their number.")
 
@@ -208,7 +209,8 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
     if folders.is_learner(folder):
         learner = IncrementalLearner.load(folder)
     elif _FROM_RUN.value:
-        learner = IncrementalLearner.from_run(_FROM_RUN.value, validation_share=_HELD_OUT.value)
+        modules = _GIN_IMPORT.value
+        learner = IncrementalLearner.from_run(_FROM_RUN.value, validation_share=_HELD_OUT.value, modules=modules)
     else:
         learner = IncrementalLearner(**options)
     news = learner.what_is_new(images)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "Configuration file. Later files override earlier ones.")
 _GIN_PARAMS = flags.DEFINE_multi_string("gin_param", [], "One binding, such as 'Experiment.seed = 2'. Overrides files.")
+_GIN_IMPORT = flags.DEFINE_multi_string(
+    "gin_import", [], "A module that the configuration may import though it lies elsewhere than beside it."
+)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run. Default: runs/<names of the gin_files>.")
 _INITIAL_PHASES_DIR = flags.DEFINE_string(
     "initial_phases_dir", None, "Folder in which runs share trained networks of phase 0. Default: none are shared."
@@ -75,7 +78,8 @@ def _configured_run(output_dir: str) -> experiment.Run:
     """The run that the flags ask for. Contradictions between settings are told before TensorFlow is imported."""
     with screen.quiet():  # a configuration may import modules of the user's own
         from mnemonics_tf import config
-    config.parse(_GIN_FILES.value, _GIN_PARAMS.value)
+        from mnemonics_tf.system import gin_files
+    config.parse(_GIN_FILES.value, _GIN_PARAMS.value, gin_files.Trusted(tuple(_GIN_IMPORT.value)))
     config.resolved().check()
     with screen.quiet():
         from mnemonics_tf import experiment

@@ -38,6 +38,7 @@ _ORDER = (
     "config",
     "experiment",
     "going_on",
+    "verify",
     "report",
     "main",
     "learn",
@@ -119,7 +120,7 @@ def test_files_and_functions_are_short(module):
 def test_loose_modules_are_those_that_contributing_gives_a_reason_for():
     assert {path.stem for path in _ROOT.glob("*.py")} - {"__init__"} == {
         "checks", "commands", "config", "experiment", "export", "going_on", "learn", "losses", "main", "predict",
-        "results", "runtime",
+        "results", "runtime", "verify",
     }  # fmt: skip
 
 

@@ -292,14 +292,15 @@ def test_unusable_output_folders_are_refused(call_main, tmp_path):
     assert (tmp_path / "file").read_text() == "something"
 
 
-def test_damaged_phase_is_refused(tiny_run, call_main, tmp_path):
-    folder = tmp_path / "damaged"
+def test_phase_that_belongs_elsewhere_is_refused_and_left_alone(tiny_run, call_main, tmp_path):
+    folder = tmp_path / "swapped"
     shutil.copytree(tiny_run, folder)
-    exemplars = folder / "phases/001/exemplars.npz"
-    exemplars.write_bytes(exemplars.read_bytes()[:-100])
+    shutil.rmtree(folder / "phases/001")
+    shutil.copytree(folder / "phases/000", folder / "phases/001")
     code, shown = call_main(tiny_arguments(folder))
     assert code == 2
-    assert "exemplars.npz is missing or was damaged" in shown
+    assert f"{folder}/phases/001 holds phase 0." in shown
+    assert (folder / "phases/001/COMPLETE").is_file()
 
 
 def test_run_that_another_process_has_is_left_to_it(tiny_run, call_main, tmp_path):

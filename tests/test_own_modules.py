@@ -16,6 +16,7 @@ from mnemonics_tf.checks import UsageError
 from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.run import initial_phases
+from mnemonics_tf.system import gin_files
 
 _MODULE = """
 import keras
@@ -117,11 +118,17 @@ def test_other_networks_are_refused(gin_file, bindings, expected):
     assert "\n" not in str(raised.value).partition("\n  In call to configurable")[0]
 
 
-def test_module_elsewhere_is_not_shadowed_by_a_folder_without_it(gin_file, tmp_path):
+def test_module_elsewhere_is_imported_if_it_is_named(gin_file, tmp_path):
     path = gin_file("my_other")
     before = list(sys.path)
-    (tmp_path / "there" / "plain.gin").write_text("import json\n")
-    config.parse([str(tmp_path / "there" / "plain.gin")], [])
+    plain = tmp_path / "there" / "plain.gin"
+    plain.write_text("import json.decoder\n")
+    with pytest.raises(UsageError, match=r"does not lie beside the gin file .*: --gin_import=json.decoder\.") as raised:
+        config.parse([str(plain)], [])
+    assert "\n" not in str(raised.value)
+    for module in ("json", "json.decoder"):
+        config.parse([str(plain)], [], gin_files.Trusted((module,)))
+    config.parse([], ["import json.decoder"])  # the user's own word
     assert sys.path == before
     config.parse([path], [])
     assert sys.path == [str(tmp_path / "there"), *before]
@@ -130,3 +137,40 @@ def test_module_elsewhere_is_not_shadowed_by_a_folder_without_it(gin_file, tmp_p
 def test_description_of_other_settings_is_what_it_was():
     assert initial_phases._described(ResNet((1,), (8,)))["blocks"] == [1]
     assert initial_phases._described(np.float64(1.0)) == 1.0
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_stranger_in_the_working_folder_is_not_run(gin_file, tmp_path, where):
+    # `python -m` looks for modules in the working folder, where anybody may have put something.
+    stranger = f"stranger_{where}"
+    ran = tmp_path / "ran"
+    (tmp_path / "here" / f"{stranger}.py").write_text(f"import pathlib\npathlib.Path({str(ran)!r}).touch()\n")
+    sys.path.insert(0, str(tmp_path / "here"))
+    path = tmp_path / where / "plain.gin"
+    path.write_text(f"import {stranger}\n")
+    with pytest.raises(UsageError, match="among the modules that were named"):
+        config.parse([str(path)], [], gin_files.Trusted(beside=False))
+    if where == "here":  # beside its gin file it is the user's own
+        assert not ran.exists()
+        config.parse([str(path)], [])
+        assert ran.exists()
+        return
+    with pytest.raises(UsageError, match="an import runs code"):
+        config.parse([str(path)], [])
+    assert not ran.exists()
+
+
+def test_functions_of_modules_that_python_has_already_cannot_be_called(tmp_path):
+    # `shutil` is imported long before: its name beside the gin file must not open the way to shutil.rmtree.
+    (tmp_path / "shutil.py").touch()
+    (tmp_path / "precious").mkdir()
+    path = tmp_path / "plain.gin"
+    for module in ("shutil", "mnemonics_tf.system.complete"):
+        function = "rmtree" if module == "shutil" else "remove"
+        path.write_text(
+            f"import {module}\nExperiment.dataset = @{function}\n{function}.path = '{tmp_path}/precious'\n"
+            "Experiment.method = @lucir\n"
+        )
+        with pytest.raises(UsageError, match=r"Python has another module of that name|Unknown name"):
+            config.parse([str(path)], [])
+    assert (tmp_path / "precious").is_dir()

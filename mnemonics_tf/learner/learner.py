@@ -327,23 +327,29 @@ class IncrementalLearner(Workshop):
 
     @classmethod
     def from_run(
-        cls, folder: str | os.PathLike, devices: Devices | None = None, *, validation_share: float = 0.1
+        cls,
+        folder: str | os.PathLike,
+        devices: Devices | None = None,
+        *,
+        validation_share: float = 0.1,
+        modules: Sequence[str] = (),
     ) -> IncrementalLearner:
         """A learner that goes on where a run of `mnemonics_tf.main` has come to; the run stays as it is.
 
         It has the network, exemplars, classes and settings of the last complete phase, and nothing is trained again.
-        Images of a run on a folder count as seen if they are still there. A `config.gin` is code: read no stranger's.
+        Images of a run on a folder count as seen if they are still there.
 
         Args:
           folder: of the run, finished or not.
           devices: what to compute on; None for all GPUs there are, or the CPU.
           validation_share: of the images to come that are held out, where no validation images are given.
+          modules: names of the modules that the run's configuration may import: an import runs code. None by default.
 
         Raises:
           UsageError: there is no run, none of its phases is complete, or a file of it is damaged.
         """
         # What runs consist of stands above this package, which therefore asks for it by its public name.
-        return mnemonics_tf.learner_from_run(folder, devices, validation_share)
+        return mnemonics_tf.learner_from_run(folder, devices, validation_share, modules)
 
     def export(self, folder: str | os.PathLike) -> None:
         """Writes a SavedModel that serves without this package, see `mnemonics_tf.serving.export`.

@@ -158,8 +158,9 @@ def write(folder: str, content: Content, model: Classifier) -> None:
                 save_seen(partial, content.state.seen, content.state.classes.order)
                 if content.state.means is not None:
                     np.save(os.path.join(partial, _MEANS), content.state.means, allow_pickle=False)
-            card = json.dumps(_card(content, name), indent=1) + "\n"
-            files.write_text(os.path.join(folder, folders.LEARNER_FILE), card)
+            card = _card(content, name)
+            text = json.dumps({**card, folders.CHECKSUM: complete.checksum_of(card)}, indent=1) + "\n"
+            files.write_text(os.path.join(folder, folders.LEARNER_FILE), text)
             _remove_others(folder, name)
     except OSError as error:
         raise checks.UsageError(
@@ -190,7 +191,7 @@ def reading(folder: str, own_method: type[Method] | None = None) -> Iterator[Sav
         )
     with _alone(folder, reading=True):
         try:
-            card = files.read_json(path)
+            card = folders.read_checked(path)
         except files.UnreadableError as error:
             raise _damaged(path, str(error)) from error
         yield _saved(folder, path, card, own_method)

@@ -11,10 +11,12 @@ import functools
 import hashlib
 import os
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
 from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.system import archives
 
 DIGEST_BYTES = 16  # of a SHA-256: two different images with the same ones will not be met
 MOST_KEPT = 50  # images of a class that are kept to measure by
@@ -129,8 +131,8 @@ def load_seen(folder: str, class_order: np.ndarray) -> SeenImages:
     path = os.path.join(folder, _FILE)
     if not os.path.isfile(path):
         return SeenImages()
-    with np.load(path, allow_pickle=False) as arrays:
-        found = {field.name: arrays[field.name] for field in dataclasses.fields(SeenImages)}
+    with archives.reading(path) as arrays:
+        found: dict[str, Any] = {field.name: arrays[field.name] for field in dataclasses.fields(SeenImages)}
     index = {class_id: position for position, class_id in enumerate(class_order.tolist())}
     found["labels"] = np.array([index[class_id] for class_id in found["labels"].tolist()], np.int64)
     return SeenImages(**{**found, "pixels": found["pixels"] if len(found["pixels"]) else None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.batches import images_per_epoch
@@ -19,6 +20,16 @@ from mnemonics_tf.models.choices import HEADS
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
+
+
+def _with_fractions(part: Any) -> Any:
+    """A part of the settings with whole numbers made fractions where those belong: Keras takes no 1 for a rate."""
+    whole = {
+        field.name: float(value)
+        for field in dataclasses.fields(part)
+        if field.init and "float" in str(field.type) and type(value := getattr(part, field.name)) is int
+    }
+    return dataclasses.replace(part, **whole) if whole else part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +89,10 @@ class Settings:
             checks.check_choice("Experiment.head", self.head, HEADS)
         if self.classifier is not None:
             checks.check_choice("Experiment.classifier", self.classifier, CLASSIFIERS)
+        for field in dataclasses.fields(self):
+            part = getattr(self, field.name)
+            if dataclasses.is_dataclass(part) and not isinstance(part, type):
+                object.__setattr__(self, field.name, _with_fractions(part))
 
     @property
     def head_name(self) -> str:

@@ -27,6 +27,7 @@ from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
 from mnemonics_tf.evaluation import classifiers
 from mnemonics_tf.evaluation.probe import probe_exemplars as probe
 from mnemonics_tf.learner.context import Context
+from mnemonics_tf.learner.exhaustion import explaining_exhaustion
 from mnemonics_tf.learner.fitting import fitted
 from mnemonics_tf.learner.objective import lacks_checkpoints, objective_of, with_checkpoints
 from mnemonics_tf.learner.state import LearnerState, Network
@@ -41,6 +42,7 @@ from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import notice
 from mnemonics_tf.training.finetuning import SoftTargets, method_losses_of
 from mnemonics_tf.training.model_level import train_model as train
+from mnemonics_tf.training.settings import ModelLevel
 
 Step = Callable[[LearnerState, Arrival, Context], LearnerState]
 
@@ -70,7 +72,8 @@ def _trained(state: LearnerState, arrival: Arrival, context: Context) -> Learner
     network = context.restored(num_old, num_new, lambda model: model.set_weights(weights), context.factory.trained)
     if context.checkpoints is not None:
         context.checkpoints.restore(saved, network.model)
-    return state.with_work(network=network, reused=bool(saved["reused"]))
+    notes = tuple(map(str, saved.get("notes", ())))
+    return state.with_work(network=network, reused=bool(saved["reused"]), notes=(*state.under_way.notes, *notes))
 
 
 def _as_arrays(state: LearnerState) -> dict[str, np.ndarray]:
@@ -78,7 +81,8 @@ def _as_arrays(state: LearnerState) -> dict[str, np.ndarray]:
     model = state.new_network.model
     weights = {f"weight{index}": weight for index, weight in enumerate(model.get_weights())}
     classes = np.array([model.head.num_old_classes, model.head.num_new_classes])
-    return {**weights, "classes": classes, "reused": np.array(state.under_way.reused)}
+    notes = np.array(state.under_way.notes, np.str_)
+    return {**weights, "classes": classes, "reused": np.array(state.under_way.reused), "notes": notes}
 
 
 def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
@@ -87,7 +91,7 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
     previous = state.network
     rehearsed = state.exemplars.decoded() if previous and settings.memory.keeps else None
 
-    def trained() -> Network:
+    def trained(level: ModelLevel, stage: str) -> Network:
         seeds.seed_initial_weights(_seed(state, "initial_weights"))
         model, predictor = train(
             previous.predictor if previous else None,
@@ -95,18 +99,38 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
             rehearsed,
             context.factory.trained,
             settings.method,
-            settings.model_level,
+            level,
             context.trainer,
             _seed(state, "train_model"),
             settings.rehearsal,
+            stage,
         )
         return Network(model, predictor)
 
+    notes = []
+
+    def trained_or_again() -> Network:
+        level = settings.model_level
+        try:
+            return trained(level, "train_model")
+        except DivergedError as error:
+            if not level.halve_if_diverged:
+                raise
+            rate = level.learning_rate / 2
+            notes.append(
+                f"{error} The network was trained again from what it was before the phase, at the rate {rate}."
+            )
+            return trained(dataclasses.replace(level, learning_rate=rate), "train_model_again")
+
     if previous is not None:
-        return state.with_work(network=trained())
-    model, reused = context.journal.initial_network(context, phase, lambda: trained().model)
-    model.train_all()
-    return state.with_work(network=context.network(model), reused=reused)
+        state = state.with_work(network=trained_or_again())
+    else:
+        model, reused = context.journal.initial_network(context, phase, lambda: trained_or_again().model)
+        model.train_all()
+        state = state.with_work(network=context.network(model), reused=reused)
+    for note in notes:
+        state = _told(state, note, context)
+    return state
 
 
 def select_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
@@ -282,13 +306,14 @@ def run_phase(state: LearnerState, arrival: Arrival, context: Context) -> Learne
     Raises:
       UsageError: images cannot be read any more.
       DivergedError: a loss became NaN.
+      ExhaustedError: there is too little memory for a step.
     """
     with context.journal.waiting_room(context) as file, explaining_lost_files(), seeds.keeping_global_generators():
         context.file, context.snapshots = file, context.journal.snapshots(state.phase)
         context = with_checkpoints(context)
         state = state.begun()
         for step in STEPS:
-            with context.tracker.stage(step.__name__):
+            with context.tracker.stage(step.__name__), explaining_exhaustion(step.__name__):
                 state = step(state, arrival, context)
             state = state.with_work(finished=(*state.under_way.finished, step.__name__))
         return context.journal.phase_finished(state, arrival, context)

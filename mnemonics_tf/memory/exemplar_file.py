@@ -22,6 +22,7 @@ from mnemonics_tf.memory import codecs, source_files
 from mnemonics_tf.memory.coded import CodeFile, code_of, format_of_rows, rows_of
 from mnemonics_tf.memory.formats import VERSION, Format
 from mnemonics_tf.memory.settings import CODECS
+from mnemonics_tf.system import archives
 
 _MEND = "Take a copy of it, or delete its phase's folder and all later ones to train them again"
 
@@ -51,8 +52,7 @@ def read_exemplars(path: str | os.PathLike) -> Exemplars:
     """
     path = os.fspath(path)
     try:
-        # Opened here, because NumPy leaves a file open that turns out to be no archive.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with archives.reading(path) as arrays:
             found = {name: arrays[name] for name in arrays.files}
         labels, images = found["labels"], _images_of(path, found)
     except checks.UsageError:
@@ -152,7 +152,7 @@ def load_exemplars(path: str, class_order: np.ndarray, streamed: bool = False) -
     Raises:
       ValueError: it is damaged, or of other classes.
     """
-    with np.load(os.fspath(path), allow_pickle=False) as arrays:
+    with archives.reading(os.fspath(path)) as arrays:
         labels = _indices(class_order, arrays["labels"])
         # Columns are in the order of class indices, as they were in memory.
         soft_labels = arrays.get("soft_labels")

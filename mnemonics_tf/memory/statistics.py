@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from mnemonics_tf.system import archives
+
 # What the arrays are is known to the method that keeps them. Those of methods that keep none are an empty mapping.
 Statistics: TypeAlias = Mapping[str, np.ndarray]
 
@@ -37,7 +39,7 @@ def load_statistics(folder: str) -> Statistics:
     if not os.path.isfile(path):
         return {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with archives.reading(path) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{FILE}: {error}") from error

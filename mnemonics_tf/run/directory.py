@@ -9,6 +9,7 @@
                         confusion.npz  starting_images.npz  (see `observations`)
       phases/003.snapshots/     what a phase under way has come to; only until it is complete
       tensorboard/
+      set_aside/        what was damaged and is not used any more; only if there was something
       .lock             keeps a second process out
       scratch-*         exemplars of a streamed data set while a phase runs
 
@@ -23,25 +24,31 @@ import difflib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from mnemonics_tf import checks, results
+from mnemonics_tf import __version__, checks, results
 from mnemonics_tf.results import PhaseResult, Results
 from mnemonics_tf.run import phase_marks
 from mnemonics_tf.run.snapshots import PhaseSnapshots
-from mnemonics_tf.system import complete, files, folders, locks, stopping
+from mnemonics_tf.system import complete, files, folders, locks, screen, sources, stopping
 
 _LOCK = ".lock"
 _SCRATCH = "scratch-"
-_SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
-_CHECKSUM = "checksum"  # of data.json: over all of its other entries; files of earlier versions have none
+SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
+SET_ASIDE = "set_aside"
 # Bindings of what a run is computed on, and of where its data lie: both may be others when it is resumed. Whether the
 # data are the same is told by data.json.
 _FREE = ("Devices.", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
 # Settings that later versions have added, at the values that do what was done before: runs begun earlier lack them.
-_ADDED = ("Experiment.network = None", "tfds.split_seed = 0", "tfds.test_share = 0.2")
+_ADDED = (
+    "Experiment.network = None",
+    "ModelLevel.halve_if_diverged = False",
+    "tfds.split_seed = 0",
+    "tfds.test_share = 0.2",
+)
 
 
 class RunDirectory:
@@ -58,6 +65,7 @@ class RunDirectory:
         self._data = os.path.join(self.path, "data.json")
         self._held: locks.Lock | None = None
         self._configuration = ""  # checksum of it, once it is known
+        self._noted: str | None = None  # checksum of what data.json says, once it is known
 
     @property
     def tensorboard_dir(self) -> str:
@@ -73,6 +81,16 @@ class RunDirectory:
     def config_file(self) -> str:
         """The path of `config.gin`."""
         return self._config
+
+    @property
+    def data_file(self) -> str:
+        """The path of `data.json`."""
+        return self._data
+
+    @property
+    def lock_file(self) -> str:
+        """The path of what a process that works in the folder holds."""
+        return os.path.join(self.path, _LOCK)
 
     @property
     def results_file(self) -> str:
@@ -123,7 +141,7 @@ class RunDirectory:
             # Or a power cut could take the folders back.
             for folder in (self.path, *(os.path.dirname(each) for each in made)):
                 files.flush(folder)
-            self._configuration = _checked_configuration(config)
+            self._configuration = checked_configuration(config)
         except (OSError, UnicodeDecodeError) as error:
             if not os.path.exists(self._config):
                 _remove_made(made, self.path)
@@ -144,13 +162,15 @@ class RunDirectory:
                 "Name a folder that all workers share."
             )
         self._check_same_config(config)
-        self._configuration = _checked_configuration(config)
+        self._configuration = checked_configuration(config)
 
-    def read_data(self, classes: dict[str, Any]) -> dict[str, Any] | None:
+    def read_data(self, classes: dict[str, Any], renews: bool = False) -> dict[str, Any] | None:
         """What was noted of the data set when the run began; None if nothing is noted yet.
 
         Args:
           classes: what must not have changed since, such as names and order of classes.
+          renews: whether a damaged note may be set aside, which then counts as none. It is where every complete phase
+            tells by itself whether a new note is of the same data.
 
         Raises:
           UsageError: it has changed, or the note is damaged.
@@ -158,12 +178,14 @@ class RunDirectory:
         if not os.path.lexists(self._data):
             return None
         try:
-            noted = files.read_json(self._data)
-            if noted.pop(_CHECKSUM, None) not in (None, _checksum_of(noted)):
-                raise files.UnreadableError("its checksum is another")
+            noted = folders.read_checked(self._data)
             changed = [name for name, value in classes.items() if noted[name] != value]
         except (files.UnreadableError, AttributeError, KeyError, TypeError) as error:
             reason = error if isinstance(error, files.UnreadableError) else type(error).__name__
+            if renews and None not in self._data_of_phases():
+                place = self.set_aside(self._data)
+                screen.notice(f"{self._data} is damaged ({reason}). It is set aside in {place}, and written anew.")
+                return None
             raise checks.UsageError(
                 f"{self._data} is damaged ({reason}). Put back a copy of it, or name another folder."
             ) from error
@@ -173,11 +195,17 @@ class RunDirectory:
                 "differ from what the data source has now. Put the data back as they were, or name another folder. "
                 "Further classes are learned by IncrementalLearner.from_run, or `mnemonics_tf.learn --from_run=...`."
             )
+        self._check_phases_of(complete.checksum_of(noted))
         return noted
 
     def write_data(self, data: dict[str, Any]) -> None:
-        """Notes what `read_data` returns, with a checksum: other statistics of pixels would be used in silence."""
-        noted = {**data, _CHECKSUM: _checksum_of(data)}
+        """Notes what `read_data` returns, with a checksum: other statistics of pixels would be used in silence.
+
+        Raises:
+          UsageError: there are phases that were learned from other data.
+        """
+        self._check_phases_of(complete.checksum_of(data))
+        noted = {**data, folders.CHECKSUM: complete.checksum_of(data)}
         files.write_text(self._data, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
 
     def add_skipped(self, skipped: dict[str, str]) -> None:
@@ -209,13 +237,13 @@ class RunDirectory:
 
     def snapshots(self, phase: int, writes: bool) -> PhaseSnapshots:
         """What a phase under way has come to; `writes` says whether this process is the one that writes."""
-        return PhaseSnapshots(f"{self.phase_dir(phase)}{_SNAPSHOTS}", writes)
+        return PhaseSnapshots(f"{self.phase_dir(phase)}{SNAPSHOTS}", writes)
 
     def remove_snapshots(self) -> None:
         """Removes those of all phases: they are complete, or begin anew."""
         folder = os.path.join(self.path, "phases")
         for name in os.listdir(folder):
-            if name.endswith(_SNAPSHOTS):
+            if name.endswith(SNAPSHOTS):
                 complete.remove(os.path.join(folder, name))
 
     def _lock(self) -> None:
@@ -223,7 +251,7 @@ class RunDirectory:
         if self._held is not None:
             return
         try:
-            self._held = locks.hold(os.path.join(self.path, _LOCK))
+            self._held = locks.hold(self.lock_file)
         except locks.HeldError:
             raise checks.BusyError(
                 f"--output_dir = {self.path}: another process is working there. Wait for it, or name another folder."
@@ -235,44 +263,61 @@ class RunDirectory:
             ) from error
 
     def num_complete_phases(self) -> int:
-        """How many phases, from phase 0 on, are complete.
-
-        Raises:
-          UsageError: one is not, and a later one is: a file was lost, and training would write over what came of it.
-        """
+        """How many phases there are, up to the last that is marked as complete; none is looked into."""
         folder = os.path.join(self.path, "phases")
         names = os.listdir(folder) if os.path.isdir(folder) else []
-        found = {int(name) for name in names if name.isdigit() and self._has_mark(int(name))}
-        count = 0
-        while count in found:
-            count += 1
-        if any(phase > count for phase in found):
-            raise checks.UsageError(
-                f"{self.phase_dir(count)} has no {complete.MARK}, and later phases have one: it was lost. Put it "
-                "back, or delete the folders of all later phases to train them again from there."
-            )
-        return count
+        return max((int(name) + 1 for name in names if self._is_marked(folder, name)), default=0)
 
-    def _has_mark(self, phase: int) -> bool:
-        return os.path.lexists(os.path.join(self.phase_dir(phase), complete.MARK))
+    def _is_marked(self, folder: str, name: str) -> bool:
+        is_phase = name.isdecimal() and f"{int(name):03d}" == name
+        return is_phase and os.path.lexists(phase_marks.path_of(os.path.join(folder, name)))
 
-    def verify_phase(self, phase: int) -> None:
-        """Compares a complete phase's files with its mark, and the mark with this run.
+    def verified(self, phase: int) -> phase_marks.Mark:
+        """The mark of a complete phase, once its files have proved to be those that were written.
 
         Raises:
-          UsageError: a file is missing, was changed or added, or the phase is one of another run.
+          DamagedError: a file is missing or was changed.
+          UsageError: it is another phase, or one of another configuration.
         """
-        phase_marks.verify(self.phase_dir(phase), phase, self._configuration)
-        if phase:
-            phase_marks.check_same_run(self.phase_dir(0), self.phase_dir(phase))
+        return phase_marks.verified(self.phase_dir(phase), phase, self._configuration)
+
+    def set_aside(self, path: str) -> str:
+        """Moves what cannot be used out of the way, and keeps it. Where it is now."""
+        return complete.set_aside(path, os.path.join(self.path, SET_ASIDE))
+
+    def _check_phases_of(self, noted: str) -> None:
+        """Raises UsageError if a complete phase was learned from other data than data.json says, by its checksum."""
+        self._noted = noted
+        for phase, data in enumerate(self._data_of_phases()):
+            if data not in (None, noted):
+                what = f"a phase of other data than {self._data} tells of"
+                raise phase_marks.foreign(self.phase_dir(phase), what)
+
+    def _data_of_phases(self) -> list[str | None]:
+        """The checksum of data.json when each complete phase was learned; None where the phase does not tell."""
+        found: list[str | None] = []
+        for phase in range(self.num_complete_phases()):
+            try:
+                found.append(phase_marks.read(self.phase_dir(phase)).data)
+            except phase_marks.DamagedError:
+                found.append(None)
+        return found
 
     @contextlib.contextmanager
     def writing_phase(self, phase: int) -> Iterator[str]:
         """Hands out a folder to fill; once that is done without an error, it becomes the phase's folder."""
-        first = None if phase == 0 else self.phase_dir(0)
-        with complete.writing(
-            self.phase_dir(phase), lambda folder: phase_marks.write(folder, phase, self._configuration, first)
-        ) as folder:
+        before = self.phase_dir(phase - 1)
+        mark = phase_marks.Mark(
+            files={},
+            phase=phase,
+            run=secrets.token_hex(16) if phase == 0 else phase_marks.read(before).run,
+            configuration=self._configuration,
+            before=None if phase == 0 else phase_marks.checksum_in(before),
+            data=self._noted,
+            version=__version__,
+            code=sources.checksum_of_all(),
+        )
+        with complete.writing(self.phase_dir(phase), lambda folder: phase_marks.write(folder, mark)) as folder:
             yield folder
 
     def write_results(self, found: Results) -> None:
@@ -322,11 +367,7 @@ def _remove_made(made: list[str], run: str) -> None:
             os.rmdir(folder)
 
 
-def _checksum_of(data: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _checked_configuration(config: str) -> str:
+def checked_configuration(config: str) -> str:
     """Checksum of what must stay the same in a resolved configuration while a run is resumed."""
     return hashlib.sha256("\n".join(_bound_lines(config)).encode()).hexdigest()
 

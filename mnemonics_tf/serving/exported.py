@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from mnemonics_tf import checks
+from mnemonics_tf.serving.inspection import reaching_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +30,15 @@ class ExportedModel:
 
 
 def read_exported(folder: str) -> ExportedModel:
-    """Reads a SavedModel. Raises UsageError for one that this package has not exported, or a damaged one."""
+    """Reads a SavedModel, which is executed: one that does more than compute is refused.
+
+    Raises:
+      UsageError: this package has not exported it, it is damaged, or it reaches out.
+    """
     try:
+        outside = reaching_out(folder)
+        if outside:
+            raise ValueError(f"besides computing it does {', '.join(outside)}, and so it is not loaded")
         model = tf.saved_model.load(folder)
         told = model.classes()
         names = tuple(name.decode() for name in told["class_names"].numpy().tolist())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from mnemonics_tf.system import files
 
@@ -45,6 +47,27 @@ def writing(final: str, mark: Callable[[str], None] = write_mark) -> Iterator[st
     files.flush(os.path.dirname(final))
 
 
+def set_aside(path: str, folder: str) -> str:
+    """Moves what cannot be used to a folder, made if it is not there, and keeps it: it may be wanted yet.
+
+    Args:
+      path: of a file or folder.
+      folder: on the same file system.
+
+    Returns:
+      Where it is now: under its own name, with a number behind it where that is taken.
+    """
+    os.makedirs(folder, exist_ok=True)
+    name = os.path.basename(path)
+    taken = set(os.listdir(folder))
+    free = next(each for number in itertools.count(1) if (each := f"{name}-{number}") not in taken)
+    place = os.path.join(folder, name if name not in taken else free)
+    os.rename(path, place)
+    for changed in (folder, os.path.dirname(folder), os.path.dirname(path)):
+        files.flush(changed)
+    return place
+
+
 def broken_file(folder: str) -> str | None:
     """The path of a file of a complete folder that is missing or was changed since; None if all are as they were.
 
@@ -76,6 +99,11 @@ def checksum(path: str) -> str:
     """SHA-256 of a plain file's content. Raises OSError or UnreadableError if there is none."""
     with files.open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum_of(content: Any) -> str:
+    """SHA-256 of what a JSON file holds, however it is laid out there."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()).hexdigest()
 
 
 def checksum_or_none(path: str) -> str | None:

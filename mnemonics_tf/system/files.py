@@ -77,6 +77,41 @@ def read_json(path: str, max_bytes: int = MAX_BYTES) -> Any:
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
+# What else a file system says that is no fault of the program: files that went, rights taken away, disks that fail.
+_FAILING = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EREMOTEIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+    errno.ENFILE,
+)
+
+
+def why_failing(error: BaseException) -> str | None:
+    """The reason in the system's words if a file or its file system is not as it was; else None.
+
+    TensorFlow's errors have the reason at the end of their first line.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno in _FAILING else None
+    if not type(error).__module__.startswith("tensorflow"):
+        return None
+    lines = str(error).splitlines() or [""]
+    return next((os.strerror(number) for number in _FAILING if f"; {os.strerror(number)}" in lines[0]), None)
+
+
 def why_unwritable(error: BaseException) -> str | None:
     """The reason in the system's words if a disk is full, a file too large or a file system read-only; else None.
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+
+from mnemonics_tf.system import complete, files
 
 RUN_FILE = "config.gin"
 LEARNER_FILE = "learner.json"
 _MODEL_FILE = "saved_model.pb"
+CHECKSUM = "checksum"  # an entry of JSON files: of all the others; earlier versions wrote none
 LEARNING_LOCK = ".learning"  # in a learner's folder: keeps two commands apart
 
 
@@ -23,3 +27,18 @@ def is_learner(folder: str) -> bool:
 def is_model(folder: str) -> bool:
     """Whether it is an exported model, a SavedModel."""
     return os.path.isfile(os.path.join(folder, _MODEL_FILE))
+
+
+def read_checked(path: str) -> Any:
+    """What a JSON file holds, without its checksum. Raises UnreadableError if it is damaged."""
+    content = files.read_json(path)
+    if not isinstance(content, dict) or CHECKSUM not in content:
+        return content
+    noted = content.pop(CHECKSUM)
+    try:
+        is_same = noted == complete.checksum_of(content)
+    except RecursionError as error:
+        raise files.UnreadableError("its JSON is nested too deeply") from error
+    if not is_same:
+        raise files.UnreadableError("its checksum is another")
+    return content

@@ -1,7 +1,8 @@
 """The one reader of gin files: strict, and with errors that say which binding, where, and what is expected.
 
-What gin itself would let pass is refused: names that nothing reads, scopes, calls, circles. A gin file can `import`
-modules of Python, so it is as much to be trusted as code.
+What gin itself would let pass is refused: names that nothing reads, scopes, calls, circles. An `import` runs code, and
+every function of the module can be called then. So a gin file imports modules of this package, such as lie beside it,
+and those that the user has named, and no others; a binding of the command line may import any.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mnemonics_tf.system import files, gin_paths, gin_slips
 _MAX_DEPTH = 20  # of brackets in a value
 _TOO_DEEP = "brackets are nested too deeply"
 _CALLABLE = Callable[..., Any]
+_PACKAGE = "mnemonics_tf"
 
 # Of both kinds of bindings: a parameter of a configurable, or a macro, whose parameter is empty.
 _Key = tuple[str, str]
@@ -56,6 +58,26 @@ class _Bound:
 
     value: Any
     place: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Trusted:
+    """The modules that gin files may import, besides those of this package.
+
+    Attributes:
+      modules: names; what is in a package of such a name may be imported, too. None by default.
+      beside: whether such as lie beside the gin file with the import, or beside the one that the user has named. True
+        by default.
+      advice: how a user names one, with `{}` for it: half a sentence.
+    """
+
+    modules: tuple[str, ...] = ()
+    beside: bool = True
+    advice: str = "--gin_import={}"
+
+    def names(self, module: str) -> bool:
+        """Whether a module is named, or is one of this package."""
+        return any(module == each or module.startswith(f"{each}.") for each in (*self.modules, _PACKAGE))
 
 
 _registered: set[str] = set()
@@ -93,6 +115,7 @@ def parse(
     bindings: Sequence[str],
     known: Mapping[str, _CALLABLE],
     imported: Callable[[Any], Mapping[str, _CALLABLE]] | None = None,
+    trusted: Trusted = Trusted(),
 ) -> None:
     """Reads gin files and then single bindings, in which later ones win. Forgets what was bound before.
 
@@ -101,17 +124,18 @@ def parse(
       bindings: such as `Experiment.seed = 2`.
       known: all that can be bound or referred to, by name.
       imported: gets each module that a file imports; returns what can be bound and referred to then, too.
+      trusted: the modules that may be imported. By default those beside the gin files, and none by name.
 
     Raises:
       UsageError: something cannot be read, or nothing would read it. At most three lines.
     """
     gin.clear_config()
-    reader = _Reader(dict(known), imported)
+    reader = _Reader(dict(known), imported, trusted)
     for path in paths:
         reader.read_file(path, gin_paths.find(path), ())
     text = "\n".join(bindings)
     if not text.isascii() and text.encode(errors="replace").decode() != text:
-        raise checks.UsageError(f"--gin_param: expected text in UTF-8, found {os.fsencode(text)!r:.100}.")
+        raise checks.UsageError(f"--gin_param: expected text in UTF-8, found {_as_bytes(text)!r:.100}.")
     reader.read(_Source(text))
     reader.check_all()
 
@@ -155,11 +179,17 @@ class _Reader:
     Args:
       known: what can be bound; grows with what files import.
       imported: tells by what.
+      trusted: the modules that may be imported.
     """
 
-    def __init__(self, known: dict[str, _CALLABLE], imported: Callable[[Any], Mapping[str, _CALLABLE]] | None):
+    def __init__(
+        self,
+        known: dict[str, _CALLABLE],
+        imported: Callable[[Any], Mapping[str, _CALLABLE]] | None,
+        trusted: Trusted,
+    ):
         self._known = known
-        self._imported = imported
+        self._imported, self._trusted = imported, trusted
         self._bound: dict[_Key, _Bound] = {}
 
     def read_file(self, named: str, path: str, parents: tuple[str, ...]) -> None:
@@ -287,12 +317,23 @@ class _Reader:
     def _import(self, statement: Any, source: _Source) -> None:
         if statement.module.partition(".")[0] == "__gin__":
             raise _refused(f"'{statement.format()}': it would let a configuration call any function, and is refused")
-        gin_paths.make_importable(statement.module, (source.path, *source.parents[:1]))
+        above = (source.path, *source.parents[:1]) if self._trusted.beside else ()
+        folder = gin_paths.make_importable(statement.module, above)
+        # What stands on the command line the user has written.
+        named = not source.path or self._trusted.names(statement.module)
+        if folder is None and not named:
+            where = "beside the gin file" if self._trusted.beside else "among the modules that were named"
+            raise _refused(
+                f"'{statement.format()}': an import runs code, and this module does not lie {where}",
+                f" If you trust the configuration to use it: {self._trusted.advice.format(statement.module)}.",
+            )
         try:
             gin.parse_config(statement.format())
         except Exception as error:
             first = str(error).strip().partition("\n")[0].rstrip(".")
             raise _refused(f"'{statement.format()}' failed: {first}") from error
+        if folder is not None and not named and not gin_paths.lies_in(statement.module, folder):
+            raise _refused(f"'{statement.format()}': Python has another module of that name", " Call yours otherwise.")
         if self._imported is not None:
             found = self._imported(sys.modules[statement.module]) if statement.module in sys.modules else {}
             register(found)
@@ -301,6 +342,14 @@ class _Reader:
 
 def _usage(error: _RefusedError, place: str) -> checks.UsageError:
     return checks.UsageError(f"{error.problem} {place}.{error.mend}")
+
+
+def _as_bytes(text: str) -> bytes:
+    """A text that is no UTF-8, as it came from the command line, or with what cannot have come from there escaped."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace")
 
 
 def _is_registered(selector: str) -> bool:

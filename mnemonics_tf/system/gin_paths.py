@@ -107,12 +107,15 @@ def nearest_file(path: str) -> str:
     return checks.nearest(os.path.basename(path), os.listdir(folder))
 
 
-def make_importable(module: str, paths: Sequence[str]) -> None:
+def make_importable(module: str, paths: Sequence[str]) -> str | None:
     """Lets Python find a module that lies beside one of some gin files, from now on; others are found as ever.
 
     Args:
       module: what stands in the `import`, such as `mine` or `mine.methods`.
       paths: of the file with the `import` and the one that the user has named; empty for the command line.
+
+    Returns:
+      The folder that it lies in; None if it lies beside none of them.
     """
     first = module.partition(".")[0]
     for folder in (os.path.dirname(os.path.abspath(path)) for path in paths if path):
@@ -120,7 +123,16 @@ def make_importable(module: str, paths: Sequence[str]) -> None:
         if os.path.isfile(f"{place}.py") or os.path.isfile(os.path.join(place, "__init__.py")):
             if folder not in sys.path:
                 sys.path.insert(0, folder)
-            return
+            return folder
+    return None
+
+
+def lies_in(module: str, folder: str) -> bool:
+    """Whether a module that is imported by now, or the package that it is in, came from a folder."""
+    found = getattr(sys.modules.get(module.partition(".")[0]), "__file__", None) or ""
+    # A package's file is that of its __init__.
+    places = (os.path.dirname(found), os.path.dirname(os.path.dirname(found)))
+    return os.path.realpath(folder) in map(os.path.realpath, places)
 
 
 def _shipped(name: str) -> str | None:

@@ -61,18 +61,21 @@ def explained(error: Exception, place: str, advice: str) -> tuple[int | None, st
         checks.BusyError: BUSY,  # before UsageError, of which it is one
         checks.UsageError: USAGE_ERROR,
         checks.DivergedError: USAGE_ERROR,
+        checks.ExhaustedError: USAGE_ERROR,
         checks.LostWorkerError: LOST_WORKER,
     }
     for kind, code in kinds.items():
         if isinstance(error, kind):
             # gin adds to an exception's text where it was raised.
             return code, str(error).partition("\n  In call to configurable")[0]
+    name = getattr(error, "filename", None) or place
     reason = files.why_unwritable(error)
-    if reason is None:
-        return None, ""
-    return USAGE_ERROR, (
-        f"{getattr(error, 'filename', None) or place} cannot be written: {reason}. Make room there, and {advice}."
-    )
+    if reason is not None:
+        return USAGE_ERROR, f"{name} cannot be written: {reason}. Make room there, and {advice}."
+    reason = files.why_failing(error)
+    if reason is not None:
+        return USAGE_ERROR, f"{name} cannot be used any more: {reason}. Mend that, and {advice}."
+    return None, ""
 
 
 _aside: list[int] = []  # descriptors of standard error that are turned aside

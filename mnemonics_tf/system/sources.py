@@ -23,6 +23,20 @@ def checksum(modules: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def checksum_of_all() -> str:
+    """Of the sources of all modules of this package."""
+    digest = hashlib.sha256()
+    for folder, subfolders, names in os.walk(_ROOT):
+        subfolders.sort()
+        for name in sorted(name for name in names if name.endswith(".py")):
+            path = os.path.join(folder, name)
+            digest.update(f"{os.path.relpath(path, _ROOT)}\n".encode())
+            with open(path, "rb") as file:
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
 def closure(modules: Iterable[str]) -> set[str]:
     """Modules of this package and all that they import of it, directly or not, wherever in their text they do so."""
     found: set[str] = set()

@@ -20,6 +20,7 @@ from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loss_scale import LossScale
 from mnemonics_tf.training.rehearsal import PhaseRehearsal
 from mnemonics_tf.training.settings import SGDSettings
+from mnemonics_tf.training.sgd import SGD
 from mnemonics_tf.training.weight_average import WeightAverage
 
 # Maps normalised images `[B, H, W, C]` and labels (`[B]`, or soft ones `[B, K + M]`) to named losses (shares of global
@@ -113,7 +114,7 @@ class Trainer:
     ) -> tuple[keras.optimizers.Optimizer, LossScale | None, WeightAverage | None]:
         """What a training keeps beside the network, in the strategy's scope; the scale and the mean where wanted."""
         with self.strategy.scope():
-            optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
+            optimizer = SGD(settings.learning_rate, momentum=settings.momentum)
             optimizer.build(model.trainable_variables)
             loss_scale = LossScale() if model.backbone.output.dtype == "float16" else None
             return optimizer, loss_scale, _average_of(model, rehearsal)

@@ -30,6 +30,7 @@ def train_model(
     trainer: Trainer,
     seed: int,
     rehearsal: Rehearsal = _AS_PUBLISHED,
+    stage: str = "train_model",
 ) -> tuple[Classifier, Predictor]:
     """Trains the network of a phase, Θ_i, from Θ_{i-1} on D_i and E_{0:i-1} (line 4 or 8 of Algorithm 1).
 
@@ -43,6 +44,7 @@ def train_model(
       trainer: runs the training on the devices.
       seed: fixes everything random here but the initial weights, which follow Keras's global seed.
       rehearsal: how memory is used; it changes nothing in phase 0. By default nothing at all.
+      stage: what progress bars, TensorBoard and errors call the training.
 
     Returns:
       Θ_i, folded (Eq. 14) and with every weight trainable again, and the predictor that runs it.
@@ -62,7 +64,7 @@ def train_model(
         rehearsing = PhaseRehearsal(rehearsal, data.labels, phase.groups)
     offsets = rehearsing.offsets(settings.batch_size) if rehearsing else None
     batch_losses = _losses_of(method, model, teacher, phase.groups, offsets)
-    trainer.fit(model, batch_losses, data, settings, "train_model", seed, method.gradient_noise, rehearsing)
+    trainer.fit(model, batch_losses, data, settings, stage, seed, method.gradient_noise, rehearsing)
     model.fold()
     if settings.precision != factory.precision:
         with trainer.strategy.scope():

@@ -95,6 +95,9 @@ class ModelLevel(SGDSettings):
       precision: the numbers that the backbone computes with in this stage: `float32`, `bfloat16` or `float16`, where
         the loss is scaled so that small gradients do not vanish (`LossScale`). `float32` by default, which every device
         computes. Weights, head and losses are float32 in any case, and so is everything outside the model level.
+      halve_if_diverged: whether a training whose loss becomes NaN or infinite begins anew, once, from the network of
+        the phase before, at half the rate; `results.json` then says so in the phase's notes. False by default: the run
+        stops, and says where.
 
     Raises:
       UsageError: a value is out of its range, or no such choice.
@@ -110,9 +113,11 @@ class ModelLevel(SGDSettings):
     weight_transfer: str = dataclasses.field(default="per_neuron", metadata={"later_phases_only": True})
     distillation: bool = dataclasses.field(default=True, metadata={"later_phases_only": True})
     precision: str = "float32"
+    halve_if_diverged: bool = False
 
     def __post_init__(self):
         super().__post_init__()
+        checks.check_bool(**{"ModelLevel.halve_if_diverged": self.halve_if_diverged})
         checks.check_choice("ModelLevel.weight_transfer", self.weight_transfer, WEIGHT_TRANSFERS)
         checks.check_bool(**{"ModelLevel.distillation": self.distillation})
         checks.check_choice("ModelLevel.precision", self.precision, PRECISIONS)

@@ -357,3 +357,42 @@ def test_steps_out_of_order_say_what_comes_first(strategy):
         steps.enforce_budget(state.begun(), arrival, context)
     with pytest.raises(ValueError, match="enforce_budget comes first"):
         steps.evaluate(_state(context, _labelled([0, 1, 2], 1)), arrival, context)
+
+
+def _diverging(monkeypatch, context: Context, finite_below: float) -> list[tuple[float, str]]:
+    """Puts a training in the place of the real one that diverges at rates that are too high; notes rates and stages."""
+    tried = []
+
+    def train(previous, phase, exemplars, factory, method, level, trainer, seed, rehearsal, stage):
+        tried.append((level.learning_rate, stage))
+        if level.learning_rate >= finite_below:
+            raise DivergedError(f"loss became nan in stage {stage}, epoch 1 of 1.")
+        model = context.factory.build(0, 2)
+        return model, trainer.predictor(model)
+
+    monkeypatch.setattr(steps, "train", train)
+    return tried
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_training_that_diverges_begins_anew_at_half_the_rate_where_that_is_asked_for(strategy, monkeypatch, halves):
+    context = _context(strategy)
+    level = dataclasses.replace(context.settings.model_level, learning_rate=0.8, halve_if_diverged=halves)
+    context.settings = dataclasses.replace(context.settings, model_level=level)
+    state = LearnerState(3, _RANGE, ExemplarStore.empty(SHAPE, codec_for(context.settings.memory))).begun()
+    arrival = Arrival((20, 21), ("d", "e"), _labelled([0, 1], 3), None)
+    tried = _diverging(monkeypatch, context, finite_below=0.5)
+    if not halves:
+        with pytest.raises(DivergedError, match="stage train_model, epoch 1 of 1"):
+            steps.train_model(state, arrival, context)
+        assert tried == [(0.8, "train_model")]
+        return
+    work = steps.train_model(state, arrival, context).under_way
+    assert tried == [(0.8, "train_model"), (0.4, "train_model_again")]
+    assert work.network is not None
+    assert "was trained again from what it was before the phase, at the rate 0.4" in work.notes[0]
+    # Once, and no more.
+    tried = _diverging(monkeypatch, context, finite_below=0.1)
+    with pytest.raises(DivergedError, match="stage train_model_again"):
+        steps.train_model(state, arrival, context)
+    assert len(tried) == 2

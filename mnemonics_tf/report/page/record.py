@@ -14,11 +14,12 @@ from mnemonics_tf import checks, results
 from mnemonics_tf.report import runs
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.results import Results
-from mnemonics_tf.system import files, folders, screen
+from mnemonics_tf.system import archives, files, folders, screen
 
 _CONFUSION_FILE = "confusion.npz"  # as `run.observations` writes it, which is not imported: it needs TensorFlow
 _EXEMPLARS_FILE = "exemplars.npz"
 _STARTING_FILE = "starting_images.npz"
+_MOST_UNPACKED = 2**30  # bytes: confusions of ten thousand classes have 800 million
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -127,7 +128,7 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     if not os.path.isfile(path):
         raise MissingError(f"The run has no {os.path.basename(path)}: it was made by an earlier version.")
     try:
-        with files.open_plain(path) as file, np.load(file, allow_pickle=False) as arrays:
+        with archives.reading(path, _MOST_UNPACKED) as arrays:
             loaded: Mapping[str, np.ndarray] = {name: arrays[name] for name in arrays.files}
             return dict(loaded)
     except _DAMAGES as error:

@@ -1,0 +1,61 @@
+"""What a SavedModel would do besides arithmetic. A SavedModel is a program: it may read and write files.
+
+Models that this package exports compute, and nothing else. Before one is loaded that may come from elsewhere, its graph
+is looked through for operations that reach out of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mnemonics_tf.system import files
+
+_MAX_BYTES = 2**29  # of a graph, without its weights
+# Parts of the names of operations that touch files, the network, the screen or Python.
+_OUTSIDE = re.compile(
+    "File|PyFunc|Save|Restore|MergeV2|Print|Dump|Rpc|Remote|Dataset|Iterator|Reader|Lmdb|Debug|Summary"
+)
+# Every SavedModel has these two, for those who save or restore it in another way than loading it.
+_SAVER = re.compile(r"_traced_(save|restore)(_\d+)?$")
+
+
+def reaching_out(folder: str) -> list[str]:
+    """Names of operations in a SavedModel that do more than compute, in alphabetical order; none in our own.
+
+    Args:
+      folder: of the SavedModel. Nothing in it is executed.
+
+    Raises:
+      UnreadableError: there is no graph, or it cannot be read.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    try:
+        model.ParseFromString(files.read_bytes(os.path.join(folder, "saved_model.pb"), _MAX_BYTES))
+    except DecodeError as error:
+        raise files.UnreadableError("it is no SavedModel") from error
+    found = set()
+    for graph in model.meta_graphs:
+        found |= {node.op for node in graph.graph_def.node if _OUTSIDE.search(node.op)}
+        for function in graph.graph_def.library.function:
+            if _SAVER.search(function.signature.name):
+                continue
+            for node in function.node_def:
+                called = [name for name in _functions_of(node) if _SAVER.search(name)]
+                found |= {name for name in (node.op, *called) if _OUTSIDE.search(name) or name in called}
+    return sorted(found)
+
+
+def _functions_of(node: Any) -> Iterator[str]:
+    """Names of the functions that a node refers to."""
+    yield node.op  # a function may be called by its name
+    for value in node.attr.values():
+        if value.HasField("func"):
+            yield value.func.name
+        for each in value.list.func:
+            yield each.name

@@ -1,0 +1,47 @@
+"""Errors as users see them: one line and an exit code, or a traceback for what nothing else explains."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+import tensorflow as tf
+
+from mnemonics_tf import checks
+from mnemonics_tf.system import screen
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (checks.UsageError("a\n  In call to configurable 'b'"), 2, "a"),
+        (checks.BusyError("busy"), 3, "busy"),
+        (checks.DivergedError("nan"), 2, "nan"),
+        (checks.ExhaustedError("memory"), 2, "memory"),
+        (checks.LostWorkerError("lost"), 1, "lost"),
+        (
+            OSError(errno.ENOSPC, "x", "/run/results.json"),
+            2,
+            "/run/results.json cannot be written: No space left on device. Make room there, and it goes on.",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "x", "/run/phases"),
+            2,
+            "/run/phases cannot be used any more: No such file or directory. Mend that, and it goes on.",
+        ),
+        (OSError(errno.ESTALE, "x"), 2, "PLACE cannot be used any more: Stale file handle. Mend that, and it goes on."),
+        (
+            tf.errors.NotFoundError(None, None, "/run/x; No such file or directory\n [[node]]"),
+            2,
+            "PLACE cannot be used any more: No such file or directory. Mend that, and it goes on.",
+        ),
+        # A fault of the program.
+        (ValueError("No such file or directory"), None, ""),
+        (tf.errors.InvalidArgumentError(None, None, "shapes"), None, ""),
+        (OSError(errno.EBADF, os.strerror(errno.EBADF)), None, ""),
+    ],
+    ids=str,
+)
+def test_error_is_told_in_one_line(error, code, text):
+    assert screen.explained(error, "PLACE", "it goes on") == (code, text)
