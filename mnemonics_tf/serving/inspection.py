@@ -18,6 +18,10 @@ _MAX_BYTES = 2**29  # of a graph, without its weights
 _OUTSIDE = re.compile(
     "File|PyFunc|Save|Restore|MergeV2|Print|Dump|Rpc|Remote|Dataset|Iterator|Reader|Lmdb|Debug|Summary"
 )
+# Pipelines within the graph by which `serve_jpeg` passes over images that cannot be decoded. Others read and write files.
+_HARMLESS = frozenset(
+    f"{name}Dataset" for name in ("Concatenate", "IgnoreErrors", "Map", "Options", "Tensor", "TensorSlice")
+) | {"BatchDatasetV2", "DatasetToSingleElement", "ParallelMapDatasetV2"}
 # Every SavedModel has these two, for those who save or restore it in another way than loading it.
 _SAVER = re.compile(r"_traced_(save|restore)(_\d+)?$")
 
@@ -41,14 +45,18 @@ def reaching_out(folder: str) -> list[str]:
         raise files.UnreadableError("it is no SavedModel") from error
     found = set()
     for graph in model.meta_graphs:
-        found |= {node.op for node in graph.graph_def.node if _OUTSIDE.search(node.op)}
+        found |= {node.op for node in graph.graph_def.node if _reaches_out(node.op)}
         for function in graph.graph_def.library.function:
             if _SAVER.search(function.signature.name):
                 continue
             for node in function.node_def:
                 called = [name for name in _functions_of(node) if _SAVER.search(name)]
-                found |= {name for name in (node.op, *called) if _OUTSIDE.search(name) or name in called}
+                found |= {name for name in (node.op, *called) if _reaches_out(name) or name in called}
     return sorted(found)
+
+
+def _reaches_out(operation: str) -> bool:
+    return operation not in _HARMLESS and bool(_OUTSIDE.search(operation))
 
 
 def _functions_of(node: Any) -> Iterator[str]:

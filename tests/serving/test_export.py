@@ -141,6 +141,7 @@ def test_what_a_graph_cannot_notice_is_answered_as_it_is_decoded(model, exported
     np.testing.assert_allclose(answer["probabilities"], exported.probabilities(_square(content)[None]), atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_grey_images_are_served_from_files_and_images_of_two_channels_are_not(tmp_path):
     grey = export(tmp_path / "grey", channels=1)
     shade = np.full((30, 30), 90, np.uint8)

@@ -41,8 +41,13 @@ def test_model_that_computes_is_harmless(tmp_path):
             "WriteFile",
         ),
         (lambda: tf.raw_ops.SaveV2(prefix="x", tensor_names=["a"], shape_and_slices=[""], tensors=[1.0]), "SaveV2"),
+        (lambda: tf.data.TextLineDataset("/etc/passwd").take(1).get_single_element(), "TextLineDataset"),
+        (
+            lambda: tf.data.Dataset.from_tensors("x").map(lambda x: [x, tf.io.read_file(x)][1]).get_single_element(),
+            "ReadFile",
+        ),
     ],
-    ids=["write", "read", "hidden in a branch", "save"],
+    ids=["write", "read", "hidden in a branch", "save", "lines", "hidden in a pipeline"],
 )
 def test_model_that_touches_files_is_told(tmp_path, besides, named):
     assert named in reaching_out(_saved(tmp_path / "model", besides))
