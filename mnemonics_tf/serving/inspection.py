@@ -18,7 +18,7 @@ _MAX_BYTES = 2**29  # of a graph, without its weights
 _OUTSIDE = re.compile(
     "File|PyFunc|Save|Restore|MergeV2|Print|Dump|Rpc|Remote|Dataset|Iterator|Reader|Lmdb|Debug|Summary"
 )
-# Pipelines within the graph by which `serve_jpeg` passes over images that cannot be decoded. Others read and write files.
+# Pipelines within the graph by which `serve_jpeg` passes over images that cannot be decoded. Others touch files.
 _HARMLESS = frozenset(
     f"{name}Dataset" for name in ("Concatenate", "IgnoreErrors", "Map", "Options", "Tensor", "TensorSlice")
 ) | {"BatchDatasetV2", "DatasetToSingleElement", "ParallelMapDatasetV2"}
