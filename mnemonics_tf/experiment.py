@@ -42,14 +42,14 @@ class Run:
     def __init__(self, output_dir: str, configure: Callable[[], Configuration], initial_phases_dir: str | None = None):
         configuration = configure()
         configuration.check()
-        self._settings, self._protocol = configuration.settings, configuration.protocol
+        self._settings, self._setup = configuration.settings, configuration.setup
         self._initial_phases_dir = initial_phases_dir
         # With several workers, nothing may be computed before they have met.
         self._strategy = configuration.devices.create_strategy()
         self._check_shared_phases()
         if self._settings.deterministic:
             seeds.make_deterministic()
-        self._stream = ClassStream(self._load_dataset(configuration), self._protocol)
+        self._stream = ClassStream(self._load_dataset(configuration), configuration.protocol)
         if self._settings.network.pixel_range is not None:
             self._stream.pixel_range = self._settings.network.pixel_range
         check_data(self._settings, self._stream, self._strategy.num_replicas_in_sync)
@@ -224,22 +224,10 @@ class Run:
             self.directory.write_results(self._results())
 
     def _results(self) -> Results:
-        settings = self._settings
         return summarise(
             self._phases,
             phase_sizes=self._stream.phase_sizes,
             class_order=self._stream.class_order.tolist(),
             dataset=self._stream.dataset.name,
-            method=settings.method.name,
-            head=settings.head_name,
-            exemplars=settings.memory.strategy if settings.memory.keeps else "none",
-            adjust_exemplars=settings.memory.adjust,
-            budget=settings.memory.mode,
-            discard=settings.memory.discard,
-            weight_transfer=settings.model_level.weight_transfer,
-            balanced_finetune=settings.finetuning.enabled,
-            distillation=settings.model_level.distillation,
-            seed=settings.seed,
-            order_seed=self._protocol.order_seed,
-            primary_classifier=settings.primary_classifier,
+            **self._setup,
         )
