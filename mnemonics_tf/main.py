@@ -15,7 +15,7 @@ from absl import app, flags, logging
 
 import mnemonics_tf
 from mnemonics_tf import checks
-from mnemonics_tf.system import files, screen, stopping
+from mnemonics_tf.system import files, lazy, screen, stopping
 
 if TYPE_CHECKING:
     from mnemonics_tf.results import Results
@@ -86,6 +86,7 @@ def _outcome(output_dir: str) -> tuple[Results | None, RunDirectory]:
     if results is not None:
         return results, folder
     with screen.quiet():
+        lazy.import_quickly()
         from mnemonics_tf import experiment
     run = experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
     results = run.run()

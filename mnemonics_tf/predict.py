@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import folders, screen, stopping
+from mnemonics_tf.system import folders, lazy, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
             raise checks.UsageError("Expected a model and images: python -m mnemonics_tf.predict MODEL_DIR IMAGE...")
         kind, folder = _kind_of(os.path.abspath(os.path.expanduser(argv[1])))
         with screen.quiet():
+            lazy.import_quickly()
             names, side, ask = _learner(folder) if kind == "learner" else _exported(folder)
         return _answer(argv[2:], names, side, ask)
     except Exception as error:

@@ -62,7 +62,7 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
 def _check_reachable(builder: tfds.core.DatasetBuilder) -> None:
     """Raises UsageError if the data set is to be downloaded and no host of it answers: TFDS tries for minutes."""
     downloads = os.path.join(data_root(builder), "downloads")
-    # Beside each file that TFDS has downloaded it leaves what it knows of it: there may be nothing to download any more.
+    # TFDS leaves such a file beside each that it has downloaded: there may be nothing to download any more.
     if os.path.isdir(downloads) and any(name.endswith(".INFO") for name in os.listdir(downloads)):
         return
     urls = list(builder.url_infos or ())
