@@ -17,6 +17,7 @@ from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.training import traces
 from mnemonics_tf.training.loss_scale import LossScale
 from mnemonics_tf.training.rehearsal import PhaseRehearsal
 from mnemonics_tf.training.settings import SGDSettings
@@ -88,7 +89,7 @@ class Trainer:
             return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
 
         steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size, rehearsal)
-        with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
+        with traces.forgotten(), self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
             iterator = iter(batches)
             for epoch in range(settings.epochs):
                 learning_rate = _learning_rate_at(epoch, settings, rehearsal)
