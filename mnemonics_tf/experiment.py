@@ -6,7 +6,6 @@ import dataclasses
 import os
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 from mnemonics_tf import checks, runtime
 from mnemonics_tf.data.stream import ClassStream
@@ -45,14 +44,14 @@ class Run:
     def __init__(self, output_dir: str, configure: Callable[[], Configuration], initial_phases_dir: str | None = None):
         configuration = configure()
         configuration.check()
-        self._settings, self._protocol = configuration.settings, configuration.protocol
+        self._settings, self._setup = configuration.settings, configuration.setup
         self._initial_phases_dir = initial_phases_dir
         # With several workers, nothing may be computed before they have met.
         self._strategy = configuration.devices.create_strategy()
         self._check_shared_phases()
         if self._settings.deterministic:
             seeds.make_deterministic()
-        self._stream = ClassStream(self._load_dataset(configuration), self._protocol)
+        self._stream = ClassStream(self._load_dataset(configuration), configuration.protocol)
         if self._settings.network.pixel_range is not None:
             self._stream.pixel_range = self._settings.network.pixel_range
         check_data(self._settings, self._stream, self._strategy.num_replicas_in_sync)
@@ -233,29 +232,15 @@ class Run:
 
     def _hparams(self) -> dict[str, str | int | float | bool]:
         """What runs of a sweep differ in, for TensorBoard's plug-in; what is None is left out."""
-        values = {**self._results_setup(), "num_phases": self.num_phases - 1}
+        values = {**self._setup, "dataset": self._stream.dataset.name, "num_phases": self.num_phases - 1}
         values |= {name: getattr(self._settings.memory, name) for name in ("per_class", "total", "total_bytes")}
         return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
 
     def _results(self) -> Results:
-        order = self._stream.class_order.tolist()
-        return summarise(self._phases, phase_sizes=self._stream.phase_sizes, class_order=order, **self._results_setup())
-
-    def _results_setup(self) -> dict[str, Any]:
-        """What the run is, as `results.json` tells it."""
-        settings = self._settings
-        return {
-            "dataset": self._stream.dataset.name,
-            "method": settings.method.name,
-            "head": settings.head_name,
-            "exemplars": settings.memory.strategy if settings.memory.keeps else "none",
-            "adjust_exemplars": settings.memory.adjust,
-            "budget": settings.memory.mode,
-            "discard": settings.memory.discard,
-            "weight_transfer": settings.model_level.weight_transfer,
-            "balanced_finetune": settings.finetuning.enabled,
-            "distillation": settings.model_level.distillation,
-            "seed": settings.seed,
-            "order_seed": self._protocol.order_seed,
-            "primary_classifier": settings.primary_classifier,
-        }
+        return summarise(
+            self._phases,
+            phase_sizes=self._stream.phase_sizes,
+            class_order=self._stream.class_order.tolist(),
+            dataset=self._stream.dataset.name,
+            **self._setup,
+        )

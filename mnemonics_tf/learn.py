@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from absl import app, flags
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import files, folders, locks, screen, stopping
+from mnemonics_tf.system import files, folders, lazy, locks, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ def _alone(folder: str) -> Iterator[None]:
 def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
     """Teaches the learner what is new, with a line before what takes long."""
     with screen.quiet():  # TensorFlow's libraries talk
+        lazy.import_quickly()
         from mnemonics_tf.learner.learner import IncrementalLearner
     if folders.is_learner(folder):
         learner = IncrementalLearner.load(folder)

@@ -15,10 +15,11 @@ from absl import app, flags, logging
 
 import mnemonics_tf
 from mnemonics_tf import checks
-from mnemonics_tf.system import files, screen, stopping
+from mnemonics_tf.system import files, lazy, screen, stopping
 
 if TYPE_CHECKING:
-    from mnemonics_tf import experiment
+    from mnemonics_tf.results import Results
+    from mnemonics_tf.run.directory import RunDirectory
 
 # TensorFlow takes seconds to import, and --help needs none of it: it is imported once the flags are known.
 
@@ -50,40 +51,50 @@ def main(argv: list[str]) -> int:
             raise checks.UsageError("No --gin_file was given. Try --gin_file=configs/lucir_digits.gin.")
         for flag, path in (("--output_dir", output_dir), ("--initial_phases_dir", _INITIAL_PHASES_DIR.value or "")):
             files.check_path(flag, path)
-        run = _configured_run(output_dir)
-        results = run.run()
+        results, directory = _outcome(output_dir)
     except Exception as error:
         code, text = screen.explained(error, output_dir, "the same command goes on after the last complete phase")
         if code is None or flags.FLAGS["verbosity"].present:
             raise
         print(f"mnemonics_tf: {text}", file=sys.stderr)
         return code
-    if not run.is_chief:
+    if results is None:
         return 0
     from mnemonics_tf.report import summary
 
-    directory = run.directory
     skipped = directory.read_skipped()
     print(
         f"\n{summary.summary(results)}\n\n"
         + (f"skipped      {len(skipped)} images, listed in {directory.skipped_file}\n" if skipped else "")
         + f"results      {directory.results_file}\n"
-        f"last model   {directory.saved_model_dir(run.num_phases - 1)}\n"
+        f"last model   {directory.saved_model_dir(results.num_phases)}\n"
         f"TensorBoard  tensorboard --logdir {shlex.quote(directory.tensorboard_dir)}"
     )
     return 0
 
 
-def _configured_run(output_dir: str) -> experiment.Run:
-    """The run that the flags ask for. Contradictions between settings are told before TensorFlow is imported."""
+def _outcome(output_dir: str) -> tuple[Results | None, RunDirectory]:
+    """Does what is left of the run that the flags ask for. Its results, None on workers that write none; its folder.
+
+    Contradictions between settings are told, and results of a finished run found, before TensorFlow is imported.
+    """
     with screen.quiet():  # a configuration may import modules of the user's own
         from mnemonics_tf import config
+        from mnemonics_tf.run import directory, finished
         from mnemonics_tf.system import gin_files
     config.parse(_GIN_FILES.value, _GIN_PARAMS.value, gin_files.Trusted(tuple(_GIN_IMPORT.value)))
-    config.resolved().check()
+    configuration = config.resolved()
+    configuration.check()
+    folder = directory.RunDirectory(output_dir)
+    results = finished.results_of(folder, configuration)
+    if results is not None:
+        return results, folder
     with screen.quiet():
+        lazy.import_quickly()
         from mnemonics_tf import experiment
-    return experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
+    run = experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
+    results = run.run()
+    return (results if run.is_chief else None), run.directory
 
 
 if __name__ == "__main__":

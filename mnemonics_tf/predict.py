@@ -17,7 +17,7 @@ from absl import app, flags
 
 from mnemonics_tf import checks
 from mnemonics_tf.run.models import model_of
-from mnemonics_tf.system import screen, stopping
+from mnemonics_tf.system import lazy, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
             raise checks.UsageError("Expected a model and images: python -m mnemonics_tf.predict MODEL_DIR IMAGE...")
         kind, folder = model_of(argv[1])
         with screen.quiet():
+            lazy.import_quickly()
             names, reading, ask = _learner(folder) if kind == "learner" else _exported(folder)
         return _answer(argv[2:], names, reading, ask)
     except Exception as error:

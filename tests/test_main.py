@@ -155,6 +155,25 @@ def test_finished_run_shows_its_result_again(tiny_run, call_main):
     assert (tiny_run / "phases/001/COMPLETE").stat().st_mtime == before
 
 
+def test_finished_run_shows_its_result_without_tensorflow_and_data(tiny_run):
+    script = textwrap.dedent("""
+        import runpy, sys
+        for name in ("tensorflow", "keras", "sklearn"):  # scikit-learn carries the digits
+            sys.modules[name] = None  # importing it fails
+        runpy.run_module("mnemonics_tf.main", run_name="__main__", alter_sys=True)
+    """)
+    before = (tiny_run / "results.json").read_bytes()
+    command = [sys.executable, "-c", script, *tiny_arguments(tiny_run)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout == (tiny_run.parent / "stdout.txt").read_text()
+    assert (tiny_run / "results.json").read_bytes() == before
+    # With other settings it is refused as ever.
+    refused = subprocess.run([*command, "--gin_param=ModelLevel.epochs = 3"], cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "+ModelLevel.epochs = 3" in refused.stderr
+
+
 def test_saved_model_serves_without_this_package(tiny_run, tmp_path):
     from sklearn.datasets import load_digits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from mnemonics_tf import checks
 from mnemonics_tf.data import framing
@@ -59,6 +59,9 @@ class Folder:
     resized_crop: bool = False
     resized_side: int | None = None
     in_memory: bool | None = None
+
+    # Files come and go.
+    is_fixed: ClassVar[bool] = False
 
     def __post_init__(self):
         if not isinstance(self.path, str):

@@ -11,10 +11,12 @@ import tensorflow_datasets as tfds
 from mnemonics_tf import checks
 from mnemonics_tf.data.catalogue import classification
 from mnemonics_tf.data.paths import absolute
-from mnemonics_tf.system import tracking
+from mnemonics_tf.system import network, tracking
 
 # What TFDS goes without if it is not there: it would prepare the rest for hours, of which a run can make no use.
 _ARCHIVES = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
+
+_SECONDS_TO_ANSWER = 4.0
 
 
 def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
@@ -49,16 +51,33 @@ def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilde
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     _check_manual_files(builder)
     name = builder.name
+    _check_reachable(builder)
     tracking.notice(f"Data set {name!r} is not at {builder.data_dir}: downloading and preparing it ...")
     try:
         builder.download_and_prepare()
     except Exception as error:  # TFDS raises whatever its downloaders raise
-        raise checks.UsageError(
-            f"Data set {name!r} is not at {builder.data_dir} and could not be downloaded ({first_line(error)}). "
-            "Prepare it on a machine with internet (in Python: import tensorflow_datasets; "
-            f"tensorflow_datasets.load('{name}')), then point the environment variable TFDS_DATA_DIR (or the binding "
-            "tfds.data_dir) at its folder."
-        ) from error
+        raise _absent(builder, first_line(error)) from error
+
+
+def _check_reachable(builder: tfds.core.DatasetBuilder) -> None:
+    """Raises UsageError if the data set is to be downloaded and no host of it answers: TFDS tries for minutes."""
+    downloads = os.path.join(data_root(builder), "downloads")
+    # TFDS leaves such a file beside each that it has downloaded: there may be nothing to download any more.
+    if os.path.isdir(downloads) and any(name.endswith(".INFO") for name in os.listdir(downloads)):
+        return
+    urls = list(builder.url_infos or ())
+    if urls and not network.any_answers(urls, _SECONDS_TO_ANSWER):
+        raise _absent(builder, f"no answer from its host within {_SECONDS_TO_ANSWER:.0f} s; is there a network?")
+
+
+def _absent(builder: tfds.core.DatasetBuilder, reason: str) -> checks.UsageError:
+    """The error of a data set that is not there and cannot be had."""
+    return checks.UsageError(
+        f"Data set {builder.name!r} is not at {builder.data_dir} and could not be downloaded ({reason}). "
+        "Prepare it on a machine with internet (in Python: import tensorflow_datasets; "
+        f"tensorflow_datasets.load('{builder.name}')), then point the environment variable TFDS_DATA_DIR (or the "
+        "binding tfds.data_dir) at its folder."
+    )
 
 
 def _check_manual_files(builder: tfds.core.DatasetBuilder) -> None:

@@ -24,6 +24,10 @@ class Source(Protocol):
     def known_shape(self) -> tuple[int, int, int] | None:
         """`(H, W, C)` of all images, if it is known before the data are opened."""
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the same settings give the same images at any time, so that finished runs need not look at them."""
+
     def load(self) -> Dataset:
         """Reads the data, or lists them. Raises UsageError if they are not there or not what was expected."""
 
@@ -43,6 +47,7 @@ class Digits:
     # A mirrored digit is another sign, or none.
     horizontal_flip: ClassVar[bool] = False
     known_shape: ClassVar[tuple[int, int, int]] = (8, 8, 1)
+    is_fixed: ClassVar[bool] = True
 
     def __post_init__(self):
         checks.check_fraction(**{"digits.test_share": self.test_share})
@@ -116,6 +121,9 @@ class TFDS:
     shards_dir: str | None = None
     test_share: float = framing.TEST_SHARE
     split_seed: int = framing.SPLIT_SEED
+
+    # A version of a data set stays what it is.
+    is_fixed: ClassVar[bool] = True
 
     def __post_init__(self):
         if not isinstance(self.name, str):

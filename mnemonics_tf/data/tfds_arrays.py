@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mnemonics_tf import checks
-from mnemonics_tf.data import catalogue, complaints, decoding, headers, prepared, reading
+from mnemonics_tf.data import catalogue, complaints, decoding, headers, prepared, reading, tfds_records
 from mnemonics_tf.data.class_order import index_of_id
 from mnemonics_tf.data.layout import NUM_SHOWN
 from mnemonics_tf.data.types import LabelledImages
@@ -85,12 +85,13 @@ class Loader:
         new_ids = index_of_id(self._kept, features.num_classes)
         table = tf.constant(np.concatenate([[_NO_CLASS], new_ids, [_TOO_LARGE]]))
 
-        def relabelled(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            label = tf.clip_by_value(example[features.label_key], -1, features.num_classes)
-            return example[features.image_key], tf.gather(table, label + 1)
+        def relabelled(contents: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            new = tf.gather(table, tf.clip_by_value(labels, -1, features.num_classes) + 1)
+            is_wanted = new != _NOT_KEPT
+            return tf.boolean_mask(contents, is_wanted), tf.boolean_mask(new, is_wanted)
 
-        examples = self._builder.as_dataset(split=split, decoders=features.partial).map(relabelled)
-        return examples.filter(lambda _, label: label != _NOT_KEPT).batch(_AT_ONCE).prefetch(1)
+        batches = tfds_records.batches(self._builder, features, split, _AT_ONCE).map(relabelled)
+        return batches.rebatch(_AT_ONCE).prefetch(1)
 
     def _decode(self, contents: Sequence[bytes]) -> tuple[np.ndarray, dict[int, str]]:
         """Images `[at most n, H, W, C]` uint8, and for the others by their place the reason."""

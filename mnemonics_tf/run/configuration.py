@@ -145,6 +145,25 @@ class Configuration:
         if self.source is not None:
             self.settings.check_source(self.source.horizontal_flip, self.source.known_shape)
 
+    @property
+    def setup(self) -> dict[str, Any]:
+        """What the run is, as the fields of `Results` say it that follow from settings alone."""
+        settings = self.settings
+        return {
+            "method": settings.method.name,
+            "head": settings.head_name,
+            "exemplars": settings.memory.strategy if settings.memory.keeps else "none",
+            "adjust_exemplars": settings.memory.adjust,
+            "budget": settings.memory.mode,
+            "discard": settings.memory.discard,
+            "weight_transfer": settings.model_level.weight_transfer,
+            "balanced_finetune": settings.finetuning.enabled,
+            "distillation": settings.model_level.distillation,
+            "seed": settings.seed,
+            "order_seed": self.protocol.order_seed,
+            "primary_classifier": settings.primary_classifier,
+        }
+
 
 def check_data(settings: Settings, stream: ClassStream, num_replicas: int) -> None:
     """Checks settings against the data of a run, before a folder is opened or anything is trained.

@@ -41,6 +41,13 @@ class Devices:
         checks.check_positive(**{"Devices.wait_for_workers": self.wait_for_workers})
         checks.check_positive_integer(**{"Devices.slurm_port": self.slurm_port})
 
+    @property
+    def works_alone(self) -> bool:
+        """Whether this process is the only worker, by what it is asked for and what TF_CONFIG and Slurm say."""
+        return self.strategy in ("one_device", "mirrored") or (
+            self.strategy is None and cluster.own_cluster(self.slurm_port) is None
+        )
+
     def create_strategy(self) -> tf.distribute.Strategy:
         """Makes the strategy, first meeting the other workers if there are several.
 

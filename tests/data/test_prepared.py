@@ -14,6 +14,7 @@ from birds import features, needs_cifar100, painted, store_pixels
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import sources
 from mnemonics_tf.data.decoding import in_memory
+from mnemonics_tf.system import network
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +26,7 @@ def _no_download(monkeypatch):
 
     for name in ("download", "download_and_extract"):
         monkeypatch.setattr(tfds.download.DownloadManager, name, fail)
+    monkeypatch.setattr(network, "any_answers", lambda urls, seconds: True)
 
 
 def test_unknown_data_set_names_the_nearest(tmp_path):
@@ -41,6 +43,26 @@ def test_data_set_that_cannot_be_downloaded_says_how_to_get_it(tmp_path):
     assert "(no route to host)" in text
     assert "tensorflow_datasets.load('cifar100')" in text
     assert "TFDS_DATA_DIR" in text
+
+
+def test_data_set_whose_host_does_not_answer_is_not_tried(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(network, "any_answers", lambda urls, seconds: asked.extend(urls))
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: pytest.fail("downloading"))
+    with pytest.raises(UsageError, match=r"no answer from its host within 4 s; is there a network\?.*TFDS_DATA_DIR"):
+        sources.tfds_source("cifar100", data_dir=str(tmp_path))
+    assert [url for url in asked if url.endswith(".tar.gz")]
+    # What was downloaded before needs no host.
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads/archive.tar.gz.INFO").write_text("{}")
+    monkeypatch.setattr(network, "any_answers", lambda urls, seconds: pytest.fail("asked"))
+
+    def fail(builder):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(UsageError, match="no route to host"):
+        sources.tfds_source("cifar100", data_dir=str(tmp_path))
 
 
 def test_data_set_without_labels_is_refused(tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -82,6 +85,20 @@ def test_step_is_traced_once_though_the_last_batch_is_smaller(model, strategy):
     batch_losses = cross_entropy_in_inference_mode(model, traces)
     trainer(strategy).fit(model, batch_losses, some_data(10), settings, "train_model", seed=0)
     assert len(traces) == 1
+
+
+def test_nothing_keeps_the_traced_step_once_the_training_is_over(model, strategy):
+    graphs = []
+    plain = cross_entropy_in_inference_mode(model)
+
+    def batch_losses(images, labels):
+        graphs.append(weakref.ref(tf.compat.v1.get_default_graph()))
+        return plain(images, labels)
+
+    settings = ModelLevel(epochs=1, batch_size=8, milestones=())
+    trainer(strategy).fit(model, batch_losses, some_data(8), settings, "train_model", seed=0)
+    gc.collect()
+    assert [graph() for graph in graphs] == [None]
 
 
 def test_weight_transfer_trains_scales_without_pulling_them_to_zero(model, strategy):
