@@ -21,6 +21,7 @@ from mnemonics_tf.run.journal import RunJournal
 from mnemonics_tf.run.phase_files import read_state
 from mnemonics_tf.run.telling import Teller
 from mnemonics_tf.system import screen, seeds
+from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 
 
@@ -43,7 +44,7 @@ class Run:
         configuration = configure()
         configuration.check()
         self._settings, self._protocol = configuration.settings, configuration.protocol
-        self._initial_phases_dir = initial_phases_dir
+        self._initial_phases_dir, self._snapshot_seconds = initial_phases_dir, configuration.snapshot_seconds
         # With several workers, nothing may be computed before they have met.
         self._strategy = configuration.devices.create_strategy()
         self._check_shared_phases()
@@ -106,6 +107,7 @@ class Run:
             self._stream.streamed,
             self.is_chief,
             self._note_phase,
+            Snapshots(self._snapshot_seconds, runtime.agreement(self._strategy)),
         )
         learner = IncrementalLearner.from_settings(
             self._settings,
@@ -121,8 +123,8 @@ class Run:
         if first:
             self._restore(learner, first - 1)
         for index in range(first, self.num_phases):
-            continued = len(journal.snapshots(index)) > 0
-            tracker.start_phase(index, self.num_phases, continued)
+            store = journal.store(index)
+            tracker.start_phase(index, self.num_phases, store.seconds() if len(store) else None)
             with tracker.stage("check_images"):
                 arrival = self._arriving(index)
             learner.advance(arrival)

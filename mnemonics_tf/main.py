@@ -55,6 +55,9 @@ def main(argv: list[str]) -> int:
             raise
         print(f"mnemonics_tf: {text}", file=sys.stderr)
         return code
+    except stopping.StoppedError as stopped:
+        screen.last_words(f"mnemonics_tf: {stopped} {_how_to_go_on()}")
+        return screen.STOPPED
     if not run.is_chief:
         return 0
     from mnemonics_tf.report import summary
@@ -71,6 +74,13 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _how_to_go_on() -> str:
+    """A sentence with the command that was given, which goes on with the run."""
+    # As `mnemonics-tf run`, or as python -m mnemonics_tf.main.
+    program = sys.argv[0] if sys.argv[0].startswith("mnemonics-tf ") else f"{sys.orig_argv[0]} -m mnemonics_tf.main"
+    return f"Go on with: {program} {shlex.join(sys.argv[1:])}"
+
+
 def _configured_run(output_dir: str) -> experiment.Run:
     """The run that the flags ask for. Contradictions between settings are told before TensorFlow is imported."""
     with screen.quiet():  # a configuration may import modules of the user's own
@@ -83,5 +93,5 @@ def _configured_run(output_dir: str) -> experiment.Run:
 
 
 if __name__ == "__main__":
-    stopping.end_in_one_line("mnemonics_tf", "The same command goes on after the last complete phase.")
+    stopping.end_in_one_line("mnemonics_tf", _how_to_go_on(), screen.STOPPED)
     app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

@@ -84,6 +84,32 @@ def is_common(strategy: tf.distribute.Strategy, number: int) -> bool:
     return bool(np.array_equal(total, halves * num_workers(strategy)))
 
 
+class Agreement:
+    """Decisions of workers that must come to the same (`system.snapshots.Workers`).
+
+    Args:
+      strategy: theirs.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self._strategy = strategy
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag of any worker is True. All must call it."""
+        (total,) = sum_over_workers(self._strategy, [np.array([flag], np.float32)])
+        return bool(total[0] > 0)
+
+    def is_common(self, number: int) -> bool:
+        """Whether every worker has the same number, from 0 up to 2^32; the same answer for all. All must call it."""
+        common = is_common(self._strategy, number)
+        return not self.any(not common)
+
+
+def agreement(strategy: tf.distribute.Strategy) -> Agreement | None:
+    """How the strategy's workers agree; None where one works alone."""
+    return Agreement(strategy) if num_workers(strategy) > 1 else None
+
+
 def sum_over_workers(strategy: tf.distribute.Strategy, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Adds each array up over all workers, element by element. All workers must call it.
 
