@@ -333,10 +333,9 @@ def test_signal_ends_a_run_after_its_step_with_a_line_that_says_how_to_go_on(tmp
         process.send_signal(signal.SIGTERM)
         _, shown = process.communicate(timeout=60)
     assert process.returncode == 3
-    (line,) = _lines(shown)
-    assert line.startswith(
-        "mnemonics_tf: stopped by SIGTERM in train_model_steps, as far as which all is kept. Go on with"
-    )
+    # A busy machine may take seconds for a step.
+    (line,) = [line for line in _lines(shown) if "it stops at the end of the present step" not in line]
+    assert line.startswith("mnemonics_tf: stopped by SIGTERM; what train_model_steps has come to is kept. Go on with: ")
     assert line.endswith(f"-m mnemonics_tf.main {shlex.join(command[3:])}")
     assert not list(tmp_path.glob("run/scratch-*"))
     with np.load(file) as kept:
@@ -344,7 +343,7 @@ def test_signal_ends_a_run_after_its_step_with_a_line_that_says_how_to_go_on(tmp
 
 
 @pytest.mark.heavy
-def test_signal_before_anything_is_learned_and_second_ctrl_c_end_a_run_at_once(tmp_path):
+def test_signal_before_anything_is_learned_ends_a_run_at_once(tmp_path):
     started = [sys.executable, "-m", "mnemonics_tf.main", *tiny_arguments(tmp_path / "run", "ModelLevel.epochs = 9000")]
     with subprocess.Popen(started, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob("run/scratch-*")) and process.poll() is None:

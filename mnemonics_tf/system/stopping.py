@@ -31,7 +31,7 @@ class StoppedError(BaseException):
     """
 
     def __init__(self, signal_name: str, stage: str):
-        super().__init__(f"stopped by {signal_name} in {stage}, as far as which all is kept.")
+        super().__init__(f"stopped by {signal_name}; what {stage} has come to is kept.")
 
 
 _temporary: set[str] = set()  # folders that go when the process is stopped
@@ -139,7 +139,11 @@ def _wait(listening: socket.socket, program: str, advice: str, code: int | None)
 
 def _announce_later(program: str, name: str) -> None:
     """Tells somebody who waits why the process is still there."""
-    text = f"{program}: {name}: it stops at the end of the present step. Ctrl-C stops it at once."
-    timer = threading.Timer(_PATIENCE, screen.last_words, args=(text,))
+
+    def announce() -> None:
+        if _request.is_awaited:
+            screen.last_words(f"{program}: {name}: it stops at the end of the present step. Ctrl-C stops it at once.")
+
+    timer = threading.Timer(_PATIENCE, announce)
     timer.daemon = True
     timer.start()

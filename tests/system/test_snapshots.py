@@ -140,7 +140,10 @@ def test_signal_ends_the_work_after_its_step_with_the_state_kept():
             accepted.append(stopping.ask("SIGTERM"))
 
     memory, kept = _Memory(), Snapshots(60.0)
-    with kept.of_phase(memory), pytest.raises(stopping.StoppedError, match="stopped by SIGTERM in count"):
+    with (
+        kept.of_phase(memory),
+        pytest.raises(stopping.StoppedError, match="by SIGTERM; what count has come to"),
+    ):
         _Counting(before_step=ask).run(kept)
     # Before the first step there is nothing to wait for, and the process would have ended at once.
     assert (accepted, memory.saved) == ([False, True], [3])
