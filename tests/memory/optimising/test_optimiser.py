@@ -362,8 +362,8 @@ def test_interrupted_optimisation_goes_on_to_the_same_bits(model, monkeypatch):
         lambda optimiser: optimiser.adjust(initial, seed=4),
     )
     whole = ExemplarOptimiser(model, PIXELS, EVERYTHING, Tracker(), snapshots=kept_in(Kept()))
-    # Learning has epochs of two meta-steps, and stops in the middle of the second. Adjusting has epochs of one: it stops
-    # after three of the first part, its end, and two of the second.
+    # Learning has epochs of two meta-steps, and stops in the middle of the second. Adjusting has epochs of one; it
+    # stops after three of the first part, its end, and two of the second.
     for work, saved, epochs_left, stages in (
         (learn, 3, 2, {"learn_exemplars"}),
         (adjust, 6, 1, {"adjust_exemplars_part1", "adjust_exemplars_part2"}),
