@@ -4,11 +4,10 @@
       train_model_steps.npz             the training of the network, while it is trained
       train_model.npz                   the network, once it is trained
       learn_exemplars.npz  ...          optimisations of exemplars, further trainings, long passes over images
-      seconds.json                      how long each step has taken so far
       *.aside                           what could not be used
 
-A file holds plain arrays, each with a checksum, and says whose it is: of which run, phase and stage. It is written
-beside its place, synced, and renamed. The folder goes when the phase is complete.
+A file holds plain arrays, each with a checksum, and says whose it is (of which run, phase and stage) and how long each
+step has taken by then. It is written beside its place, synced, and renamed. The folder goes when the phase is complete.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import numpy as np
 from mnemonics_tf.system import files, screen
 
 _OWNER = "owner"
-_SECONDS = "seconds.json"
+_SECONDS = "seconds"
 _DAMAGES = (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
@@ -60,7 +59,7 @@ class PhaseSnapshots:
             return None
         try:
             state = _read(path)
-            owner = str(state.pop(_OWNER))
+            owner, _ = str(state.pop(_OWNER)), state.pop(_SECONDS)
         except _DAMAGES as error:
             self.set_aside(stage, f"it is damaged ({type(error).__name__})")
             return None
@@ -76,10 +75,10 @@ class PhaseSnapshots:
         if not os.path.isdir(self._folder):
             os.makedirs(self._folder, exist_ok=True)
             files.flush(os.path.dirname(self._folder))
+        seconds = {} if self._seconds is None else dict(self._seconds())
+        told = {_OWNER: np.array(self._owner_of(stage)), _SECONDS: np.array(json.dumps(seconds))}
         with files.replacing(self._path(stage)) as file:
-            np.savez(file, allow_pickle=False, **{**state, _OWNER: np.array(self._owner_of(stage))})
-        if self._seconds is not None:
-            files.write_text(os.path.join(self._folder, _SECONDS), json.dumps(dict(self._seconds())))
+            np.savez(file, allow_pickle=False, **{**state, **told})
 
     def remove(self, stage: str) -> None:
         """Removes what is kept of a stage, if there is anything."""
@@ -98,11 +97,15 @@ class PhaseSnapshots:
 
     def seconds(self) -> dict[str, float]:
         """How long each step had taken when the last snapshot was saved; empty if nobody knows."""
-        try:
-            noted = files.read_json(os.path.join(self._folder, _SECONDS))
-            return {str(name): float(value) for name, value in noted.items() if 0 <= value < float("inf")}
-        except (files.UnreadableError, AttributeError, TypeError, ValueError):
-            return {}
+        latest: dict[str, float] = {}
+        for name in sorted(os.listdir(self._folder)) if os.path.isdir(self._folder) else []:
+            # What is damaged is named when its turn comes.
+            with contextlib.suppress(*_DAMAGES, AttributeError, TypeError):
+                path = os.path.join(self._folder, name)
+                noted = json.loads(str(_read(path, _SECONDS)[_SECONDS])) if name.endswith(".npz") else {}
+                found = {str(step): float(taken) for step, taken in noted.items() if 0 <= taken < float("inf")}
+                latest = max(latest, found, key=lambda each: sum(each.values()))
+        return latest
 
     def _owner_of(self, stage: str) -> str:
         return f"{stage} {self._owner()}"
@@ -111,11 +114,13 @@ class PhaseSnapshots:
         return os.path.join(self._folder, f"{stage}.npz")
 
 
-def _read(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a file. Each is read to its end, where its checksum is compared, before it is taken apart."""
+def _read(path: str, wanted: str | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a file, or one of them. Each is read to its end, where its checksum is compared."""
     found = {}
     with files.open_plain(path) as file, zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
+            if wanted not in (None, member.filename.removesuffix(".npy")):
+                continue
             if member.compress_type != zipfile.ZIP_STORED:  # a few bytes could become many
                 raise ValueError("it is compressed, and snapshots are not")
             content = io.BytesIO(archive.read(member))
