@@ -343,6 +343,33 @@ def test_signal_ends_a_run_after_its_step_with_a_line_that_says_how_to_go_on(tmp
 
 
 @pytest.mark.heavy
+def test_run_that_is_killed_at_random_moments_ends_with_the_same_bytes(tiny_run, tmp_path):
+    folder, generator = tmp_path / "killed", np.random.default_rng(0)
+    command = [sys.executable, "-m", "mnemonics_tf.main", *tiny_arguments(folder, "Experiment.snapshot_seconds = 0.05")]
+    kills = 0
+    while kills < 40:
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            while not list(tmp_path.glob("killed/scratch-*")) and process.poll() is None:
+                time.sleep(0.05)
+            try:
+                process.wait(generator.uniform(0, 12))
+            except subprocess.TimeoutExpired:
+                process.send_signal((signal.SIGKILL, signal.SIGTERM)[kills % 2])
+                kills += 1
+            _, shown = process.communicate(timeout=120)
+        assert "Traceback" not in shown
+        assert process.returncode in (0, 3, -signal.SIGKILL), shown
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    assert kills > 2
+    for phase in ("000", "001"):
+        for name in ("exemplars.npz", "checkpoint/model.weights.h5", "confusion.npz"):
+            path = f"phases/{phase}/{name}"
+            assert (folder / path).read_bytes() == (tiny_run / path).read_bytes(), path
+
+
+@pytest.mark.heavy
 def test_signal_before_anything_is_learned_ends_a_run_at_once(tmp_path):
     started = [sys.executable, "-m", "mnemonics_tf.main", *tiny_arguments(tmp_path / "run", "ModelLevel.epochs = 9000")]
     with subprocess.Popen(started, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:

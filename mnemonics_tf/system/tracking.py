@@ -115,7 +115,7 @@ class Tracker:
             yield
         finally:
             taken = time.perf_counter() - start
-            del self._begun[name]
+            self._begun.pop(name, None)
             self.seconds[name] = self.seconds.get(name, 0.0) + taken
             self.peak_mebibytes[name] = machine.peak_memory_bytes() / 2**20
         if taken >= _SHORT and not _is_watched():
