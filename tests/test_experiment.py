@@ -194,21 +194,24 @@ def test_run_that_is_killed_inside_of_steps_ends_with_the_bytes_of_one_that_is_n
 
 
 @pytest.mark.heavy
-def test_run_that_is_killed_once_in_every_stage_ends_with_the_same_bytes(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "number"), [("analytic", 6), ("bic", 26)])
+def test_run_that_is_killed_once_in_every_stage_ends_with_the_same_bytes(tmp_path, monkeypatch, name, number):
     protocol, load = Protocol(num_phases=1, initial_share=0.5), _Loader(_data())
     probed = dataclasses.replace(
         _EVERY_STEP, method=BiC(), probe=Probe(repeats=1, epochs=1, scratch_epochs=1, batch_size=4)
     )
     fitted = dataclasses.replace(
-        _SETTINGS, method=Analytic(units=20), memory=Memory(per_class=0), network=ResNet((1, 1), (4, 4))
+        _SETTINGS,
+        method=Analytic(units=20),
+        memory=Memory(strategy="herding", per_class=0, adjust=False),
+        network=ResNet((1, 1), (4, 4)),
     )
-    for name, settings, number in (("bic", probed, 26), ("analytic", fitted, 6)):
+    settings = {"analytic": fitted, "bic": probed}[name]
 
-        def run(kind: str, settings=settings, name=name) -> Run:
-            configuration = dataclasses.replace(_configured(settings, load, protocol), snapshot_seconds=1e-9)
-            return Run(str(tmp_path / f"{name}_{kind}"), lambda: configuration)
+    def run(kind: str) -> Run:
+        configuration = dataclasses.replace(_configured(settings, load, protocol), snapshot_seconds=1e-9)
+        return Run(str(tmp_path / kind), lambda: configuration)
 
-        run("whole").run()
-        with monkeypatch.context() as patched:
-            assert len(_run_killed_in({"else": 1}, lambda: run("killed"), patched)) >= number
-        _check_same_bytes(tmp_path / f"{name}_whole", tmp_path / f"{name}_killed", 2)
+    run("whole").run()
+    assert len(_run_killed_in({"else": 1}, lambda: run("killed"), monkeypatch)) >= number
+    _check_same_bytes(tmp_path / "whole", tmp_path / "killed", 2)

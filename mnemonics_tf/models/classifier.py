@@ -83,7 +83,7 @@ class Classifier(keras.Model):
         self._with_maps = None
         outputs = [backbone.get_layer(name).output for name in map_layers]
         if outputs:
-            self._with_maps = keras.Model(backbone.input, [*outputs, backbone.output])
+            self._with_maps = keras.Model(backbone.input, [*outputs, backbone.output], name="with_maps")
         self._is_fitted = num_units is not None
         width, common = backbone.output_shape[-1], {"dtype": backbone.input.dtype, "name": "head"}
         self.head: Head
