@@ -14,9 +14,10 @@
 # Result: in the output_dir; what is printed goes to slurm-<job>.out in the folder of submission.
 #
 # If a machine dies or the job is preempted, Slurm queues it again (--requeue). One minute before the time limit the job
-# queues itself again if it has completed a phase since it started; if not, a phase takes longer than the limit, and the
-# job ends. If a worker fails, all are ended and the job fails: see the output, and submit the same command. Each time
-# the run goes on with the first phase that is not complete.
+# queues itself again if the run has kept something since it started: a phase, or a snapshot inside of one. If it has not,
+# no job of that length gets any further, and it ends. If a worker fails, all are ended and the job fails: see the output,
+# and submit the same command. Each time the run goes on from the step it was in. Slurm's SIGTERM, by default 30 seconds
+# before it kills (KillWait), lets the run finish that step and keep it; then the run ends with exit code 3.
 #SBATCH --job-name=mnemonics
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -49,21 +50,22 @@ set --
 . launch/environment.sh
 set -- "${flags[@]}"
 
-complete_phases() { # their number
-    { find "$output_dir/phases" -mindepth 2 -maxdepth 2 -name COMPLETE 2>/dev/null || true; } | wc -l
+kept() { # what the run has kept so far: its phases, and snapshots with their times
+    { find "$output_dir/phases" -mindepth 2 -maxdepth 2 \( -name COMPLETE -o -name '*.npz' \) -printf '%p %T@\n' \
+        2>/dev/null || true; } | sort
 }
 
 at_time_limit() {
     signalled=yes
-    if [ "$(complete_phases)" -gt "$complete_at_start" ]; then
-        echo "slurm.sh: the time limit is near. The job is queued again and will go on with the phase it was in." >&2
+    if [ "$(kept)" != "$kept_at_start" ]; then
+        echo "slurm.sh: the time limit is near. The job is queued again and will go on from the step it was in." >&2
         scontrol requeue "$SLURM_JOB_ID" || echo "slurm.sh: that failed. Submit the same command to go on." >&2
     else
-        echo "slurm.sh: the time limit is near, and no phase was completed within it. Submit with a longer --time." >&2
+        echo "slurm.sh: the time limit is near, and nothing was kept within it. Submit with a longer --time." >&2
     fi
 }
 
-complete_at_start=$(complete_phases)
+kept_at_start=$(kept)
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi # srun does not ask sbatch
 export grpc_proxy="" # workers talk to each other directly, whatever proxy downloads take
 trap at_time_limit USR1

@@ -101,7 +101,13 @@ def resolved() -> Configuration:
         deterministic=experiment.deterministic,
     )
     return Configuration(
-        settings, build("Protocol"), build("Devices"), experiment.build_source(), experiment.load_dataset, text
+        settings,
+        build("Protocol"),
+        build("Devices"),
+        experiment.build_source(),
+        experiment.load_dataset,
+        text,
+        experiment.snapshot_seconds,
     )
 
 

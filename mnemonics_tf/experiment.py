@@ -23,6 +23,7 @@ from mnemonics_tf.run.phase_files import read_state
 from mnemonics_tf.run.recovery import check_room, recover
 from mnemonics_tf.run.telling import Teller
 from mnemonics_tf.system import screen, seeds
+from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 
 
@@ -45,7 +46,7 @@ class Run:
         configuration = configure()
         configuration.check()
         self._settings, self._setup = configuration.settings, configuration.setup
-        self._initial_phases_dir = initial_phases_dir
+        self._initial_phases_dir, self._snapshot_seconds = initial_phases_dir, configuration.snapshot_seconds
         # With several workers, nothing may be computed before they have met.
         self._strategy = configuration.devices.create_strategy()
         self._check_shared_phases()
@@ -106,6 +107,7 @@ class Run:
             self._stream.streamed,
             self.is_chief,
             self._note_phase,
+            Snapshots(self._snapshot_seconds, runtime.agreement(self._strategy)),
         )
         learner = IncrementalLearner.from_settings(
             self._settings,
@@ -122,8 +124,8 @@ class Run:
         if first:
             self._restore(learner, first - 1)
         for index in range(first, self.num_phases):
-            continued = len(journal.snapshots(index)) > 0
-            tracker.start_phase(index, self.num_phases, continued)
+            store = journal.store(index)
+            tracker.start_phase(index, self.num_phases, store.seconds() if len(store) else None)
             if self.is_chief:
                 check_room(self.directory, index)
             with tracker.stage("check_images"):

@@ -84,6 +84,32 @@ def is_common(strategy: tf.distribute.Strategy, number: int) -> bool:
     return bool(np.array_equal(total, halves * num_workers(strategy)))
 
 
+class Agreement:
+    """Decisions of workers that must come to the same (`system.snapshots.Workers`).
+
+    Args:
+      strategy: theirs.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self._strategy, self._total = strategy, _total_of(strategy)  # which is traced once: it is called often
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag of any worker is True. All must call it."""
+        (total,) = _summed(self._strategy, self._total, [np.array([flag], np.float32)])
+        return bool(total[0] > 0)
+
+    def is_common(self, number: int) -> bool:
+        """Whether every worker has the same number, from 0 up to 2^32; the same answer for all. All must call it."""
+        common = is_common(self._strategy, number)
+        return not self.any(not common)
+
+
+def agreement(strategy: tf.distribute.Strategy) -> Agreement | None:
+    """How the strategy's workers agree; None where one works alone."""
+    return Agreement(strategy) if num_workers(strategy) > 1 else None
+
+
 def sum_over_workers(strategy: tf.distribute.Strategy, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Adds each array up over all workers, element by element. All workers must call it.
 
@@ -94,13 +120,22 @@ def sum_over_workers(strategy: tf.distribute.Strategy, arrays: list[np.ndarray])
     Returns:
       The sums, the same on every worker; `arrays` themselves where one works alone.
     """
-    if num_workers(strategy) == 1:
-        return arrays
+    return arrays if num_workers(strategy) == 1 else _summed(strategy, _total_of(strategy), arrays)
+
+
+def _total_of(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
+    """Adds a value of each replica up, compiled."""
 
     @tf.function(autograph=False)
     def total(value: Any) -> tf.Tensor:
         return strategy.run(lambda own: sum_over_replicas([own])[0], args=(value,))
 
+    return total
+
+
+def _summed(
+    strategy: tf.distribute.Strategy, total: Callable[[Any], Any], arrays: list[np.ndarray]
+) -> list[np.ndarray]:
     # One of this worker's replicas brings its share, the others nothing.
     others = strategy.num_replicas_in_sync // num_workers(strategy) - 1
     return [

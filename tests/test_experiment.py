@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +19,15 @@ from mnemonics_tf.experiment import Run
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.methods.analytic import Analytic
 from mnemonics_tf.methods.bic import BiC
 from mnemonics_tf.methods.eeil import EEIL
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.snapshots import PhaseSnapshots
+from mnemonics_tf.system import snapshots
 from mnemonics_tf.system.devices import Devices
-from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 _SETTINGS = Settings(
@@ -117,54 +121,97 @@ def test_batches_of_a_methods_own_fine_tuning_are_checked(enabled):
         settings.check_plan(plan, num_replicas=8)
 
 
-def test_interrupted_phase_goes_on_with_the_epoch_after_its_last(tmp_path, monkeypatch):
-    settings = dataclasses.replace(
-        _SETTINGS,
-        memory=Memory(per_class=2, adjust=False),
-        exemplar_level=ExemplarLevel(epochs=3, steps_per_epoch=1, inner_steps=1, learning_rate=100.0),
-    )
+class _KilledError(BaseException):
+    """The process ends here."""
+
+
+# Each long step, with as little in it as can be interrupted.
+_EVERY_STEP = dataclasses.replace(
+    _SETTINGS,
+    memory=Memory(per_class=4, initial="herding"),
+    model_level=ModelLevel(epochs=2, batch_size=8, milestones=(1,)),
+    exemplar_level=ExemplarLevel(epochs=2, steps_per_epoch=2, inner_steps=1, learning_rate=100.0, optimiser="adam"),
+    finetuning=BalancedFinetune(epochs=2, batch_size=8),
+)
+
+
+def _run_killed_in(places: dict[tuple[str, str], int], start, monkeypatch) -> list[tuple[str, str]]:
+    """Starts a run again and again: it is killed once in each place, when its state has been saved so often.
+
+    Args:
+      places: phase and stage of each snapshot, and how often it is saved.
+      start: makes the run.
+
+    Returns:
+      Where it was killed.
+    """
+    killed, count = [], collections.Counter()
+    save = PhaseSnapshots.save
+
+    def save_and_die(store, stage, state):
+        save(store, stage, state)
+        place = (os.path.basename(store._folder)[:3], stage)
+        count[place] += 1
+        if place not in killed and count[place] == places.get(place, places.get("else", 0)):
+            killed.append(place)
+            raise _KilledError
+
+    monkeypatch.setattr(PhaseSnapshots, "save", save_and_die)
+    monkeypatch.setattr(snapshots, "_TIMES_ITS_COST", 0)  # after every step
+    while True:
+        try:
+            start().run()
+        except _KilledError:
+            continue
+        return killed
+
+
+def _check_same_bytes(first: Path, second: Path, phases: int) -> None:
+    for phase in range(phases):
+        for name in ("exemplars.npz", "checkpoint/model.weights.h5", "confusion.npz"):
+            path = f"phases/{phase:03d}/{name}"
+            assert (first / path).read_bytes() == (second / path).read_bytes(), path
+    told = [json.loads((folder / "results.json").read_text()) for folder in (first, second)]
+    for results in told:
+        for phase in results["phases"]:
+            del phase["seconds"]
+    assert told[0] == told[1]
+    assert not list(second.glob("phases/*.snapshots"))
+
+
+def test_run_that_is_killed_inside_of_steps_ends_with_the_bytes_of_one_that_is_not(tmp_path, monkeypatch):
     protocol, load = Protocol(num_phases=0), _Loader(_data())
 
     def run(name: str) -> Run:
-        return Run(str(tmp_path / name), lambda: _configured(settings, load, protocol))
+        configuration = dataclasses.replace(_configured(_EVERY_STEP, load, protocol), snapshot_seconds=1e-9)
+        return Run(str(tmp_path / name), lambda: configuration)
 
-    whole = run("whole").run()
-    saved, trained = [], []
-    save, fit = PhaseSnapshots.save, Trainer.fit
-
-    def stop_after_two_epochs(snapshots, stage, state):
-        save(snapshots, stage, state)
-        saved.append((stage, int(state.get("epoch", 0))))
-        if saved[-1] == ("learn_exemplars", 2):
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(PhaseSnapshots, "save", stop_after_two_epochs)
-        with pytest.raises(KeyboardInterrupt):
-            run("stopped").run()
-    folder = tmp_path / "stopped/phases/000.snapshots"
-    assert {path.name for path in folder.iterdir()} == {"train_model.npz", "learn_exemplars.npz"}
-    monkeypatch.setattr(Trainer, "fit", lambda *args, **kwargs: trained.append(args) or fit(*args, **kwargs))
-    monkeypatch.setattr(PhaseSnapshots, "save", lambda own, *args: saved.append(args[0]) or save(own, *args))
-    resumed = run("stopped").run()
-    # Nothing is trained again, and one of three epochs is left.
-    assert (trained, saved[3:]) == ([], ["learn_exemplars"])
-    name = "phases/000/exemplars.npz"
-    assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert resumed.average_accuracy == whole.average_accuracy
-    assert not folder.exists()
+    run("whole").run()
+    # In the middle of an epoch, each time: there are two epochs of three steps, of two meta-steps, and of two steps.
+    places = {("000", "train_model_steps"): 4, ("000", "learn_exemplars"): 3, ("000", "finetune_balanced_steps"): 3}
+    assert _run_killed_in(places, lambda: run("killed"), monkeypatch) == list(places)
+    _check_same_bytes(tmp_path / "whole", tmp_path / "killed", 1)
 
 
-def test_damaged_snapshot_is_passed_over(tmp_path, capsys):
-    snapshots = PhaseSnapshots(str(tmp_path / "000.snapshots"), writes=True)
-    assert snapshots.load("learn_exemplars") is None
-    snapshots.save("learn_exemplars", {"pixels": np.arange(4.0), "epoch": np.array(2)})
-    loaded = snapshots.load("learn_exemplars")
-    np.testing.assert_array_equal(loaded["pixels"], np.arange(4.0))
-    path = tmp_path / "000.snapshots/learn_exemplars.npz"
-    path.write_bytes(path.read_bytes()[:-40])
-    assert snapshots.load("learn_exemplars") is None
-    assert "learn_exemplars starts anew" in capsys.readouterr().err
-    # Workers that write nothing read all the same.
-    PhaseSnapshots(str(tmp_path / "001.snapshots"), writes=False).save("x", {"y": np.zeros(1)})
-    assert not (tmp_path / "001.snapshots").exists()
+@pytest.mark.heavy
+@pytest.mark.parametrize(("name", "number"), [("analytic", 6), ("bic", 26)])
+def test_run_that_is_killed_once_in_every_stage_ends_with_the_same_bytes(tmp_path, monkeypatch, name, number):
+    protocol, load = Protocol(num_phases=1, initial_share=0.5), _Loader(_data())
+    probed = dataclasses.replace(
+        _EVERY_STEP, method=BiC(), probe=Probe(repeats=1, epochs=1, scratch_epochs=1, batch_size=4)
+    )
+    fitted = dataclasses.replace(
+        _SETTINGS,
+        method=Analytic(units=20),
+        memory=Memory(strategy="herding", per_class=0, adjust=False),
+        network=ResNet((1, 1), (4, 4)),
+    )
+    settings = {"analytic": fitted, "bic": probed}[name]
+
+    def run(kind: str) -> Run:
+        configuration = dataclasses.replace(_configured(settings, load, protocol), snapshot_seconds=1e-9)
+        return Run(str(tmp_path / kind), lambda: configuration)
+
+    run("whole").run()
+    assert len(_run_killed_in({"else": 1}, lambda: run("killed"), monkeypatch)) >= number
+    _check_same_bytes(tmp_path / "whole", tmp_path / "killed", 2)

@@ -202,6 +202,41 @@ def test_model_of_several_replicas_is_served_like_any_other(one_device, distribu
     np.testing.assert_allclose(second, first, atol=1e-3)
 
 
+@pytest.mark.heavy
+def test_signal_to_one_worker_stops_all_of_them_at_the_same_step(tmp_path):
+    often = (*_QUICK, "ModelLevel.batch_size = 100", "ModelLevel.epochs = 900", "Experiment.snapshot_seconds = 0.01")
+    folder = tmp_path / "run"
+    first, second = _start_workers(tiny_arguments(folder, *often))
+    file = folder / "phases/000.snapshots/train_model_steps.npz"
+    deadline = time.monotonic() + 300
+    while not file.exists():
+        assert [first.poll(), second.poll()] == [None, None], _finish(first) + _finish(second)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second.send_signal(signal.SIGTERM)
+    outputs = [_finish(first), _finish(second)]
+    assert [first.returncode, second.returncode] == [3, 3], outputs
+    assert "stopped by another worker; what train_model_steps has come to is kept. Go on with: " in outputs[0]
+    assert "stopped by SIGTERM; what train_model_steps has come to is kept. Go on with: " in outputs[1]
+    step = _step_in(file)
+    assert step % 10 == 0
+    # Both go on from there; a signal to both stops them again.
+    workers = _start_workers(tiny_arguments(folder, *often))
+    while _step_in(file) == step:
+        assert [each.poll() for each in workers] == [None, None], [_finish(each) for each in workers]
+        time.sleep(0.05)
+    for each in workers:
+        each.send_signal(signal.SIGTERM)
+    outputs = [_finish(each) for each in workers]
+    assert [each.returncode for each in workers] == [3, 3], outputs
+    assert _step_in(file) > step
+
+
+def _step_in(file: Path) -> int:
+    with np.load(file) as kept:
+        return int(kept["step"])
+
+
 def test_worker_that_is_killed_stops_the_others_with_a_clear_message(resumed_workers):
     assert resumed_workers.code == 1
     assert resumed_workers.seconds < 60

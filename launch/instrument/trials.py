@@ -201,6 +201,7 @@ class _SharedStart(NoJournal):
     """Puts nothing down but the network of phase 0, and notes how far exemplars moved in the last phase."""
 
     def __init__(self, initial_phases: InitialPhases):
+        super().__init__()
         self._initial_phases = initial_phases
         self.movement: dict[str, Movement] = {}
 

@@ -113,6 +113,7 @@ def training_batches(
     share: Share = ONE_REPLICA,
     mixture: Mixture | None = None,
     jittered: np.ndarray | None = None,
+    first: int = 0,
 ) -> tf.data.Dataset:
     """Batches of all epochs, one after the other; each epoch in an order of its own, its last batch perhaps smaller.
 
@@ -126,6 +127,7 @@ def training_batches(
       mixture: pairs new images with memory in each batch; every batch is full then, and there are as many as without,
         or as it says. None for plain batches.
       jittered: which images get the stronger augmentation of `jitter`, `[n]` bool; None for none of them.
+      first: the batch to begin with, counted over all epochs; those before it are left out. 0 by default.
 
     Returns:
       A dataset of `(images [b, H, W, C] of the data's dtype, labels [b] int64)`, or soft labels `[b, K + M]` float32
@@ -156,8 +158,11 @@ def training_batches(
 
     if mixture is not None and mixture.pairs:
         batches = mixture.batches(batch_size, epochs * mixture.steps(num_batches(used, batch_size)), seed).enumerate()
+        batches = batches.skip(first)
     else:
-        batches = tf.data.Dataset.range(epochs).flat_map(epoch_indices).enumerate()
+        # Epochs before the first batch are not even shuffled.
+        epoch, place = divmod(first, num_batches(used, batch_size))
+        batches = tf.data.Dataset.range(epoch, epochs).flat_map(epoch_indices).enumerate(first - place).skip(place)
     return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)
 
 
@@ -214,7 +219,7 @@ def _centres(images: StoredImages, rows: tf.Tensor) -> tf.Tensor:
 
 
 def evaluation_batches(
-    data: LabelledImages, batch_size: int, share: Share = ONE_REPLICA, mirrored: bool = False
+    data: LabelledImages, batch_size: int, share: Share = ONE_REPLICA, mirrored: bool = False, first: int = 0
 ) -> tf.data.Dataset:
     """Batches of images alone, in their order, without augmentation.
 
@@ -223,6 +228,7 @@ def evaluation_batches(
       batch_size: B, over all replicas.
       share: whose parts of each batch are wanted.
       mirrored: mirror every image.
+      first: the batch to begin with. 0 by default.
 
     Returns:
       A dataset of `[b, H, W, C]` of the data's dtype: for each batch one element a replica of the share, with
@@ -239,5 +245,5 @@ def evaluation_batches(
         images = _centres(data.images, own) if isinstance(data.images, StoredImages) else tf.gather(pixels, own)
         return tf.reverse(images, axis=[2]) if mirrored else images
 
-    batches = tf.data.Dataset.range(len(data)).batch(batch_size).enumerate()
+    batches = tf.data.Dataset.range(first * batch_size, len(data)).batch(batch_size).enumerate()
     return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)

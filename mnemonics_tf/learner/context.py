@@ -14,11 +14,12 @@ from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, Phase,
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory.codecs import Codec
-from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser, Snapshots
+from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
 from mnemonics_tf.memory.optimising.tasks import Tasks
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.memory.store import ExemplarStore, codec_for
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
+from mnemonics_tf.system.snapshots import Snapshots, Store
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.checkpoints import Checkpoints
 from mnemonics_tf.training.loop import Trainer
@@ -27,11 +28,15 @@ from mnemonics_tf.training.loop import Trainer
 class Journal(Protocol):
     """What the algorithm tells, and asks, while it works."""
 
+    @property
+    def snapshots(self) -> Snapshots:
+        """When steps of a phase put down what they have come to; of all phases."""
+
     def waiting_room(self, context: Context) -> AbstractContextManager[PixelFile | None]:
         """Where exemplars wait on disk until the phase is over; None where memory holds them."""
 
-    def snapshots(self, phase: int) -> Snapshots | None:
-        """Where steps of a phase put down what they have come to, and go on from after an interruption; or None."""
+    def store(self, phase: int) -> Store | None:
+        """Where steps of a phase put it down, and go on from after an interruption; or None."""
 
     def initial_network(
         self, context: Context, phase: Phase, train: Callable[[], Classifier]
@@ -55,7 +60,6 @@ class Context:
       trainer: trains networks on the learner's devices.
       journal: where results are put down.
       file: where exemplars wait on disk until the phase is over; None holds them in memory.
-      snapshots: of the phase under way; None keeps none, so that an interrupted phase starts anew.
       checkpoints: networks that the training of the phase goes through; None where nothing looks at them.
     """
 
@@ -64,7 +68,6 @@ class Context:
     trainer: Trainer
     journal: Journal
     file: PixelFile | None = None
-    snapshots: Snapshots | None = None
     checkpoints: Checkpoints | None = None
     _optimiser: ExemplarOptimiser | None = dataclasses.field(default=None, repr=False)
 
@@ -72,6 +75,11 @@ class Context:
     def tracker(self) -> Tracker:
         """Shows progress and notes durations."""
         return self.trainer.tracker
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Where steps of the phase under way keep what they have come to."""
+        return self.trainer.snapshots
 
     @property
     def codec(self) -> Codec:
@@ -143,7 +151,8 @@ def context_of(
     """
     coded = settings.memory.code_new
     augmentation = Augmentation(traits.crop_padding, traits.horizontal_flip, traits.resized_crop, coded)
-    return Context(settings, traits, Trainer(strategy, pixel_range, augmentation, tracker), journal)
+    trainer = Trainer(strategy, pixel_range, augmentation, tracker, snapshots=journal.snapshots)
+    return Context(settings, traits, trainer, journal)
 
 
 def factory_of(settings: Settings, traits: ImageTraits) -> ClassifierFactory:

@@ -9,18 +9,21 @@ from contextlib import AbstractContextManager
 from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
 from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import LearnerState
-from mnemonics_tf.memory.optimising.optimiser import Snapshots
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.system.snapshots import Snapshots, Store
 
 
 class NoJournal:
     """Puts nothing down."""
 
+    def __init__(self) -> None:
+        self.snapshots = Snapshots()
+
     def waiting_room(self, context: Context) -> AbstractContextManager[PixelFile | None]:
         return contextlib.nullcontext()
 
-    def snapshots(self, phase: int) -> Snapshots | None:
+    def store(self, phase: int) -> Store | None:
         return None
 
     def initial_network(

@@ -41,6 +41,7 @@ from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import notice
 from mnemonics_tf.training.finetuning import SoftTargets, method_losses_of
+from mnemonics_tf.training.loop import steps_of
 from mnemonics_tf.training.model_level import train_model as train
 from mnemonics_tf.training.settings import ModelLevel
 
@@ -59,13 +60,13 @@ def train_model(state: LearnerState, arrival: Arrival, context: Context) -> Lear
 
 def _trained(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
     """The state with the network of the phase, trained now or by an interrupted attempt."""
-    if context.snapshots is None:
-        return _newly_trained(state, arrival, context)
-    saved = context.snapshots.load(train_model.__name__)
+    name = train_model.__name__
+    saved = context.snapshots.load(name)
     if saved is None:
         state = _newly_trained(state, arrival, context)
         kept = {} if context.checkpoints is None else context.checkpoints.as_arrays()
-        context.snapshots.save(train_model.__name__, {**_as_arrays(state), **kept})
+        context.snapshots.save(name, lambda: {**_as_arrays(state), **kept})
+        context.snapshots.remove(steps_of(name))
         return state
     weights = [saved[f"weight{index}"] for index in range(sum(name.startswith("weight") for name in saved))]
     num_old, num_new = map(int, saved["classes"])
@@ -308,8 +309,10 @@ def run_phase(state: LearnerState, arrival: Arrival, context: Context) -> Learne
       DivergedError: a loss became NaN.
       ExhaustedError: there is too little memory for a step.
     """
-    with context.journal.waiting_room(context) as file, explaining_lost_files(), seeds.keeping_global_generators():
-        context.file, context.snapshots = file, context.journal.snapshots(state.phase)
+    snapshots = context.snapshots.of_phase(context.journal.store(state.phase))
+    room = context.journal.waiting_room(context)
+    with room as file, snapshots, explaining_lost_files(), seeds.keeping_global_generators():
+        context.file = file
         context = with_checkpoints(context)
         state = state.begun()
         for step in STEPS:

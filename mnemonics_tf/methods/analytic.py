@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -104,7 +104,7 @@ class Analytic(Method):
                 "labels": np.concatenate([statistics["labels"], data.labels.astype(np.int32)]),
             }
         rest, held_out = hold_out_share(data, min(self.held_out_share, _MOST_HELD_OUT / len(data)), seed)
-        sums, checksums = self._sums(predictor, rest, groups.num_classes, mirrored)
+        sums, checksums = self._sums(predictor, rest, groups.num_classes, mirrored, "fit_head_first")
         penalty, gain = self.penalties[len(self.penalties) // 2], 1.0
         if len(held_out):
             units = np.zeros((len(held_out), self.units), np.float32)
@@ -190,23 +190,37 @@ class Analytic(Method):
             )
 
     def _sums(
-        self, predictor: Predictor, data: LabelledImages, num_classes: int, mirrored: bool
+        self, predictor: Predictor, data: LabelledImages, num_classes: int, mirrored: bool, stage: str = "fit_head"
     ) -> tuple[Sums, np.ndarray]:
         """The sums of images, and of their mirror images where these count, over all workers; and their checksums."""
         from mnemonics_tf.methods.ridge import Sums
 
         sums, checksums = Sums(self.units, num_classes), np.zeros(len(data), np.int64)
-        for flip in (False, True) if mirrored else (False,):
-            waiting, places = np.zeros((0, self.units), np.float32), np.zeros(0, np.int64)
-            for rows, (units, pixels) in predictor.units(data, "fit_head", flip):
-                if not flip:
-                    checksums[rows] = _checksums_of(pixels)
-                waiting, places = np.concatenate([waiting, units]), np.concatenate([places, rows])
-                if len(places) >= _ROWS:
+        passes, done = (False, True) if mirrored else (False,), [0, 0]  # images of each pass that are in the sums
+
+        def state() -> dict[str, np.ndarray]:
+            return {**sums.arrays(), "checksums": checksums, "done": np.array(done)}
+
+        def take(arrays: Mapping[str, np.ndarray]) -> None:
+            first, second = map(int, arrays["done"])
+            sums.take(arrays)
+            done[:], checksums[:] = (first, second), arrays["checksums"]
+
+        with predictor.snapshots.stage(stage, take, images=len(data), passes=len(passes)) as work:
+            for flip in passes:
+                waiting, places = np.zeros((0, self.units), np.float32), np.zeros(0, np.int64)
+                for rows, (units, pixels) in predictor.units(data, "fit_head", flip, done[flip]):
+                    if not flip:
+                        checksums[rows] = _checksums_of(pixels)
+                    waiting, places = np.concatenate([waiting, units]), np.concatenate([places, rows])
+                    if len(places) >= _ROWS:
+                        sums.add(waiting, data.labels[places])
+                        waiting, places, done[flip] = waiting[:0], places[:0], int(places[-1]) + 1
+                        work.after_step(state)
+                if len(places):
                     sums.add(waiting, data.labels[places])
-                    waiting, places = waiting[:0], places[:0]
-            if len(places):
-                sums.add(waiting, data.labels[places])
+                done[flip] = len(data)
+            work.finish(state)
         sums.gram, sums.of_classes, checksums = predictor.sum_over_workers([sums.gram, sums.of_classes, checksums])
         return sums, checksums
 

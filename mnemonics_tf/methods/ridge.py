@@ -10,7 +10,7 @@ so that G and C are all that has to be kept of the rows, and rows are taken back
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import linalg, optimize, special
@@ -43,6 +43,17 @@ class Sums:
             start, end = end, end + len(sums.gram) - column
             sums.gram[column:, column] = triangle[start:end]
         return sums
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Both sums, for a snapshot."""
+        return {"gram": self.triangle(), "sums": self.of_classes}
+
+    def take(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `arrays` gave. Raises ValueError, before anything is changed, if it is of another size."""
+        if arrays["sums"].shape != self.of_classes.shape or arrays["gram"].shape != self.triangle().shape:
+            raise ValueError("it is of another number of units or classes")
+        kept = Sums.unpacked(arrays["gram"], arrays["sums"])
+        self.gram, self.of_classes = kept.gram, kept.of_classes
 
     def triangle(self) -> np.ndarray:
         """The lower triangle of G, column after column, `[U (U + 1) / 2]`: half of the bytes."""

@@ -83,7 +83,7 @@ class Classifier(keras.Model):
         self._with_maps = None
         outputs = [backbone.get_layer(name).output for name in map_layers]
         if outputs:
-            self._with_maps = keras.Model(backbone.input, [*outputs, backbone.output])
+            self._with_maps = keras.Model(backbone.input, [*outputs, backbone.output], name="with_maps")
         self._is_fitted = num_units is not None
         width, common = backbone.output_shape[-1], {"dtype": backbone.input.dtype, "name": "head"}
         self.head: Head
@@ -234,8 +234,16 @@ class ClassifierFactory:
         dtype = None if self.precision == "float32" else f"mixed_{self.precision}"
         backbone = self.network.build(self.image_shape, self.scale_form, dtype, signed)
         map_layers = self.network.stage_outputs if self.tells_maps or self.num_units is not None else ()
+        # Keras would count the models of the process in their names, and files of weights hold those.
         return Classifier(
-            backbone, num_old_classes, num_new_classes, self.head, self.corrected, map_layers, self.num_units
+            backbone,
+            num_old_classes,
+            num_new_classes,
+            self.head,
+            self.corrected,
+            map_layers,
+            self.num_units,
+            name="classifier",
         )
 
     def start(self, num_new_classes: int) -> Classifier:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,7 @@ from mnemonics_tf import runtime
 from mnemonics_tf.data import pipeline, pixels
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 
 _BATCH_SIZE = 250
@@ -26,6 +27,10 @@ class Predictor:
       tracker: shows progress.
       strategy: the one whose replicas share the images. None, the default, for the strategy in whose scope this is
         made.
+      snapshots: where what was found goes on the way, and from where a pass goes on; None, the default, for nowhere.
+
+    Attributes:
+      snapshots: the same; of several workers each has a part of what is found, so that nothing is kept.
     """
 
     def __init__(
@@ -34,11 +39,13 @@ class Predictor:
         pixel_range: PixelRange,
         tracker: Tracker,
         strategy: tf.distribute.Strategy | None = None,
+        snapshots: Snapshots | None = None,
     ):
         self.model = model
         self.pixel_range = pixel_range
         self._tracker = tracker
         self._strategy = strategy or tf.distribute.get_strategy()
+        self.snapshots = snapshots if snapshots is not None and snapshots.alone else Snapshots()
         self._functions: dict[str, tf.types.experimental.PolymorphicFunction] = {}
 
     def __call__(self, data: LabelledImages, stage: str) -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +61,7 @@ class Predictor:
         count = len(data)
         features = np.zeros((count, self.model.backbone.output.shape[-1]), np.float32)
         logits = np.zeros((count, self.model.num_classes), np.float32)
-        for rows, (batch_features, batch_logits) in self._batches(data, stage, False, self._outputs):
-            features[rows], logits[rows] = batch_features, batch_logits
+        self._look_through(data, stage, False, {"features": features, "logits": logits})
         features, logits = runtime.sum_over_workers(self._strategy, [features, logits])
         return features, logits
 
@@ -71,12 +77,11 @@ class Predictor:
           `[n, d]`, float32.
         """
         features = np.zeros((len(data), self.model.backbone.output.shape[-1]), np.float32)
-        for rows, (batch_features, _) in self._batches(data, stage, mirrored, self._outputs):
-            features[rows] = batch_features
+        self._look_through(data, stage, mirrored, {"features": features})
         return runtime.sum_over_workers(self._strategy, [features])[0]
 
     def units(
-        self, data: LabelledImages, stage: str, mirrored: bool = False
+        self, data: LabelledImages, stage: str, mirrored: bool = False, first: int = 0
     ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
         """The units that the model's fitted head reads, batch by batch, as there may be too many for memory.
 
@@ -87,10 +92,40 @@ class Predictor:
           stage: what the progress bar is called.
           mirrored: whether the images are mirrored, left to right, before the network sees them. False by default.
 
+          first: how many images to leave out, of batches that were looked at before. 0 by default.
+
         Yields:
           Positions of b images, `[b]`, and of each its units, `[b, U]` float32, and its pixels, `[b, H, W, C]`.
         """
-        return self._batches(data, stage, mirrored, self._units_and_pixels)
+        return self._batches(data, stage, mirrored, self._units_and_pixels, first)
+
+    def _look_through(self, data: LabelledImages, stage: str, mirrored: bool, found: dict[str, np.ndarray]) -> None:
+        """Fills arrays of `[n, ...]` with what the network says of images, by names `features` and `logits`."""
+        count = 0
+
+        def take(arrays: Mapping[str, np.ndarray]) -> None:
+            nonlocal count
+            shapes = {name: arrays[name].shape[1:] == array.shape[1:] for name, array in found.items()}
+            if not all(shapes.values()):
+                raise ValueError("it was made by another network")
+            for name, array in found.items():
+                array[: len(arrays[name])] = arrays[name]
+                count = len(arrays[name])
+
+        def state() -> dict[str, np.ndarray]:
+            return {name: array[:count] for name, array in found.items()}
+
+        name = f"{stage}_{'logits' if 'logits' in found else 'features'}{'_mirrored' if mirrored else ''}"
+        with self.snapshots.stage(name, take, images=len(data)) as work:
+            for rows, outputs in self._batches(data, stage, mirrored, self._outputs, count):
+                for array, output in zip(found.values(), outputs, strict=False):
+                    array[rows] = output
+                end = int(rows[-1]) + 1 if len(rows) else count
+                if end % _BATCH_SIZE == 0:  # all replicas have said what they think of the batch
+                    count = end
+                    work.after_step(state)
+            count = len(data)
+            work.finish(state)
 
     def sum_over_workers(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """Adds each array up over the workers that share images with this one. All of them must call it."""
@@ -104,23 +139,34 @@ class Predictor:
         return self.model.units(pixels.normalise(images, self.pixel_range)), images
 
     def _batches(
-        self, data: LabelledImages, stage: str, mirrored: bool, tell: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+        self,
+        data: LabelledImages,
+        stage: str,
+        mirrored: bool,
+        tell: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        first: int,
     ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-        """Positions of images and what `tell` says of their pixels, for the replicas of this process."""
-        share = runtime.share_of(self._strategy)
+        """Positions of images and what `tell` says of their pixels, for the replicas of this process.
+
+        The `first` images, a number of whole batches or all of them, are left out.
+        """
+        if first >= len(data):
+            return
+        share, first_step = runtime.share_of(self._strategy), first // _BATCH_SIZE
         batches = runtime.distribute(
-            self._strategy, lambda own: pipeline.evaluation_batches(data, _BATCH_SIZE, own, mirrored)
+            self._strategy, lambda own: pipeline.evaluation_batches(data, _BATCH_SIZE, own, mirrored, first_step)
         )
         predict = self._function(batches.element_spec, tell)
         with self._tracker.progress(stage, len(data), "images") as bar:
-            for step, images in enumerate(batches):
+            bar.update(first)
+            for step, images in enumerate(batches, first_step):
                 start = step * _BATCH_SIZE
                 size = min(_BATCH_SIZE, len(data) - start)
                 each = -(-size // share.num_replicas)
                 results = runtime.local_values(self._strategy, predict(images))
-                for replica, (first, second) in enumerate(results, share.first):
+                for replica, (one, other) in enumerate(results, share.first):
                     rows = np.arange(start + replica * each, start + min((replica + 1) * each, size))
-                    yield rows, (first.numpy()[: len(rows)], second.numpy()[: len(rows)])
+                    yield rows, (one.numpy()[: len(rows)], other.numpy()[: len(rows)])
                 bar.update(size)
 
     def _function(

@@ -120,7 +120,7 @@ class ResNet:
         make = _Maker(scale_form, dtype)
         last_relu = not signed_features if self.last_relu is None else self.last_relu
         # With mixed precision images come as what the weights are.
-        inputs = keras.Input(image_shape, dtype=dtype and keras.DTypePolicy(dtype).variable_dtype)
+        inputs = keras.Input(image_shape, dtype=dtype and keras.DTypePolicy(dtype).variable_dtype, name="images")
         if self.stem == "3x3":
             x = make.conv_norm(inputs, self.widths[0], 3, 1, "stem")
         else:

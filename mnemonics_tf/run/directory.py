@@ -26,7 +26,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mnemonics_tf import __version__, checks, results
@@ -41,7 +41,7 @@ SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
 SET_ASIDE = "set_aside"
 # Bindings of what a run is computed on, and of where its data lie: both may be others when it is resumed. Whether the
 # data are the same is told by data.json.
-_FREE = ("Devices.", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
+_FREE = ("Devices.", "Experiment.snapshot_seconds =", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
 # Settings that later versions have added, at the values that do what was done before: runs begun earlier lack them.
 _ADDED = (
     "Experiment.network = None",
@@ -235,9 +235,24 @@ class RunDirectory:
             shutil.rmtree(folder, ignore_errors=True)
             stopping.keep_when_stopped(folder)
 
-    def snapshots(self, phase: int, writes: bool) -> PhaseSnapshots:
-        """What a phase under way has come to; `writes` says whether this process is the one that writes."""
-        return PhaseSnapshots(f"{self.phase_dir(phase)}{SNAPSHOTS}", writes)
+    def snapshots(self, phase: int, writes: bool, seconds: Callable[[], dict[str, float]]) -> PhaseSnapshots:
+        """What a phase under way has come to.
+
+        Args:
+          phase: its index.
+          writes: whether this process is the one that writes.
+          seconds: tells how long each step has taken so far.
+        """
+
+        def owner() -> str:
+            before = (
+                [self._data] if phase == 0 else [self._data, os.path.join(self.phase_dir(phase - 1), complete.MARK)]
+            )
+            marks = [str(complete.checksum_or_none(path)) for path in before]
+            told = (__version__, self._configuration, str(phase), *marks)
+            return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+        return PhaseSnapshots(f"{self.phase_dir(phase)}{SNAPSHOTS}", writes, owner, seconds)
 
     def remove_snapshots(self) -> None:
         """Removes those of all phases: they are complete, or begin anew."""

@@ -211,7 +211,7 @@ def describe_initial_phase(
         "trainer": {
             field.name: _described(getattr(trainer, field.name))
             for field in dataclasses.fields(trainer)
-            if field.name not in ("tracker", "after_epoch")
+            if field.name not in ("tracker", "after_epoch", "snapshots")
         },
         "factory": _described(factory),
         "loss": method.initial_training,

@@ -22,6 +22,7 @@ from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
 from mnemonics_tf.run.observations import few_of_each_class, save_confusion, save_starting_images
 from mnemonics_tf.run.phase_files import read_exemplars, result_of, write_phase
 from mnemonics_tf.run.snapshots import PhaseSnapshots
+from mnemonics_tf.system.snapshots import Snapshots
 
 
 class RunJournal:
@@ -35,6 +36,7 @@ class RunJournal:
       streamed: whether exemplars stay in files.
       writes: whether this process writes the run's files; of several workers the first one does.
       on_phase: is told what each phase reached, once it is on disk.
+      snapshots: when steps put down what they have come to.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class RunJournal:
         streamed: bool,
         writes: bool,
         on_phase: Callable[[PhaseResult], None],
+        snapshots: Snapshots,
     ):
+        self.snapshots = snapshots
         self._directory, self._board, self._codec = directory, board, codec
         self._initial_phases, self._streamed = initial_phases, streamed
         self._writes, self._on_phase = writes, on_phase
@@ -59,9 +63,9 @@ class RunJournal:
             path = os.path.join(folder, "exemplars.pixels")
             yield PixelFile(path, context.traits.image_shape) if self._streamed else None
 
-    def snapshots(self, phase: int) -> PhaseSnapshots:
-        """Those of an interrupted attempt at the phase, if there was one, and a place for new ones."""
-        return self._directory.snapshots(phase, self._writes)
+    def store(self, phase: int) -> PhaseSnapshots:
+        """What an interrupted attempt at the phase has come to, if there was one, and a place for more."""
+        return self._directory.snapshots(phase, self._writes, self._board.tracker.seconds_so_far)
 
     def initial_network(
         self, context: Context, phase: Phase, train: Callable[[], Classifier]

@@ -24,7 +24,8 @@ from mnemonics_tf.system import files
 # Exit codes, besides 0 and those of signals (128 and the signal's number).
 LOST_WORKER = 1  # another worker has ended: the same command goes on, once all workers are started again
 USAGE_ERROR = 2  # something cannot be done as asked for; divergence is among it
-BUSY = 3  # another process is working in the run's folder
+BUSY = 3  # another process is working in the run's folder: the same command, later
+STOPPED = 3  # a signal has stopped a run, and what it has come to is kept: the same command goes on
 
 
 def parse_flags(program: str, argv: Sequence[str]) -> list[str]:

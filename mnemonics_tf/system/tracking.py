@@ -103,24 +103,26 @@ class Tracker:
         self.seconds: dict[str, float] = {}
         self.peak_mebibytes: dict[str, float] = {}
         self.overview: Callable[[], str] | None = None
+        self._begun: dict[str, float] = {}  # stages that are not over, and when they were begun
 
-    def start_phase(self, phase: int, num_phases: int | None, continued: bool = False) -> None:
+    def start_phase(self, phase: int, num_phases: int | None, earlier: dict[str, float] | None = None) -> None:
         """Names the phase that stages, bars and tags belong to from here on.
 
         Args:
           phase: its index.
           num_phases: how many there will be; None where nobody knows.
-          continued: whether steps of an interrupted attempt are over and not repeated, so that their curves stay.
+          earlier: how long each stage has taken in an interrupted attempt, which this one goes on with: its curves
+            stay. None if there was none.
         """
         self._phase, self._num_phases = phase, num_phases
-        self.seconds, self.peak_mebibytes = {}, {}
+        self.seconds, self.peak_mebibytes = dict(earlier or {}), {}
         if self._log_dir is None:
             return
         with self._lenient():
             self._writer.close()
             for path in glob.glob(os.path.join(glob.escape(self._log_dir), f"*{_SUFFIX}*")):
                 number = path.rpartition(_SUFFIX)[2]
-                if number.isdigit() and int(number) >= phase + continued:
+                if number.isdigit() and int(number) >= phase + (earlier is not None):
                     os.remove(path)
             self._writer = tf.summary.create_file_writer(self._log_dir, filename_suffix=f"{_SUFFIX}{phase:03d}")
 
@@ -128,15 +130,23 @@ class Tracker:
     def stage(self, name: str) -> Iterator[None]:
         """Adds the time spent inside to `seconds[name]`, notes the memory used by then, and tells the time in a line
         where there are no bars."""
-        start = time.perf_counter()
+        start = self._begun[name] = time.perf_counter()
         try:
             yield
         finally:
             taken = time.perf_counter() - start
+            self._begun.pop(name, None)
             self.seconds[name] = self.seconds.get(name, 0.0) + taken
             self.peak_mebibytes[name] = machine.peak_memory_bytes() / 2**20
         if taken >= _SHORT and not _is_watched():
             notice(f"{self._title} {name}: {taken:.0f} s")
+
+    def seconds_so_far(self) -> dict[str, float]:
+        """Time spent in each stage of the present phase, those included that are not over."""
+        now, seconds = time.perf_counter(), dict(self.seconds)
+        for name, start in self._begun.items():
+            seconds[name] = seconds.get(name, 0.0) + now - start
+        return seconds
 
     def progress(self, stage: str, total: int, unit: str) -> tqdm.tqdm:
         """A progress bar that names the phase, and says how the run is going."""

@@ -53,12 +53,13 @@ class Checkpoints:
             if kept is None or name in kept
         }
 
-    def restore(self, arrays: Mapping[str, np.ndarray], model: Classifier) -> None:
+    def restore(self, arrays: Mapping[str, np.ndarray], model: Classifier, partly: bool = False) -> None:
         """Takes what `as_arrays` gave from among other arrays, if it is there for every epoch and fits.
 
         Args:
           arrays: by name.
           model: the trained network; weights that have no array are its own.
+          partly: whether later epochs may be missing, as they are in the middle of a training. False by default.
         """
         own, found = model.named_weights(), []
         for place in range(len(self.epochs)):
@@ -68,6 +69,8 @@ class Checkpoints:
                 name in own and each.shape == tuple(own[name].shape) and np.isfinite(each).all()
                 for name, each in weights.items()
             )
+            if not weights and partly:
+                break
             if not fits:
                 return
             found.append({name: weights.get(name, variable.numpy()) for name, variable in own.items()})

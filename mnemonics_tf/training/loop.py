@@ -16,8 +16,10 @@ from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.methods.gradient_noise import GradientNoise
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.predictor import Predictor
+from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loss_scale import LossScale
+from mnemonics_tf.training.progress import EpochObserver, Progress
 from mnemonics_tf.training.rehearsal import PhaseRehearsal
 from mnemonics_tf.training.settings import SGDSettings
 from mnemonics_tf.training.sgd import SGD
@@ -38,17 +40,19 @@ class Trainer:
       augmentation: random changes of the training images, before normalisation.
       tracker: shows progress, and is told mean losses and the learning rate after each epoch.
       after_epoch: is told the network, the stage and the number of epochs that are over; None, the default, for nobody.
+      snapshots: where the state of a training goes on the way, and from where it goes on; by default nowhere.
     """
 
     strategy: tf.distribute.Strategy
     pixel_range: PixelRange
     augmentation: pipeline.Augmentation
     tracker: Tracker
-    after_epoch: Callable[[Classifier, str, int], None] | None = None
+    after_epoch: EpochObserver | None = None
+    snapshots: Snapshots = dataclasses.field(default_factory=Snapshots, compare=False)
 
     def predictor(self, model: Classifier) -> Predictor:
         """A predictor that runs `model` on this trainer's devices, with its normalisation and without augmentation."""
-        return Predictor(model, self.pixel_range, self.tracker, self.strategy)
+        return Predictor(model, self.pixel_range, self.tracker, self.strategy, self.snapshots)
 
     def fit(
         self,
@@ -76,38 +80,54 @@ class Trainer:
         Raises:
           DivergedError: the mean of a loss over an epoch is NaN or infinite.
         """
-        batches = self._batches(data, settings, seed, rehearsal)
         optimizer, loss_scale, average = self._variables(model, settings, rehearsal)
+        steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size, rehearsal)
+        total = settings.epochs * steps_per_epoch
+        progress = Progress(model, optimizer, loss_scale, average, self.after_epoch)
+        work = self.snapshots.stage(steps_of(stage), progress.take, images=len(data), steps=total)
+        batches = self._batches(data, settings, seed, rehearsal, progress.step)
         add_noise = functools.partial(noise.add, step=optimizer.iterations, seed=seed) if noise else list
-        replica_step = _replica_step(
-            model, batch_losses, optimizer, settings.weight_decay, self.pixel_range, add_noise, loss_scale, average
-        )
+        decay, pixel_range = settings.weight_decay, self.pixel_range
+        replica_step = _replica_step(model, batch_losses, optimizer, decay, pixel_range, add_noise, loss_scale, average)
 
-        @tf.function(input_signature=[batches.element_spec])
+        step = self._step(replica_step, batches.element_spec)
+        with self.tracker.progress(stage, total, "steps") as bar, work:
+            bar.update(progress.step)
+            iterator = iter(batches)
+            while progress.step < total:
+                epoch, place = divmod(progress.step, steps_per_epoch)
+                learning_rate = _learning_rate_at(epoch, settings, rehearsal)
+                if not place:
+                    optimizer.learning_rate.assign(learning_rate)
+                progress.losses.append(step(next(iterator)))
+                progress.step += 1
+                bar.update()
+                if place + 1 == steps_per_epoch:
+                    means = progress.epoch_means()
+                    checks.check_finite_losses(stage, means, f"epoch {epoch + 1} of {settings.epochs}")
+                    bar.set_postfix(epoch=epoch + 1, loss=f"{sum(means.values()):.3f}", refresh=False)
+                    self._tell_epoch(model, stage, epoch + 1, {**means, "learning_rate": learning_rate})
+                work.after_step(progress.arrays)
+            work.finish(progress.arrays)
+        runtime.average_over_replicas(self.strategy, model.non_trainable_variables)
+        if average is not None:
+            average.apply()
+
+    def _step(self, replica_step: BatchLosses, spec: tf.TypeSpec) -> tf.types.experimental.PolymorphicFunction:
+        """The compiled step of all replicas: a batch to losses by name."""
+
+        @tf.function(input_signature=[spec])
         def step(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
             shares = self.strategy.run(replica_step, args=batch)
             return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
 
-        steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size, rehearsal)
-        with self.tracker.progress(stage, settings.epochs * steps_per_epoch, "steps") as bar:
-            iterator = iter(batches)
-            for epoch in range(settings.epochs):
-                learning_rate = _learning_rate_at(epoch, settings, rehearsal)
-                optimizer.learning_rate.assign(learning_rate)
-                history = []
-                for _ in range(steps_per_epoch):
-                    history.append(step(next(iterator)))
-                    bar.update()
-                # Read once an epoch: reading every step would make a GPU wait for the host.
-                means = {name: float(tf.reduce_mean([losses[name] for losses in history])) for name in history[0]}
-                checks.check_finite_losses(stage, means, f"epoch {epoch + 1} of {settings.epochs}")
-                bar.set_postfix(epoch=epoch + 1, loss=f"{sum(means.values()):.3f}", refresh=False)
-                self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch + 1)
-                if self.after_epoch is not None:
-                    self.after_epoch(model, stage, epoch + 1)
-        runtime.average_over_replicas(self.strategy, model.non_trainable_variables)
-        if average is not None:
-            average.apply()
+        return step
+
+    def _tell_epoch(self, model: Classifier, stage: str, epoch: int, values: dict[str, float]) -> None:
+        """Says that so many epochs are over, and what the last one came to."""
+        self.tracker.phase_scalars(stage, values, epoch)
+        if self.after_epoch is not None:
+            self.after_epoch(model, stage, epoch)
 
     def _variables(
         self, model: Classifier, settings: SGDSettings, rehearsal: PhaseRehearsal | None
@@ -120,13 +140,13 @@ class Trainer:
             return optimizer, loss_scale, _average_of(model, rehearsal)
 
     def _batches(
-        self, data: LabelledImages, settings: SGDSettings, seed: int, rehearsal: PhaseRehearsal | None
+        self, data: LabelledImages, settings: SGDSettings, seed: int, rehearsal: PhaseRehearsal | None, first: int
     ) -> tf.distribute.DistributedDataset:
         mixture, jittered = (None, None) if rehearsal is None else (rehearsal.mixture, rehearsal.jittered)
         return runtime.distribute(
             self.strategy,
             lambda share: pipeline.training_batches(
-                data, settings.batch_size, settings.epochs, seed, self.augmentation, share, mixture, jittered
+                data, settings.batch_size, settings.epochs, seed, self.augmentation, share, mixture, jittered, first
             ),
         )
 
@@ -134,6 +154,11 @@ class Trainer:
         used = images_per_epoch(num_images, batch_size, self.strategy.num_replicas_in_sync)
         plain = num_batches(used, batch_size)
         return plain if rehearsal is None else rehearsal.mixture.steps(plain)
+
+
+def steps_of(stage: str) -> str:
+    """What the snapshots of a training are called."""
+    return f"{stage}_steps"
 
 
 def _learning_rate_at(epoch: int, settings: SGDSettings, rehearsal: PhaseRehearsal | None) -> float:

@@ -25,6 +25,11 @@ class LossScale:
         self._scale = tf.Variable(_INITIAL, **options)
         self._good_steps = tf.Variable(0, **options)
 
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """What the next steps depend on."""
+        return [self._scale, self._good_steps]
+
     def scaled(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss times the factor: what is to be differentiated."""
         return loss * self._scale

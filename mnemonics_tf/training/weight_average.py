@@ -26,6 +26,11 @@ class WeightAverage:
         self._sums = [tf.Variable(tf.zeros(each.shape, each.dtype), **options) for each in self._variables]
         self._weight = tf.Variable(0.0, **options)
 
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The sums so far."""
+        return [*self._sums, self._weight]
+
     def add(self) -> None:
         """Takes up the variables as they are now."""
         for total, variable in zip(self._sums, self._variables, strict=True):

@@ -252,16 +252,21 @@ def test_slurm_job_starts_main_by_srun_and_ends_as_it_does(project):
     assert noted == ["cpus=32", "proxy=", "--kill-on-bad-exit=1", *main]
 
 
-@pytest.mark.parametrize("progress", [True, False])
-def test_slurm_job_queues_itself_again_at_the_time_limit_if_a_phase_was_completed(project, progress):
+@pytest.mark.parametrize("progress", ["phase", "snapshot", ""])
+def test_slurm_job_queues_itself_again_at_the_time_limit_if_something_was_kept(project, progress):
     write_program(project, "srun", FAKE_SRUN)
     write_program(project, "scontrol", 'echo "$@" >scontrol.txt')
     _complete(project, 0)  # by an earlier job
+    snapshot = project / "runs/x y/phases/001.snapshots/train_model_steps.npz"
+    snapshot.parent.mkdir()
+    snapshot.touch()
     job = _submit(project, "--gin_file=a.gin", "--output_dir=runs/x y")
     try:
         _wait_until((project / "srun.txt").is_file)
-        if progress:
+        if progress == "phase":
             _complete(project, 1)
+        elif progress:
+            snapshot.write_text("newer")
         job.send_signal(signal.SIGUSR1)
         if progress:
             _wait_until(lambda: (project / "scontrol.txt").is_file() and (project / "scontrol.txt").stat().st_size > 0)
@@ -275,7 +280,7 @@ def test_slurm_job_queues_itself_again_at_the_time_limit_if_a_phase_was_complete
         assert (project / "scontrol.txt").read_text() == "requeue 17\n"
     else:
         assert not (project / "scontrol.txt").exists()
-        assert "no phase was completed" in stderr
+        assert "nothing was kept" in stderr
 
 
 def test_slurm_job_needs_a_folder_that_all_machines_see(project):

@@ -27,6 +27,7 @@ from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import ExemplarStore, codec_for
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
@@ -228,6 +229,9 @@ class _InMemory(dict):
 
     load, save = dict.get, dict.__setitem__
 
+    def remove(self, stage):
+        self.pop(stage, None)
+
 
 def test_networks_of_the_training_are_kept_through_an_interruption(strategy, capsys):
     context = _context(strategy, strategy="mnemonics")
@@ -242,7 +246,10 @@ def test_networks_of_the_training_are_kept_through_an_interruption(strategy, cap
     arrival = Arrival((5, 6), ("x", "y"), _labelled([0, 1], 8))
 
     def trained() -> tuple[Context, LearnerState]:
-        own = with_checkpoints(dataclasses.replace(context, settings=settings, snapshots=kept))
+        snapshots = Snapshots()
+        snapshots.begin(kept)
+        trainer = dataclasses.replace(context.trainer, snapshots=snapshots)
+        own = with_checkpoints(dataclasses.replace(context, settings=settings, trainer=trainer))
         return own, steps.train_model(start, arrival, own)
 
     (first, state), (second, again) = trained(), trained()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import ROOT
@@ -67,3 +68,40 @@ def test_ignored_signal_stays_ignored(tmp_path):
 def test_handler_that_is_set_later_takes_over(tmp_path):
     before = "signal.signal(signal.SIGINT, lambda *arguments: sys.exit(7))"
     assert _stopped(tmp_path, signal.SIGINT, before=before) == (7, "")
+
+
+_AWAITED = """
+import time
+from mnemonics_tf.system import stopping
+stopping.end_in_one_line("program", "Go on with: this.", 3)
+stopping.wait_for_me({awaited})
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+    if {looks} and stopping.asked():
+        print("asked by", stopping.asked(), flush=True)
+        raise SystemExit(7)
+"""
+
+
+def _told(numbers: list[int], awaited: bool, looks: bool = True) -> tuple[int, str, str]:
+    """What a process says, and how it ends, whose work is or is not to be waited for, and which looks or hangs."""
+    script = _AWAITED.format(awaited=awaited, looks=looks)
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.3)
+        output, shown = process.communicate(timeout=60)
+    return process.returncode, output, shown
+
+
+def test_work_that_is_waited_for_ends_the_process_itself():
+    assert _told([signal.SIGTERM], awaited=True) == (7, "asked by SIGTERM\n", "")
+    assert _told([signal.SIGTERM], awaited=False) == (3, "", "program: stopped by SIGTERM. Go on with: this.\n")
+
+
+def test_second_ctrl_c_ends_the_process_at_once():
+    signals = [signal.SIGTERM, signal.SIGTERM, signal.SIGINT]
+    assert _told(signals, awaited=True, looks=False) == (130, "", "program: stopped by Ctrl-C. Go on with: this.\n")

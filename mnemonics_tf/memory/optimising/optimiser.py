@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,23 +22,10 @@ from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
+from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 
 _WHOLE_IMAGES = Pixels()
-
-
-class Snapshots(Protocol):
-    """Where the state of an optimisation is kept, so that it can go on after an interruption.
-
-    A stage is the name of one optimisation, such as `adjust_exemplars_part1_chunk2of5`. It is unique within a phase, so
-    who keeps snapshots keeps them apart by phase.
-    """
-
-    def load(self, stage: str) -> Mapping[str, np.ndarray] | None:
-        """What was saved last for the stage; None if nothing was. In all processes of a run alike."""
-
-    def save(self, stage: str, state: Mapping[str, np.ndarray]) -> None:
-        """Keeps the state in the place of what the stage had before; called at the end of each epoch."""
 
 
 class _Pace(NamedTuple):
@@ -61,8 +48,9 @@ class ExemplarOptimiser:
       codec: how exemplars are stored; networks see what it decodes.
       strategy: whose replicas share the work; None for one device.
       file: where optimised exemplars go, rounded to uint8, chunk after chunk; None keeps them in memory as floats.
-      snapshots: where the state goes at the end of each epoch, and from where an interrupted optimisation goes on; None
-        keeps nothing, so that an interrupted one starts anew.
+      snapshots: where the state goes on the way, and from where an interrupted optimisation goes on; None keeps
+        nothing, so that an interrupted one starts anew. A stage is one optimisation, such as
+        `adjust_exemplars_part1_chunk2of5`.
       objective: what new exemplars are learned for; None for the paper's, Eq. 7-9. Old ones are adjusted by Eq. 10.
     """
 
@@ -82,7 +70,7 @@ class ExemplarOptimiser:
         self._learning, self._adjusting = objective or paper, paper
         self._num_classes = model.num_classes
         self._pixel_range, self._settings, self._tracker = pixel_range, settings, tracker
-        self._codec, self._file, self._snapshots = codec, file, snapshots
+        self._codec, self._file, self._snapshots = codec, file, snapshots or Snapshots()
 
     def learn(self, exemplars: LabelledImages, data: LabelledImages, seed: int) -> LabelledImages:
         """Learns new exemplars E_i so that a model trained on them does well on D_i (Eq. 7-9), or for the objective.
@@ -160,31 +148,24 @@ class ExemplarOptimiser:
         variables = ExemplarVariables(
             exemplars, self._num_classes, self._codec, self._pixel_range, settings, fixed if fixed.any() else None
         )
-        first = self._restore(stage, variables)
-        with self._tracker.progress(stage, pace.epochs * steps, "meta-steps") as bar:
-            bar.update(first * steps)
-            for epoch in range(first, pace.epochs):
+        progress, total = _Progress(variables), pace.epochs * steps
+        work = self._snapshots.stage(stage, progress.take, exemplars=len(exemplars), steps=total)
+        with self._tracker.progress(stage, total, "meta-steps") as bar, work:
+            bar.update(progress.step)
+            while progress.step < total:
+                epoch, place = divmod(progress.step, steps)
                 rate = pace.learning_rate * 0.5 ** (epoch // settings.halve_every)
-                history = []
-                for step in range(steps):
-                    history.append(self._meta_step(variables, task, epoch * steps + step, rate, seed, stage))
-                    checks.check_finite_losses(stage, history[-1], f"epoch {epoch + 1}, step {step + 1}")
-                    bar.update()
-                    bar.set_postfix(loss=f"{history[-1]['meta_loss']:.3f}", refresh=False)
-                means = {name: sum(values[name] for values in history) / steps for name in history[0]}
-                means |= variables.distances()
-                self._tracker.phase_scalars(stage, {**means, "learning_rate": rate}, epoch + 1)
-                if self._snapshots is not None:
-                    self._snapshots.save(stage, {**variables.state(), "epoch": np.array(epoch + 1)})
+                values = self._meta_step(variables, task, progress.step, rate, seed, stage)
+                checks.check_finite_losses(stage, values, f"epoch {epoch + 1}, step {place + 1}")
+                progress.add(values)
+                bar.update()
+                bar.set_postfix(loss=f"{values['meta_loss']:.3f}", refresh=False)
+                if place + 1 == steps:
+                    means = progress.epoch_means() | variables.distances()
+                    self._tracker.phase_scalars(stage, {**means, "learning_rate": rate}, epoch + 1)
+                work.after_step(progress.arrays)
+            work.finish(progress.arrays)
         return variables.stored()
-
-    def _restore(self, stage: str, variables: ExemplarVariables) -> int:
-        """Goes on from the stage's snapshot, if there is one: how many epochs are done."""
-        state = None if self._snapshots is None else self._snapshots.load(stage)
-        if state is None:
-            return 0
-        variables.restore({name: value for name, value in state.items() if name != "epoch"})
-        return int(state["epoch"])
 
     def _meta_step(
         self, variables: ExemplarVariables, task: Task, index: int, rate: float, seed: int, stage: str
@@ -196,6 +177,48 @@ class ExemplarOptimiser:
         values["gradient_norm"] = variables.descend(found.presented, found.labels, found.tape, found.meta, rate)
         values["inner_rate"] = variables.inner_rate
         return values
+
+
+class _Progress:
+    """How far an optimisation has come.
+
+    Args:
+      variables: what it changes.
+
+    Attributes:
+      step: meta-steps that are over, of all epochs.
+    """
+
+    def __init__(self, variables: ExemplarVariables):
+        self._variables, self.step = variables, 0
+        self._history: list[dict[str, float]] = []
+
+    def add(self, values: dict[str, float]) -> None:
+        """Counts a meta-step, with what it found."""
+        self.step += 1
+        self._history.append(values)
+
+    def epoch_means(self) -> dict[str, float]:
+        """Means over the meta-steps since the last call."""
+        history, self._history = self._history, []
+        return {name: sum(values[name] for values in history) / len(history) for name in history[0]}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything, for a snapshot."""
+        history = self._history
+        values = {
+            f"value/{name}": np.array([each[name] for each in history]) for name in (history[0] if history else ())
+        }
+        return {**self._variables.state(), **values, "step": np.array(self.step)}
+
+    def take(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `arrays` gave. Raises ValueError if it is of other exemplars or settings."""
+        columns = {name: arrays[name].tolist() for name in arrays if name.startswith("value/")}
+        step = int(arrays["step"])
+        self._variables.restore({name: arrays[name] for name in arrays if name != "step" and name not in columns})
+        self.step = step
+        names = [name.removeprefix("value/") for name in columns]
+        self._history = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 class _Merged:

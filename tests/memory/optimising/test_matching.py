@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_optimiser import PIXELS, InterruptionError, Kept, Notes, three_classes
+from test_optimiser import PIXELS, InterruptionError, Kept, Notes, kept_in, three_classes
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.types import LabelledImages
@@ -20,6 +20,7 @@ from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.system import snapshots
 from mnemonics_tf.system.tracking import Tracker
 
 NETWORK = ResNet(blocks=(1, 1), widths=(4, 6))
@@ -127,13 +128,14 @@ def test_networks_are_those_that_were_kept_and_the_trained_one(model):
         assert size == (0 if len(variable.shape) < 2 else pytest.approx(0.1, rel=0.4))
 
 
-def test_learning_lowers_the_loss_keeps_real_slots_and_goes_on_after_an_interruption(model):
+def test_learning_lowers_the_loss_keeps_real_slots_and_goes_on_after_an_interruption(model, monkeypatch):
+    monkeypatch.setattr(snapshots, "_TIMES_ITS_COST", 0)
     level = dataclasses.replace(LEVEL, real_share=0.5, project_every=4, augmentation=("crop",))
     initial, data = three_classes(4, seed=1), three_classes(40, seed=2)
 
-    def optimiser(tracker, snapshots):
+    def optimiser(tracker, kept):
         objective = _objective(model, perturbation=0.05, classes=2)
-        return ExemplarOptimiser(model, PIXELS, level, tracker, snapshots=snapshots, objective=objective)
+        return ExemplarOptimiser(model, PIXELS, level, tracker, snapshots=kept, objective=objective)
 
     notes = Notes()
     learned = optimiser(notes, None).learn(initial, data, seed=0)
@@ -143,10 +145,10 @@ def test_learning_lowers_the_loss_keeps_real_slots_and_goes_on_after_an_interrup
     np.testing.assert_array_equal(change > 0, ~real_slots(initial.labels, 0.5))
     assert _loss_by_numpy(model, learned, data) < _loss_by_numpy(model, initial, data)
 
-    interrupted = Kept(at=2)
+    interrupted = Kept(at=5)
     with pytest.raises(InterruptionError):
-        optimiser(Tracker(), interrupted).learn(initial, data, seed=0)
-    again = optimiser(Tracker(), Kept(interrupted.states)).learn(initial, data, seed=0)
+        optimiser(Tracker(), kept_in(interrupted)).learn(initial, data, seed=0)
+    again = optimiser(Tracker(), kept_in(Kept(interrupted.states))).learn(initial, data, seed=0)
     np.testing.assert_array_equal(again.images, learned.images)
 
 
