@@ -58,7 +58,8 @@ class _Bound:
     place: str
 
 
-_registered: set[str] = set()
+# What is registered under a name, by name with module: two modules may have a function of the same name.
+_registered: dict[str, dict[str, _CALLABLE]] = {}
 
 
 def register(configurables: Mapping[str, _CALLABLE]) -> None:
@@ -67,7 +68,7 @@ def register(configurables: Mapping[str, _CALLABLE]) -> None:
     One that is registered already, by a decorator of gin's, is left as it is.
     """
     for name, made in configurables.items():
-        _registered.add(name)
+        _registered.setdefault(name, {})[f"{made.__module__}.{name}"] = made
         try:
             gin.get_configurable(made)
         except ValueError:
@@ -128,6 +129,7 @@ class _References(gin.config.ParserDelegate):
         if scopes:
             raise _refused(f"'@{scoped_selector}': scopes are not used here. Expected '@{selector}'")
         name = selector.rpartition(".")[2]
+        _matches(selector)
         if name not in self._known and (name in _registered or not _is_registered(selector)):
             raise _refused(f"Unknown name {selector!r}", checks.nearest(selector, self._known))
         if name not in self._known and selector.removeprefix("gin.") in ("macro", "constant", "singleton"):
@@ -247,6 +249,7 @@ class _Reader:
         if parameter:
             self._check_owner(scope, selector, parameter)
             gin.bind_parameter((scope, selector, parameter), statement.value)
+            name = next(iter(_matches(selector)), name)
         else:
             name = f"{scope}/{selector}" if scope else selector
             gin.bind_parameter((name, "gin.macro", "value"), statement.value)
@@ -260,9 +263,10 @@ class _Reader:
             if name in _registered or not _is_registered(selector) or selector.startswith("gin."):
                 raise _refused(f"Unknown name {selector!r}", checks.nearest(selector, self._known))
             return
+        matches = _matches(selector)
         if not _is_registered(selector):
             raise _refused(f"Unknown name {selector!r}", f" Expected {name!r} alone.")
-        parameters = _parameters(self._known[name])
+        parameters = _parameters(next(iter(matches.values()), self._known[name]))
         if parameter and parameter not in parameters:
             raise _refused(
                 f"{name} has no parameter {parameter!r}",
@@ -292,7 +296,11 @@ class _Reader:
             gin.parse_config(statement.format())
         except Exception as error:
             first = str(error).strip().partition("\n")[0].rstrip(".")
-            raise _refused(f"'{statement.format()}' failed: {first}") from error
+            missing = first == f"No module named '{statement.module}'"
+            mend = (
+                f" Put {statement.module.replace('.', '/')}.py beside the gin file, or install it." if missing else ""
+            )
+            raise _refused(f"'{statement.format()}' failed: {first}", mend) from error
         if self._imported is not None:
             found = self._imported(sys.modules[statement.module]) if statement.module in sys.modules else {}
             register(found)
@@ -301,6 +309,17 @@ class _Reader:
 
 def _usage(error: _RefusedError, place: str) -> checks.UsageError:
     return checks.UsageError(f"{error.problem} {place}.{error.mend}")
+
+
+def _matches(selector: str) -> dict[str, _CALLABLE]:
+    """What was registered here and goes by a name, with or without its module: at most one. Refuses what may be two."""
+    registered = _registered.get(selector.rpartition(".")[2], {})
+    found = {full: made for full, made in registered.items() if f".{full}".endswith(f".{selector}")}
+    if len(found) > 1:
+        modules = " and ".join(full.rpartition(".")[0] for full in found)
+        names = " or ".join(repr(full) for full in found)
+        raise _refused(f"The name {selector!r} is ambiguous, as it is in {modules}", f" Write {names}.")
+    return found
 
 
 def _is_registered(selector: str) -> bool:
