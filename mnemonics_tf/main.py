@@ -73,11 +73,11 @@ def main(argv: list[str]) -> int:
 
 def _configured_run(output_dir: str) -> experiment.Run:
     """The run that the flags ask for. Contradictions between settings are told before TensorFlow is imported."""
-    with screen.quiet():  # a configuration may import modules of the user's own
+    with screen.quiet():  # a configuration may import modules of the user's own, and these TensorFlow
         from mnemonics_tf import config
-    config.parse(_GIN_FILES.value, _GIN_PARAMS.value)
-    config.resolved().check()
-    with screen.quiet():
+
+        config.parse(_GIN_FILES.value, _GIN_PARAMS.value)
+        config.resolved().check()
         from mnemonics_tf import experiment
     return experiment.Run(output_dir, config.resolved, _INITIAL_PHASES_DIR.value)
 
