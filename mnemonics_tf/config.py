@@ -6,17 +6,20 @@ what a configuration binds.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 import gin
 
-from mnemonics_tf import methods
+from mnemonics_tf import checks, methods
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.folder import Folder
 from mnemonics_tf.data.sources import TFDS, Digits
+from mnemonics_tf.data.types import Dataset
 from mnemonics_tf.evaluation.settings import Probe
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
@@ -24,7 +27,7 @@ from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.run.configuration import Configuration, ExperimentSettings
-from mnemonics_tf.system import gin_files
+from mnemonics_tf.system import files, gin_files, gin_imports
 from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
@@ -51,10 +54,10 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
 
 gin_files.register(CONFIGURABLES)
 
-_BESIDE = gin_files.Trusted()
+_BESIDE = gin_imports.Trusted()
 
 
-def parse(paths: Sequence[str], bindings: Sequence[str], trusted: gin_files.Trusted = _BESIDE) -> None:
+def parse(paths: Sequence[str], bindings: Sequence[str], trusted: gin_imports.Trusted = _BESIDE) -> None:
     """Reads configuration files and then single bindings, in which later ones win. Forgets what was bound before.
 
     Args:
@@ -84,9 +87,24 @@ def resolved() -> Configuration:
       UsageError: a value is not one that it can have.
     """
     experiment: ExperimentSettings = build("Experiment")
+    with _explaining("network", experiment.network):
+        network = experiment.build_network()
+    with _explaining("dataset", experiment.dataset):
+        source = experiment.build_source()
+    missing = [each for each in ("horizontal_flip", "known_shape") if source is not None and not hasattr(source, each)]
+    if missing:
+        raise checks.UsageError(
+            f"Experiment.dataset = @{type(source).__name__} has no {' and no '.join(missing)}: expected a function "
+            "that returns a Dataset, or a class with horizontal_flip, known_shape and load()."
+        )
+
+    def load_dataset() -> Dataset:
+        with _explaining("dataset", experiment.dataset):
+            return experiment.load_dataset()
+
     settings = Settings(
         method=experiment.build_method(),
-        network=experiment.build_network() or build("ResNet"),
+        network=network or build("ResNet"),
         memory=build("ExemplarMemory"),
         model_level=build("ModelLevel"),
         rehearsal=build("Rehearsal"),
@@ -104,11 +122,33 @@ def resolved() -> Configuration:
         settings,
         build("Protocol"),
         build("Devices"),
-        experiment.build_source(),
-        experiment.load_dataset,
+        source,
+        load_dataset,
         text,
         experiment.snapshot_seconds,
     )
+
+
+@contextlib.contextmanager
+def _explaining(name: str, made_by: Any) -> Iterator[None]:
+    """Turns what a function or class of the user's own raises inside into a UsageError of one line, with the place."""
+    try:
+        yield
+    except Exception as error:
+        own = inspect.unwrap(made_by)
+        package = __name__.partition(".")[0]
+        is_ours = getattr(own, "__module__", package).partition(".")[0] == package
+        if is_ours or isinstance(error, checks.UsageError) or files.why_unwritable(error) is not None:
+            raise
+        # gin adds lines to an exception's text.
+        problem = str(error).strip().partition("\n")[0].rstrip(".") or "no reason is given"
+        place = inspect.getsourcefile(own)
+        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == place]
+        line = lines[-1] if lines else inspect.getsourcelines(own)[1]
+        raise checks.UsageError(
+            f"Experiment.{name} = @{own.__name__} failed: {problem} "
+            f"({type(error).__name__}, file {place}, line {line}). --verbosity=0 shows the whole traceback."
+        ) from error
 
 
 def text() -> str:

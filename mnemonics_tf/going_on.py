@@ -24,7 +24,7 @@ from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.phase_files import read_state
-from mnemonics_tf.system import folders, gin_files, tracking
+from mnemonics_tf.system import folders, gin_imports, tracking
 from mnemonics_tf.system.devices import Devices
 
 
@@ -88,7 +88,7 @@ def _configuration_of(directory: RunDirectory, modules: Sequence[str]) -> Config
         raise checks.UsageError(f"{directory.path}: there is {what}. Expected the folder of a run.{hint}")
     # The folder may come from a stranger, and what lies in it is not imported.
     config.parse(
-        [directory.config_file], [], gin_files.Trusted(tuple(modules), False, "modules=['{0}'], or --gin_import={0}")
+        [directory.config_file], [], gin_imports.Trusted(tuple(modules), False, "modules=['{0}'], or --gin_import={0}")
     )
     return config.resolved()
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from absl import app, flags
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import files, folders, lazy, locks, screen, stopping
+from mnemonics_tf.system import files, folders, gin_flags, lazy, locks, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _SIZE = flags.DEFINE_integer("size", 64, "Side of the squares to which images ar
 _FLIP = flags.DEFINE_bool("flip", True, "Whether a mirrored image still shows its class.")
 _HELD_OUT = flags.DEFINE_float("held_out", 0.2, "Share of the images that are not learned, but measured by.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of all that is random.")
-_GIN_IMPORT = flags.DEFINE_multi_string("gin_import", [], "A module that the configuration of --from_run may import.")
+flags.adopt_module_key_flags(gin_flags)
 _FROM_RUN = flags.DEFINE_string("from_run", None, "Folder of a run of mnemonics_tf.main from which to begin.")
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the images, this time. Default: what suits their number.")
 
@@ -210,7 +210,7 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
     if folders.is_learner(folder):
         learner = IncrementalLearner.load(folder)
     elif _FROM_RUN.value:
-        modules = _GIN_IMPORT.value
+        modules = gin_flags.GIN_IMPORT.value
         learner = IncrementalLearner.from_run(_FROM_RUN.value, validation_share=_HELD_OUT.value, modules=modules)
     else:
         learner = IncrementalLearner(**options)

@@ -15,7 +15,7 @@ from absl import app, flags, logging
 
 import mnemonics_tf
 from mnemonics_tf import checks
-from mnemonics_tf.system import files, lazy, screen, stopping
+from mnemonics_tf.system import files, gin_flags, lazy, screen, stopping
 
 if TYPE_CHECKING:
     from mnemonics_tf.results import Results
@@ -25,13 +25,11 @@ if TYPE_CHECKING:
 
 _GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "Configuration file. Later files override earlier ones.")
 _GIN_PARAMS = flags.DEFINE_multi_string("gin_param", [], "One binding, such as 'Experiment.seed = 2'. Overrides files.")
-_GIN_IMPORT = flags.DEFINE_multi_string(
-    "gin_import", [], "A module that the configuration may import though it lies elsewhere than beside it."
-)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run. Default: runs/<names of the gin_files>.")
 _INITIAL_PHASES_DIR = flags.DEFINE_string(
     "initial_phases_dir", None, "Folder in which runs share trained networks of phase 0. Default: none are shared."
 )
+flags.adopt_module_key_flags(gin_flags)
 _VERSION = flags.DEFINE_bool("version", False, "Print the package's version, and do nothing else.")
 
 
@@ -88,13 +86,14 @@ def _outcome(output_dir: str) -> tuple[Results | None, RunDirectory]:
 
     Contradictions between settings are told, and results of a finished run found, before TensorFlow is imported.
     """
-    with screen.quiet():  # a configuration may import modules of the user's own
+    with screen.quiet():  # a configuration may import modules of the user's own, and these TensorFlow
         from mnemonics_tf import config
         from mnemonics_tf.run import directory, finished
-        from mnemonics_tf.system import gin_files
-    config.parse(_GIN_FILES.value, _GIN_PARAMS.value, gin_files.Trusted(tuple(_GIN_IMPORT.value)))
-    configuration = config.resolved()
-    configuration.check()
+        from mnemonics_tf.system import gin_imports
+
+        config.parse(_GIN_FILES.value, _GIN_PARAMS.value, gin_imports.Trusted(tuple(gin_flags.GIN_IMPORT.value)))
+        configuration = config.resolved()
+        configuration.check()
     folder = directory.RunDirectory(output_dir)
     results = finished.results_of(folder, configuration)
     if results is not None:

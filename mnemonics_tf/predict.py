@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
             names, reading, ask = _learner(folder) if kind == "learner" else _exported(folder)
         return _answer(argv[2:], names, reading, ask)
     except Exception as error:
-        code, text = screen.explained(error, argv[1], "give the same command again")
+        code, text = screen.explained(error, "".join(argv[1:2]), "give the same command again")
         if code is None or flags.FLAGS["verbosity"].present:
             raise
         print(f"mnemonics_tf: {screen.shown(text)}", file=sys.stderr)

@@ -16,7 +16,7 @@ from mnemonics_tf.checks import UsageError
 from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.run import initial_phases
-from mnemonics_tf.system import gin_files
+from mnemonics_tf.system import gin_imports
 
 _MODULE = """
 import keras
@@ -36,15 +36,24 @@ def my_mistake():
     return "resnet"
 
 class my_source:
+    horizontal_flip, known_shape = False, None
+
     def load(self):
         raise RuntimeError("not now")
+
+class my_loader:
+    def load(self):
+        return None
+
+def my_broken(width):
+    return width
 """
 
-_GIN = """
-import {module}
-include "shared.gin"
-include "configs/base_method.gin"
-Experiment.network = @{network}
+_BASE = 'include "shared.gin"\ninclude "configs/base_method.gin"\n'
+_GIN = f"""
+import {{module}}
+{_BASE.strip()}
+Experiment.network = @{{network}}
 """
 
 
@@ -94,7 +103,10 @@ def test_source_of_data_needs_no_decorator(gin_file):
     config.parse([gin_file("my_other", "Experiment.dataset = @my_source\n")], [])
     configuration = config.resolved()
     assert configuration.settings.network == ResNet((1,), (8,))
-    with pytest.raises(RuntimeError, match="not now"):
+    # What it raises is one line with the place, as everything that users can mend.
+    with pytest.raises(
+        UsageError, match=r"@my\d_source failed: not now \(RuntimeError, file .*my\d_module.py, line 22\)"
+    ):
         configuration.load_dataset()
 
 
@@ -102,20 +114,51 @@ def test_source_of_data_needs_no_decorator(gin_file):
     ("bindings", "expected"),
     [
         ([], "Experiment.network refers to something that makes 'resnet': expected a Keras model"),
+        (["Experiment.network = @my_broken"], "@my_broken failed: .*missing 1 required .*'width' .*line 28"),
+        (["Experiment.dataset = @my_loader"], "@my_loader has no horizontal_flip and no known_shape: expected"),
         (["Experiment.network = 3"], "Experiment.network is 3: expected a reference such as @mine"),
         (["Experiment.network = @my_netwerk"], "Unknown name 'my_netwerk'.* Did you mean"),
     ],
 )
 def test_other_networks_are_refused(gin_file, bindings, expected):
-    path = gin_file("my_mistake")
+    path = gin_file("my_other" if "dataset" in "".join(bindings) else "my_mistake")
+    own = Path(path).with_name("mine.gin").read_text().split()[1].removesuffix("module")
+    expected = expected.replace("my_", own)
 
     def resolved():
-        config.parse([path], bindings)
+        config.parse([path], [each.replace("my_", own) for each in bindings])
         return config.resolved()
 
     with pytest.raises(UsageError, match=expected) as raised:
         resolved()
     assert "\n" not in str(raised.value).partition("\n  In call to configurable")[0]
+
+
+def test_name_that_two_modules_have_is_told_apart_by_the_module(gin_file):
+    path = Path(gin_file("my_other"))
+    own = path.read_text().split()[1].removesuffix("module")
+    path.with_name(f"{own}second.py").write_text(f"def {own}other(depth=1):\n    return depth\n")
+
+    def parse(name: str, *more: str) -> None:
+        path.write_text(f"import {own}module\nimport {own}second\n" + _BASE + f"Experiment.network = @{name}\n")
+        config.parse([str(path)], more)
+
+    both = f"is ambiguous, as it is in {own}module and {own}second .*line 5.*Write '{own}module.{own}other' or"
+    with pytest.raises(UsageError, match=both):
+        parse(f"{own}other")
+    with pytest.raises(UsageError, match=r"has no parameter 'width'.* It has: depth"):
+        parse(f"{own}module.{own}other", f"{own}second.{own}other.width = 2")
+    parse(f"{own}module.{own}other", f"{own}second.{own}other.depth = 2")
+    assert config.resolved().settings.network == ResNet((1,), (8,))
+
+
+def test_module_that_is_nowhere_is_asked_for_beside_the_gin_file(gin_file):
+    path = Path(gin_file("my_other"))
+    path.write_text("import nowhere_at_all\n")
+    with pytest.raises(
+        UsageError, match=r"No module named 'nowhere_at_all' .*Put nowhere_at_all\.py beside the gin file"
+    ):
+        config.parse([str(path)], [])
 
 
 def test_module_elsewhere_is_imported_if_it_is_named(gin_file, tmp_path):
@@ -127,7 +170,7 @@ def test_module_elsewhere_is_imported_if_it_is_named(gin_file, tmp_path):
         config.parse([str(plain)], [])
     assert "\n" not in str(raised.value)
     for module in ("json", "json.decoder"):
-        config.parse([str(plain)], [], gin_files.Trusted((module,)))
+        config.parse([str(plain)], [], gin_imports.Trusted((module,)))
     config.parse([], ["import json.decoder"])  # the user's own word
     assert sys.path == before
     config.parse([path], [])
@@ -149,7 +192,7 @@ def test_stranger_in_the_working_folder_is_not_run(gin_file, tmp_path, where):
     path = tmp_path / where / "plain.gin"
     path.write_text(f"import {stranger}\n")
     with pytest.raises(UsageError, match="among the modules that were named"):
-        config.parse([str(path)], [], gin_files.Trusted(beside=False))
+        config.parse([str(path)], [], gin_imports.Trusted(beside=False))
     if where == "here":  # beside its gin file it is the user's own
         assert not ran.exists()
         config.parse([str(path)], [])

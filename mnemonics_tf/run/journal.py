@@ -91,7 +91,6 @@ class RunJournal:
                 self._observe(folder, state, arrival)
             earlier = [self._directory.read_metrics(phase) for phase in range(state.phase)]
             self._board.phase([*earlier, result], state.under_way.predictions)
-            self._directory.remove_snapshots()
         else:
             result = result_of(state, arrival, dict(context.tracker.seconds))
         if state.under_way.exemplars is not None:
@@ -99,6 +98,8 @@ class RunJournal:
             self._board.embeddings(
                 state.phase, state.under_way.exemplars.decoded(), lambda images: embed(images, "projector")
             )
+        if self._writes:
+            self._directory.remove_snapshots()
         self._board.tracker.flush()
         self._on_phase(result)
         # What the chief has written must be there before others read it, or end.

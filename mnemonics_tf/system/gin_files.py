@@ -20,11 +20,11 @@ from gin import config_parser
 
 from mnemonics_tf import checks
 from mnemonics_tf.system import files, gin_paths, gin_slips
+from mnemonics_tf.system.gin_imports import Trusted
 
 _MAX_DEPTH = 20  # of brackets in a value
 _TOO_DEEP = "brackets are nested too deeply"
 _CALLABLE = Callable[..., Any]
-_PACKAGE = "mnemonics_tf"
 
 # Of both kinds of bindings: a parameter of a configurable, or a macro, whose parameter is empty.
 _Key = tuple[str, str]
@@ -60,27 +60,8 @@ class _Bound:
     place: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Trusted:
-    """The modules that gin files may import, besides those of this package.
-
-    Attributes:
-      modules: names; what is in a package of such a name may be imported, too. None by default.
-      beside: whether such as lie beside the gin file with the import, or beside the one that the user has named. True
-        by default.
-      advice: how a user names one, with `{}` for it: half a sentence.
-    """
-
-    modules: tuple[str, ...] = ()
-    beside: bool = True
-    advice: str = "--gin_import={}"
-
-    def names(self, module: str) -> bool:
-        """Whether a module is named, or is one of this package."""
-        return any(module == each or module.startswith(f"{each}.") for each in (*self.modules, _PACKAGE))
-
-
-_registered: set[str] = set()
+# What is registered under a name, by name with module: two modules may have a function of the same name.
+_registered: dict[str, dict[str, _CALLABLE]] = {}
 
 
 def register(configurables: Mapping[str, _CALLABLE]) -> None:
@@ -89,7 +70,7 @@ def register(configurables: Mapping[str, _CALLABLE]) -> None:
     One that is registered already, by a decorator of gin's, is left as it is.
     """
     for name, made in configurables.items():
-        _registered.add(name)
+        _registered.setdefault(name, {})[f"{made.__module__}.{name}"] = made
         try:
             gin.get_configurable(made)
         except ValueError:
@@ -152,6 +133,7 @@ class _References(gin.config.ParserDelegate):
         if scopes:
             raise _refused(f"'@{scoped_selector}': scopes are not used here. Expected '@{selector}'")
         name = selector.rpartition(".")[2]
+        _matches(selector)
         if name not in self._known and (name in _registered or not _is_registered(selector)):
             raise _refused(f"Unknown name {selector!r}", checks.nearest(selector, self._known))
         if name not in self._known and selector.removeprefix("gin.") in ("macro", "constant", "singleton"):
@@ -277,6 +259,7 @@ class _Reader:
         if parameter:
             self._check_owner(scope, selector, parameter)
             gin.bind_parameter((scope, selector, parameter), statement.value)
+            name = next(iter(_matches(selector)), name)
         else:
             name = f"{scope}/{selector}" if scope else selector
             gin.bind_parameter((name, "gin.macro", "value"), statement.value)
@@ -290,9 +273,10 @@ class _Reader:
             if name in _registered or not _is_registered(selector) or selector.startswith("gin."):
                 raise _refused(f"Unknown name {selector!r}", checks.nearest(selector, self._known))
             return
+        matches = _matches(selector)
         if not _is_registered(selector):
             raise _refused(f"Unknown name {selector!r}", f" Expected {name!r} alone.")
-        parameters = _parameters(self._known[name])
+        parameters = _parameters(next(iter(matches.values()), self._known[name]))
         if parameter and parameter not in parameters:
             raise _refused(
                 f"{name} has no parameter {parameter!r}",
@@ -331,7 +315,11 @@ class _Reader:
             gin.parse_config(statement.format())
         except Exception as error:
             first = str(error).strip().partition("\n")[0].rstrip(".")
-            raise _refused(f"'{statement.format()}' failed: {first}") from error
+            missing = first == f"No module named '{statement.module}'"
+            mend = (
+                f" Put {statement.module.replace('.', '/')}.py beside the gin file, or install it." if missing else ""
+            )
+            raise _refused(f"'{statement.format()}' failed: {first}", mend) from error
         if folder is not None and not named and not gin_paths.lies_in(statement.module, folder):
             raise _refused(f"'{statement.format()}': Python has another module of that name", " Call yours otherwise.")
         if self._imported is not None:
@@ -350,6 +338,17 @@ def _as_bytes(text: str) -> bytes:
         return os.fsencode(text)
     except UnicodeEncodeError:
         return text.encode(errors="backslashreplace")
+
+
+def _matches(selector: str) -> dict[str, _CALLABLE]:
+    """What was registered here and goes by a name, with or without its module: at most one. Refuses what may be two."""
+    registered = _registered.get(selector.rpartition(".")[2], {})
+    found = {full: made for full, made in registered.items() if f".{full}".endswith(f".{selector}")}
+    if len(found) > 1:
+        modules = " and ".join(full.rpartition(".")[0] for full in found)
+        names = " or ".join(repr(full) for full in found)
+        raise _refused(f"The name {selector!r} is ambiguous, as it is in {modules}", f" Write {names}.")
+    return found
 
 
 def _is_registered(selector: str) -> bool:

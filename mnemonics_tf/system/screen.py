@@ -115,6 +115,8 @@ def shown(text: str) -> str:
 def quiet() -> Iterator[None]:
     """Swallows standard error inside, unless there is an exception: then all of it is shown.
 
+    Of a UsageError nothing is shown, as its one line says all.
+
     TensorFlow's C++ libraries write there directly, so the file descriptor itself is turned aside. Log messages below
     errors stay silent afterwards too.
     """
@@ -129,6 +131,8 @@ def quiet() -> Iterator[None]:
             os.dup2(aside.fileno(), 2)
             try:
                 yield
+            except checks.UsageError:
+                raise
             except BaseException:
                 sys.stderr.flush()
                 os.dup2(descriptor, 2)

@@ -281,6 +281,7 @@ def test_memory_in_bytes(tmp_path):
     [
         (("{none}", "x.jpg"), "MODEL_DIR = {none}: there is no such folder"),
         (("{images}", "x.jpg"), "MODEL_DIR = {images}: no model and no learner is in it"),
+        ((), "Expected a model and images"),
         (("{learner}",), "Expected a model and images"),
         (("{learner}", "x.jpg", "--top=0"), "--top = 0"),
         (("{broken}", "x.jpg"), "MODEL_DIR = {broken}: no model that mnemonics_tf exported ("),

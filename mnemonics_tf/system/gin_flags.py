@@ -1,0 +1,9 @@
+"""The flag of commands that read gin files, of the user or of a run: what these may import."""
+
+from __future__ import annotations
+
+from absl import flags
+
+GIN_IMPORT = flags.DEFINE_multi_string(
+    "gin_import", [], "A module that a configuration may import though it does not lie beside it."
+)

@@ -1,0 +1,27 @@
+"""The modules that gin files may import: what runs code is named by the user, or lies beside the file."""
+
+from __future__ import annotations
+
+import dataclasses
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trusted:
+    """The modules that gin files may import, besides those of this package.
+
+    Attributes:
+      modules: names; what is in a package of such a name may be imported, too. None by default.
+      beside: whether such as lie beside the gin file with the import, or beside the one that the user has named. True
+        by default.
+      advice: how a user names one, with `{}` for it: half a sentence.
+    """
+
+    modules: tuple[str, ...] = ()
+    beside: bool = True
+    advice: str = "--gin_import={}"
+
+    def names(self, module: str) -> bool:
+        """Whether a module is named, or is one of this package."""
+        return any(module == each or module.startswith(f"{each}.") for each in (*self.modules, _PACKAGE))
