@@ -158,7 +158,7 @@ def test_module_that_is_nowhere_is_asked_for_beside_the_gin_file(gin_file):
     with pytest.raises(
         UsageError, match=r"No module named 'nowhere_at_all' .*Put nowhere_at_all\.py beside the gin file"
     ):
-        config.parse([str(path)], [])
+        config.parse([str(path)], [], gin_imports.Trusted(("nowhere_at_all",)))
 
 
 def test_module_elsewhere_is_imported_if_it_is_named(gin_file, tmp_path):

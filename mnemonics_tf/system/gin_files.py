@@ -25,6 +25,7 @@ from mnemonics_tf.system.gin_imports import Trusted
 _MAX_DEPTH = 20  # of brackets in a value
 _TOO_DEEP = "brackets are nested too deeply"
 _CALLABLE = Callable[..., Any]
+_BESIDE = Trusted()
 
 # Of both kinds of bindings: a parameter of a configurable, or a macro, whose parameter is empty.
 _Key = tuple[str, str]
@@ -96,7 +97,7 @@ def parse(
     bindings: Sequence[str],
     known: Mapping[str, _CALLABLE],
     imported: Callable[[Any], Mapping[str, _CALLABLE]] | None = None,
-    trusted: Trusted = Trusted(),
+    trusted: Trusted = _BESIDE,
 ) -> None:
     """Reads gin files and then single bindings, in which later ones win. Forgets what was bound before.
 
