@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -84,6 +88,40 @@ def test_convolution_pads_half_the_kernel_on_every_side(kernel_size, strides):
     outputs = layer(_inputs("conv"))
     np.testing.assert_allclose(outputs, _conv(_inputs("conv"), layer.kernel.numpy(), strides), atol=1e-5)
     assert layer.compute_output_shape((2, 6, 5, 3)) == tuple(outputs.shape)
+
+
+_NARROW_SHORTCUT = """
+import os
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])  # on one core it ended at once
+from mnemonics_tf.models.layers import ScaleShiftConv2D
+import tensorflow as tf
+layer = ScaleShiftConv2D(8, 1, 2)
+images = tf.random.normal([16, 16, 16, 4])
+layer(images)
+
+@tf.function
+def gradients():
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        loss = tf.reduce_sum(layer(images) ** 2)
+    return tape.gradient(loss, [images, layer.kernel])
+
+for _ in range(60):
+    gradients()
+blocks = [bytearray(8000 * size) for size in range(1, 300)]
+del blocks
+print("whole")
+"""
+
+
+@pytest.mark.heavy
+def test_shortcut_of_few_channels_leaves_memory_whole_with_onednn():
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
+    finished = subprocess.run(
+        [sys.executable, "-c", _NARROW_SHORTCUT], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert (finished.returncode, finished.stdout.strip()) == (0, "whole"), finished.stderr[-500:]
 
 
 @pytest.mark.parametrize("length", [4, 5, 8, 9])
