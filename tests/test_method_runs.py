@@ -40,7 +40,7 @@ def shared(tmp_path_factory) -> Path:
 
 
 # BiC and the analytic method run to their end in `tests/learner`; the heavy tests run every method.
-_HERE = ("icarl", "joint", "lucir", "lwf")
+_HERE = ("icarl", "joint", "lucir")
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,7 @@ def test_analytic_run_keeps_statistics_on_a_shared_initial_phase_and_is_resumed(
     assert len((tmp_path / "run/phases/001/checkpoint/model.weights.h5").read_bytes()) == len(served)
 
 
+@pytest.mark.heavy
 def test_bias_correction_survives_a_resumed_run(call_main, tmp_path):
     # The second phase has a correction of its own, and the third one starts from it.
     bindings = (*_PLAIN, "Experiment.method = @bic", "Protocol.sizes = (6, 2, 2)")
