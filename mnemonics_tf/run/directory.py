@@ -245,10 +245,8 @@ class RunDirectory:
         """
 
         def owner() -> str:
-            before = (
-                [self._data] if phase == 0 else [self._data, os.path.join(self.phase_dir(phase - 1), complete.MARK)]
-            )
-            marks = [str(complete.checksum_or_none(path)) for path in before]
+            before = [phase_marks.checksum_in(self.phase_dir(phase - 1))] if phase else []
+            marks = map(str, (complete.checksum_or_none(self._data), *before))
             told = (__version__, self._configuration, str(phase), *marks)
             return hashlib.sha256("\n".join(told).encode()).hexdigest()
 

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.serving.inspection import reaching_out
+from mnemonics_tf.serving import inspection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +36,7 @@ def read_exported(folder: str) -> ExportedModel:
       UsageError: this package has not exported it, it is damaged, or it reaches out.
     """
     try:
-        outside = reaching_out(folder)
-        if outside:
-            raise ValueError(f"besides computing it does {', '.join(outside)}, and so it is not loaded")
-        model = tf.saved_model.load(folder)
+        model = inspection.load(folder)
         told = model.classes()
         names = tuple(name.decode() for name in told["class_names"].numpy().tolist())
         _, height, width, channels = model.signatures["serving_default"].structured_input_signature[1]["images"].shape

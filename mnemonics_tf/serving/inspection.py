@@ -26,6 +26,34 @@ _HARMLESS = frozenset(
 _SAVER = re.compile(r"_traced_(save|restore)(_\d+)?$")
 
 
+class ReachingOutError(files.UnreadableError):
+    """A SavedModel does more than compute, and is not loaded. The text says so.
+
+    Attributes:
+      operations: names of what it does besides.
+    """
+
+    def __init__(self, operations: list[str]):
+        super().__init__(f"besides computing it does {', '.join(operations)}, and so it is not loaded")
+        self.operations = operations
+
+
+def load(folder: str) -> Any:
+    """Loads a SavedModel with TensorFlow, once it has proved to compute and to do nothing else.
+
+    Raises:
+      ReachingOutError: it does more.
+      UnreadableError: there is no graph, or it cannot be read.
+      Exception: TensorFlow cannot load it.
+    """
+    import tensorflow as tf
+
+    outside = reaching_out(folder)
+    if outside:
+        raise ReachingOutError(outside)
+    return tf.saved_model.load(folder)
+
+
 def reaching_out(folder: str) -> list[str]:
     """Names of operations in a SavedModel that do more than compute, in alphabetical order; none in our own.
 

@@ -14,7 +14,7 @@ from mnemonics_tf.data.types import Dataset, LabelledImages
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.report.page.data import dataset_of
 from mnemonics_tf.report.page.record import Record
-from mnemonics_tf.serving.inspection import reaching_out
+from mnemonics_tf.serving import inspection
 from mnemonics_tf.system import screen
 
 _NUM_COLOURED = 5  # as in the paper's figures
@@ -120,12 +120,11 @@ def network_of(record: Record, phase: int) -> Network:
         import tensorflow as tf
 
         try:
-            outside = reaching_out(folder)
-            if outside:
-                named = screen.shown(", ".join(outside))
-                raise MissingError(f"{screen.shown(folder)} is not loaded: besides computing it does {named}.")
-            loaded = tf.saved_model.load(folder)
+            loaded = inspection.load(folder)
             serve = loaded.serve
+        except inspection.ReachingOutError as error:
+            named = screen.shown(", ".join(error.operations))
+            raise MissingError(f"{screen.shown(folder)} is not loaded: besides computing it does {named}.") from error
         except (OSError, ValueError, AttributeError, tf.errors.OpError) as error:
             raise MissingError(f"{screen.shown(folder)} cannot be loaded ({type(error).__name__}).") from error
 
