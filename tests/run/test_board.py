@@ -92,7 +92,9 @@ def test_settings_are_a_text_and_hparams(written, events):
     read = EventAccumulator(str(written))
     read.Reload()
     content = read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    told = hparams_metadata.parse_session_start_info_plugin_data(content).hparams
+    start = hparams_metadata.parse_session_start_info_plugin_data(content)
+    assert start.group_name == ""  # so that TensorBoard names the trial by its folder
+    told = start.hparams
     assert (told["method"].string_value, told["seed"].number_value, told["adjust"].bool_value) == ("lucir", 3.0, True)
 
 

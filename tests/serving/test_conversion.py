@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
-from exported import NAMES, SIDE
+from exported import NAMES, SIDE, Exported, shared
 
 from mnemonics_tf import export
 from mnemonics_tf.data.types import LabelledImages
@@ -31,6 +31,12 @@ def _call(*arguments: str | Path) -> tuple[int, str, str]:
         flags.FLAGS.unparse_flags()
         code = export.main(flags.FLAGS(["mnemonics_tf", *map(str, arguments)]))
     return code, stdout.getvalue(), stderr.getvalue()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Read only."""
+    return shared(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported import NAMES, RESIZED, SIDE, export
+from exported import NAMES, RESIZED, SIDE, Exported, export, shared
 from image_files import KINDS
 from pictures import as_pillow_reads, damaged_jpeg, encoded, noise, waves
 from PIL import Image
@@ -15,6 +15,12 @@ from PIL import Image
 from mnemonics_tf.data import decoding, headers
 from mnemonics_tf.serving.encoded import orientation
 from mnemonics_tf.serving.versions import add_versions
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Read only."""
+    return shared(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

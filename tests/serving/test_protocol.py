@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from exported import NAMES, RESIZED, SIDE
+from exported import NAMES, RESIZED, SIDE, Exported, shared
 from pictures import encoded, waves
 
 from mnemonics_tf.data import decoding
@@ -37,6 +37,12 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 _JPEG = encoded(waves(), "JPEG", 6)
 _B64 = {"b64": base64.b64encode(_JPEG).decode()}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Read only."""
+    return shared(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
