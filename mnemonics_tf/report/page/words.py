@@ -134,7 +134,8 @@ def title(group: Group, among: Sequence[Group]) -> str:
     if len({budget_label(each.setup) for each in same}) > 1:
         short += f", {budget_label(group.setup)}"
         same = [each for each in same if budget_label(each.setup) == budget_label(group.setup)]
-    return short if len(same) == 1 else f"{short} (kind {1 + same.index(group)}: {group.runs[0].name})"
+    # The number comes first: figures cut long names off at their end.
+    return short if len(same) == 1 else f"kind {1 + same.index(group)}, {short} ({group.runs[0].name})"
 
 
 def _average(group: Group) -> Figure | None:
