@@ -57,6 +57,9 @@ class Collection:
         for why, lines in (("they cannot be read", self.unreadable), ("another run counts", self.repeats)):
             if lines:
                 parts.append("\n".join([f"Left out, for {why}:", *(f"  {line}" for line in lines)]))
+        notes = [f"  {run.name}, {note}" for group in self.groups for run in group.runs for note in run.notes]
+        if notes:
+            parts.append("\n".join(["What did not go as configured:", *notes]))
         parts += [tables.paper_table(table, self.groups, self.variations) for table in self._papers(chosen, every)]
         return "\n\n".join(parts)
 

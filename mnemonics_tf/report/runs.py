@@ -67,19 +67,28 @@ class FinishedRun:
         and `unmoved`, the percentage that is still a real image. Empty where none were learned, or nobody looked.
       kept_bytes: what is kept of all images after the last phase: exemplars with their labels, and a method's
         statistics; None in files of versions that counted no bytes.
+      results: all that its results.json holds.
+      config: the text of its config.gin.
     """
 
     folder: str
     seed: int
     setup: Setup
     figures: dict[tuple[str, str], float]
-    movement: dict[str, float] = dataclasses.field(default_factory=dict)
-    kept_bytes: int | None = None
+    movement: dict[str, float]
+    kept_bytes: int | None
+    results: Results
+    config: str
 
     @property
     def name(self) -> str:
         """The folder as text for the screen, on which it can do no harm: control characters are escaped."""
         return screen.shown(self.folder)
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence on each thing that did not go as configured, with its phase."""
+        return [f"phase {phase.phase}: {screen.shown(note)}" for phase in self.results.phases for note in phase.notes]
 
 
 def find_runs(folders: Iterable[str]) -> list[str]:
@@ -184,7 +193,8 @@ def measured(folder: str, read: Results) -> FinishedRun:
     Raises:
       UsageError: its configuration cannot be read.
     """
-    settings = _settings_in(folder)
+    config = _config_in(folder)
+    settings = read_settings(config)
     settings.pop(_SEED, None)
     shared: dict[str, Any] = {
         field.name: screen.shown(value) if isinstance(value := getattr(read, field.name), str) else value
@@ -201,7 +211,8 @@ def measured(folder: str, read: Results) -> FinishedRun:
     }
     last = read.phases[-1]
     kept = None if last.memory_bytes is None else last.memory_bytes + last.statistics_bytes
-    return FinishedRun(folder, read.seed, Setup(**shared, settings=settings), figures, _movement(read), kept)
+    setup = Setup(**shared, settings=settings)
+    return FinishedRun(folder, read.seed, setup, figures, _movement(read), kept, read, config)
 
 
 def _movement(read: Results) -> dict[str, float]:
@@ -211,9 +222,9 @@ def _movement(read: Results) -> dict[str, float]:
     return {name: statistics.fmean(each[name] for each in moved) for name in ("mean", "unmoved")}
 
 
-def _settings_in(folder: str) -> dict[str, str]:
+def _config_in(folder: str) -> str:
     try:
-        return read_settings(files.read_text(os.path.join(folder, RUN_FILE)))
+        return files.read_text(os.path.join(folder, RUN_FILE))
     except files.UnreadableError as error:
         raise checks.UsageError(
             f"{screen.shown(folder)}: its {RUN_FILE} cannot be read ({error}), which tells the runs that belong "

@@ -5,7 +5,11 @@ Small images are enlarged by whole factors to the nearest pixel, so that each pi
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
+import os
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -122,10 +126,28 @@ def _grid(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
 
 def _name(name: str) -> Image.Image:
     """A name in black on white."""
+    font, knows_all = _font()
+    if not knows_all:
+        plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+        name = plain.encode("ascii", "replace").decode()
     shown = "".join(letter if letter.isprintable() else "?" for letter in name)
     shown = shown if len(shown) <= _LETTERS else f"{shown[: _LETTERS - 1]}…"
-    font = ImageFont.load_default(_FONT_SIZE)
     left, top, right, bottom = font.getbbox(shown or " ")
     tag = Image.new("RGB", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))), "white")
     ImageDraw.Draw(tag).text((-left, -top), shown, "black", font)
     return tag
+
+
+@functools.cache
+def _font() -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, bool]:
+    """The font of names, and whether it has the letters of most alphabets.
+
+    Matplotlib brings one that has them, DejaVu Sans. It need not be installed: Pillow's own has English ones.
+    """
+    found = importlib.util.find_spec("matplotlib")
+    place = os.path.dirname(found.origin) if found is not None and found.origin else ""
+    try:
+        path = os.path.join(place, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")
+        return ImageFont.truetype(path, _FONT_SIZE - 1), True
+    except OSError:
+        return ImageFont.load_default(_FONT_SIZE), False

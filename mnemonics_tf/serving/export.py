@@ -1,4 +1,4 @@
-"""A servable model after each phase, which needs TensorFlow but not this package. It has three endpoints.
+"""A servable model after each phase, which needs TensorFlow but not this package. It has four endpoints.
 
 `serve` (also the default signature) takes `images` uint8 `[B, H, W, C]` and returns for each image `class_ids` int64
 `[B]` and `class_names` string `[B]` (the likeliest class), `probabilities` float32 `[B, num_classes]` and
@@ -15,6 +15,10 @@ channels.
 `classes` takes nothing and returns `class_ids` and `class_names` `[num_classes]`, what the columns of `probabilities`
 stand for, and `resized_side` int32 `[]`, to which the shorter side of images is brought before the centre square is
 cut out.
+
+`names` takes `columns` int64 `[B]`, numbers of columns of `probabilities`, and returns `class_ids` and `class_names`
+`[B]` of them, -1 and the empty name where there is no such column. It says what `classes` says to those who ask
+TensorFlow Serving in JSON, which knows no request without an input.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ def export_saved_model(
     means: np.ndarray | None = None,
     resized_side: int | None = None,
 ) -> None:
-    """Writes a SavedModel with the three endpoints, and the requests that TensorFlow Serving warms it up by.
+    """Writes a SavedModel with the four endpoints, and the requests that TensorFlow Serving warms it up by.
 
     Args:
       folder: the folder that the SavedModel is written to.
@@ -78,6 +82,8 @@ def export_saved_model(
         requests.append(("serve_jpeg", {"image_bytes": picture[None]}))
     told = {"class_ids": ids, "class_names": names, "resized_side": tf.constant(side)}
     archive.add_endpoint("classes", lambda: told, [])
+    columns = tf.TensorSpec([None], tf.int64, name="columns")
+    archive.add_endpoint("names", tf.function(_names(ids, names), [columns], autograph=False))
     archive.write_out(folder, verbose=False)
     warm_up.write(folder, requests)
 
@@ -134,3 +140,17 @@ def _classification_of_files(
         }
 
     return serve_jpeg
+
+
+def _names(ids: tf.Tensor, names: tf.Tensor) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """The endpoint `names`."""
+
+    def names_of(columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        is_there = (columns >= 0) & (columns < len(ids))
+        columns = tf.where(is_there, columns, 0)
+        return {
+            "class_ids": tf.where(is_there, tf.gather(ids, columns), -1),
+            "class_names": tf.where(is_there, tf.gather(names, columns), ""),
+        }
+
+    return names_of

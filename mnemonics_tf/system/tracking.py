@@ -184,7 +184,8 @@ class Tracker:
         from tensorboard.plugins.hparams import api  # which only runs need
 
         with self._lenient(), self._writer.as_default():
-            api.hparams(dict(values))
+            # Without a name of its own a trial has that of its folder below --logdir, which is unique and can be read.
+            api.hparams(dict(values), trial_id="")
 
     @property
     def writes(self) -> bool:

@@ -65,7 +65,12 @@ def test_page_shows_all_that_a_run_has(full):
     titles = {"accuracy", "old-and-new", "confusion", "classes", "memory", "features", "optimisation", "time", "tables"}
     assert titles <= {attributes.get("id") for attributes in page.attributes}
     missing = [attributes for attributes in page.attributes if attributes.get("class") == "missing"]
-    assert len(missing) == 1  # t-SNE, which was not asked for
+    assert len(missing) == 3  # t-SNE, which was not asked for, and a note of each of two phases
+    assert "Phase 1: half of <b>phase 1</b> was left out. Phase 2: half of" in page.words
+    # (0.5 + 1.5 + 2.5) / 3 grey levels.
+    moved = "New exemplars moved by 1.50 grey levels a pixel in the mean over the phases, 9 at most; 30.0 % of them"
+    assert f"{moved} are still real images, bit for bit." in page.words
+    assert "Old exemplars have not moved: all of them are still what they were before they were adjusted" in page.words
     assert "After phase 2 the network knows 7 classes and is right on 50.0 %." in page.words
     assert "28 exemplars, 20 or more of each class, take 5,600 bytes in all and at most 800 for a class" in page.words
     assert "All phases together took 3 min 40 s." in page.words

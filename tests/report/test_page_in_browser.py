@@ -58,6 +58,14 @@ def pages(tmp_path_factory):
         yield _written_pages(tmp_path_factory)
 
 
+# What reaches beyond the right edge of the page, without the parts of figures, which are cut off by their figures.
+_BEYOND = """
+return [...document.querySelectorAll("body *:not(svg *)")]
+  .filter(each => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map(each => `${each.tagName} ${each.textContent.slice(0, 60)}`);
+"""
+
+
 def _written_pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     run = write_full_run(folder / "run #1?")
@@ -85,9 +93,9 @@ def _hover(browser, element, is_told):
     return tip
 
 
-def _emulate(browser, scheme, width=1100):
+def _emulate(browser, scheme, width=1100, media=""):
     features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     )
@@ -150,5 +158,26 @@ def test_narrow_screen_scrolls_down_and_not_across(browser, pages):
             browser.get(address)
             assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
             assert browser.find_element("tag name", "h1").is_displayed()
+    finally:
+        _emulate(browser, "light")
+
+
+def test_printed_page_is_white_and_has_no_controls_and_nothing_beyond_the_paper(browser, pages):
+    try:
+        for address in pages:
+            _emulate(browser, "dark", width=718, media="print")  # pixels between the margins of A4
+            browser.get(address)
+            controls = browser.find_elements("css selector", "nav, input, .files, #tip")
+            assert len(controls) > 5
+            assert not any(each.is_displayed() for each in controls)
+            # Which phase is shown is told all the same.
+            picked = browser.find_elements("css selector", "select")
+            assert [each.value_of_css_property("border-top-width") for each in picked] == ["0px"] * len(picked)
+            assert browser.execute_script(_BRIGHTNESS) == 1
+            letter = browser.find_element("css selector", "figure svg text")
+            assert letter.value_of_css_property("fill") == "rgb(0, 0, 0)"
+            assert browser.execute_script(_BEYOND) == []
+            figures = browser.find_elements("css selector", "figure svg")
+            assert max(each.size["height"] for each in figures) < 1040  # pixels between the margins of A4
     finally:
         _emulate(browser, "light")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from page_folders import write_full_run
 from run_folders import WITHOUT_OURS, call_report, write_run, write_seeds
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,18 @@ def test_tables_can_be_asked_for(call, tmp_path):
     assert _titles(call(tmp_path, "--tables=S2,1")[1]) == ["1", "S2"]
     assert _titles(call("--tables=2")[1]) == ["2"]
     assert _titles(call("--tables=all")[1]) == ["1", "2", "S1", "S2"]
+
+
+def test_what_did_not_go_as_configured_is_told_of_each_run(call, tmp_path):
+    write_full_run(tmp_path / "runs/a", seed=1)
+    write_run(tmp_path / "runs/b", phase_sizes=[5, 1, 1])
+    code, shown, errors = call(tmp_path / "runs")
+    assert (code, errors) == (0, "")
+    assert shown.endswith(
+        "\n\nWhat did not go as configured:\n"
+        f"  {tmp_path}/runs/a, phase 1: half of <b>phase 1</b> was left out.\n"
+        f"  {tmp_path}/runs/a, phase 2: half of <b>phase 2</b> was left out.\n"
+    )
 
 
 def test_unfinished_runs_are_named_in_one_line(call, tmp_path):

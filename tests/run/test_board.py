@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
+import time
+import urllib.parse
+import urllib.request
 
 import numpy as np
 import pytest
@@ -92,7 +97,9 @@ def test_settings_are_a_text_and_hparams(written, events):
     read = EventAccumulator(str(written))
     read.Reload()
     content = read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    told = hparams_metadata.parse_session_start_info_plugin_data(content).hparams
+    start = hparams_metadata.parse_session_start_info_plugin_data(content)
+    assert start.group_name == ""  # so that TensorBoard names the trial by its folder
+    told = start.hparams
     assert (told["method"].string_value, told["seed"].number_value, told["adjust"].bool_value) == ("lucir", 3.0, True)
 
 
@@ -125,6 +132,9 @@ def test_confusions_are_dark_where_they_are_and_named(events):
     np.testing.assert_array_equal(squares, np.rint(255 * (1 - np.sqrt(share))))
     assert (picture[-3 * cell :, : -3 * cell] < 128).any()
     assert (picture[: -3 * cell, -3 * cell :] < 128).any()
+    # Letters of other alphabets have forms of their own.
+    drawn = {pictures.confusion_image(np.eye(1, dtype=int), [letter]).tobytes() for letter in "ößжλ"}
+    assert len(drawn) == 4
     # A thousand classes have no room for names.
     assert pictures.confusion_image(np.eye(1000, dtype=int), ["x"] * 1000).shape == (1000, 1000, 3)
 
@@ -165,3 +175,44 @@ def test_run_goes_on_without_the_projector_if_its_files_cannot_be_written(tmp_pa
     board.Board(tracker, _CONFIG, {}, _NAMES, (2, 1)).embeddings(0, _exemplars(), lambda images: np.zeros((6, 3)))
     assert "the run goes on without TensorBoard" in capsys.readouterr().err
     assert not tracker.writes
+
+
+@pytest.mark.heavy
+def test_tensorboard_serves_what_was_written(written, tmp_path):
+    from tensorboard import default, program
+
+    for name in ("first", "second"):
+        shutil.copytree(written, tmp_path / name / "tensorboard")
+    server = program.TensorBoard(default.get_plugins())
+    server.configure(["", "--logdir", str(tmp_path), "--port", "0", "--load_fast", "false"])
+    address = f"{server.launch()}data/plugin/"
+
+    def asked(place: str, body: dict | None = None, **query: str) -> bytes:
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{address}{place}?{urllib.parse.urlencode(query)}", content, headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+
+    wanted = {"allowedStatuses": ["STATUS_UNKNOWN"], "colParams": [], "startIndex": 0, "sliceSize": 10}
+    trials: list = []
+    for _ in range(60):  # it reads files in a thread of its own
+        trials = json.loads(asked("hparams/session_groups", wanted)).get("sessionGroups", [])
+        if len(trials) == 2:
+            break
+        time.sleep(1)
+    assert {each["name"] for each in trials} == {"first/tensorboard", "second/tensorboard"}
+    assert all(each["hparams"] == {"method": "lucir", "seed": 3, "adjust": True} for each in trials)
+    values = {each["name"]["tag"]: each["value"] for each in trials[0]["metricValues"]}
+    assert (values["run/accuracy/cnn"], values["run/average_accuracy/cnn"]) == (50, 62.5)
+    run = {"run": "second/tensorboard"}
+    (_, last) = json.loads(asked("projector/info", **run))["embeddings"]
+    assert last["tensorShape"] == [6, 3]
+    found = np.frombuffer(asked("projector/tensor", name=last["tensorName"], **run), np.float32)
+    np.testing.assert_array_equal(found, np.arange(18.0) + 1)
+    assert asked("projector/metadata", name=last["tensorName"], **run).startswith(
+        b"class\tphase\texemplar\nred/black\t"
+    )
+    assert asked("projector/sprite_image", name=last["tensorName"], **run).startswith(b"\x89PNG")
+    assert set(json.loads(asked("text/tags"))["second/tensorboard"]) == {"config"}
+    assert "confusion/cnn" in json.loads(asked("images/tags"))["second/tensorboard"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +39,9 @@ def export(folder: Path, channels: int = 3) -> Exported:
     ids = range(10, 10 + len(NAMES))
     export_saved_model(str(folder), model, factory, pixel_range, ids, NAMES, resized_side=RESIZED)
     return Exported(folder, model)
+
+
+@functools.cache
+def shared(folder: Path) -> Exported:
+    """One in the folder of a session, that all its test files read and none changes."""
+    return export(folder / "exported/model")

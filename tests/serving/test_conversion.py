@@ -14,8 +14,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
-from exported import NAMES, SIDE, Exported
-from exported import export as export_model
+from exported import NAMES, SIDE, Exported, shared
 
 from mnemonics_tf import export
 from mnemonics_tf.data.types import LabelledImages
@@ -37,7 +36,7 @@ def _call(*arguments: str | Path) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Read only."""
-    return export_model(tmp_path_factory.mktemp("serving") / "model")
+    return shared(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,13 @@
-"""Exported models answer for encoded images, by TensorFlow alone, and as TensorFlow Serving asks them."""
+"""Exported models answer for encoded images, and hold what TensorFlow Serving looks for."""
 
 from __future__ import annotations
 
-import base64
-import json
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported import NAMES, RESIZED, SIDE, Exported, export
+from exported import NAMES, RESIZED, SIDE, Exported, export, shared
 from image_files import KINDS
 from pictures import as_pillow_reads, damaged_jpeg, encoded, noise, waves
 from PIL import Image
@@ -25,7 +20,7 @@ from mnemonics_tf.serving.versions import add_versions
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Read only."""
-    return export(tmp_path_factory.mktemp("serving") / "model")
+    return shared(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
@@ -150,78 +145,7 @@ def test_grey_images_are_served_from_files_and_images_of_two_channels_are_not(tm
     expected = grey.probabilities(np.full((1, SIDE, SIDE, 1), 90, np.uint8))
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
     two = tf.saved_model.load(str(export(tmp_path / "two", channels=2).folder))
-    assert set(two.signatures) == {"serve", "serving_default", "classes"}
-
-
-# What the server does with a request in JSON: https://www.tensorflow.org/tfx/serving/api_rest
-_SERVER = textwrap.dedent("""
-    import base64, json, sys
-    for name in ("mnemonics_tf", "keras"):
-        sys.modules[name] = None  # importing it would fail
-    import numpy as np, tensorflow as tf
-
-    def value(each):
-        if isinstance(each, dict) and set(each) == {"b64"}:
-            return base64.b64decode(each["b64"])
-        return [value(part) for part in each] if isinstance(each, list) else each
-
-    def shown(each, name):
-        if isinstance(each, list):
-            return [shown(part, name) for part in each]
-        if name.endswith("_bytes"):
-            return {"b64": base64.b64encode(each).decode()}
-        return each.decode() if isinstance(each, bytes) else each
-
-    model = tf.saved_model.load(sys.argv[1])
-    for line in sys.stdin:
-        request = json.loads(line)
-        signature = model.signatures[request.get("signature_name", "serving_default")]
-        specs = signature.structured_input_signature[1]
-        if "instances" in request:  # of rows; the name may be left out where there is one input
-            rows = [each if isinstance(each, dict) and set(each) == set(specs) else {next(iter(specs)): each}
-                    for each in request["instances"]]
-            inputs = {name: [row[name] for row in rows] for name in specs}
-        else:  # of columns
-            given = request["inputs"]
-            named = isinstance(given, dict) and set(given) == set(specs)
-            inputs = given if named else {next(iter(specs)): given}
-        answer = signature(**{name: tf.constant(value(inputs[name]), spec.dtype) for name, spec in specs.items()})
-        columns = {name: shown(values.numpy().tolist(), name) for name, values in answer.items()}
-        if "instances" in request:
-            count = len(rows)
-            assert {len(column) for column in columns.values()} == {count}, "every output has a row for each image"
-            print(json.dumps({"predictions": [{n: c[i] for n, c in columns.items()} for i in range(count)]}))
-        else:
-            print(json.dumps({"outputs": columns}))
-""")
-
-
-def test_requests_in_json_are_answered_by_a_process_that_has_tensorflow_alone(exported):
-    content = encoded(waves(), "JPEG", 6)
-    square = _square(content)
-    b64 = {"b64": base64.b64encode(content).decode()}
-    requests = [
-        {"signature_name": "serve_jpeg", "instances": [b64, {"b64": ""}]},
-        {"signature_name": "serve_jpeg", "instances": [{"image_bytes": b64}]},
-        {"signature_name": "serve_jpeg", "inputs": {"image_bytes": [b64]}},
-        {"instances": [square.tolist()]},
-        {"signature_name": "classes", "inputs": {}},
-    ]
-    command = [sys.executable, "-c", _SERVER, str(exported.folder)]
-    lines = "\n".join(map(json.dumps, requests))
-    ended = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    rows, named, columns, pixels, classes = map(json.loads, ended.stdout.splitlines())
-    expected = exported.probabilities(square[None])[0]
-    name = NAMES[expected.argmax()]
-    first, second = rows["predictions"]
-    np.testing.assert_allclose(first["probabilities"], expected, atol=1e-5)
-    assert (first["class_names"], first["errors"]) == (name, "")
-    assert (second["class_ids"], second["errors"]) == (-1, "the image is empty")
-    np.testing.assert_allclose(named["predictions"][0]["probabilities"], expected, atol=1e-5)
-    assert columns["outputs"]["class_names"] == [name]
-    np.testing.assert_allclose(pixels["predictions"][0]["probabilities"], expected, atol=1e-5)
-    assert classes["outputs"] == {"class_ids": list(range(10, 17)), "class_names": list(NAMES), "resized_side": RESIZED}
+    assert set(two.signatures) == {"serve", "serving_default", "classes", "names"}
 
 
 def test_server_finds_requests_to_warm_up_by(exported, model):

@@ -169,7 +169,8 @@ class SetPage:
                 rows.append((run.name, str(run.seed), *figures))
         grid = Grid("list", "Runs that are shown", (("", len(rows[0])),), tuple(rows))
         blocks: list[Block] = [TableBlock(grid)] if len(rows) > 1 else []
-        return [*blocks, *(Text(line, missing=True) for line in self._left_out)]
+        notes = [f"{run.name}, {note}" for group in self._groups for run in group.runs for note in run.notes]
+        return [*blocks, *(Text(line, missing=True) for line in (*notes, *self._left_out))]
 
     def _drawn(self, name: str, size: tuple[float, float], caption: str, draw: Draw, *arguments: Any) -> list[Block]:
         return drawn(name, size, caption, self._figures, draw, *arguments)

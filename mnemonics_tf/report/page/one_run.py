@@ -27,7 +27,7 @@ from mnemonics_tf.report.page.drawing import Draw, drawn
 from mnemonics_tf.report.page.embedding import Embedded, confusion_by_network, embed
 from mnemonics_tf.report.page.gallery import galleries
 from mnemonics_tf.report.page.record import Record
-from mnemonics_tf.report.page.words import summary
+from mnemonics_tf.report.page.words import movement, summary
 
 _LEARN, _ADJUST = "learn_exemplars", "adjust_exemplars"
 _LEAST_SHARE = 0.001  # of all seconds, that a stage is shown with
@@ -50,7 +50,7 @@ class RunPage:
     def sections(self) -> list[Section]:
         """All sections, from top to bottom."""
         return [
-            Section("summary", "What it came to", tuple(Text(each) for each in summary(self._record))),
+            Section("summary", "What it came to", tuple(self._summary())),
             Section("accuracy", "Accuracy by phase", tuple(self._accuracy())),
             Section("old-and-new", "Old classes and new", tuple(self._old_and_new())),
             Section("confusion", "What is taken for what", tuple(present(self._confusions))),
@@ -77,6 +77,10 @@ class RunPage:
 
     def _drawn(self, name: str, size: tuple[float, float], caption: str, draw: Draw, *arguments: Any) -> list[Block]:
         return drawn(name, size, caption, self._figures, draw, *arguments)
+
+    def _summary(self) -> list[Block]:
+        notes = [f"{note[0].upper()}{note[1:]}" for note in self._record.measured.notes]
+        return [*map(Text, summary(self._record)), *(Text(note, missing=True) for note in notes)]
 
     def _accuracy(self) -> list[Block]:
         results = self._record.results
@@ -216,7 +220,7 @@ class RunPage:
         return self._drawn("tsne", size, caption, memory_figures.embeddings, rows)
 
     def _optimisation(self) -> list[Block]:
-        blocks: list[Block] = []
+        blocks: list[Block] = [*map(Text, movement(self._record.results))]
         for stage, title in ((_LEARN, "learned"), (_ADJUST, "adjusted")):
             blocks += present(functools.partial(self._distances, stage, title))
         return blocks + present(self._losses)
@@ -279,7 +283,7 @@ class RunPage:
         return [
             Text(f"The run was made by mnemonics_tf {version}. The same data and this command repeat it:"),
             Listing(command),
-            Listing(self._record.config, "The resolved configuration (config.gin)", folded=True),
+            Listing(self._record.measured.config, "The resolved configuration (config.gin)", folded=True),
         ]
 
 
@@ -294,17 +298,23 @@ def _panels(record: Record, embedded: Embedded) -> list[tuple[str, Embedded, str
 def _phase_grid(record: Record) -> Grid:
     results = record.results
     names = list(results.average_accuracy)
-    rows = [
-        ("phase", "classes", *[phase_figures.CLASSIFIERS.get(each, each) for each in names], "exemplars", "seconds")
-    ]
+    learned = any("learned" in phase.movement for phase in results.phases)
+    titles = [phase_figures.CLASSIFIERS.get(each, each) for each in names]
+    moving = ("mean change", "still real (%)") if learned else ()
+    rows = [("phase", "classes", *titles, "exemplars", "seconds", *moving)]
     for phase in results.phases:
         kept = "-" if phase.num_exemplars is None else str(phase.num_exemplars)
         figures = [f"{phase.accuracy[name]:.2f}" for name in names]
-        rows.append((str(phase.phase), str(phase.num_classes), *figures, kept, f"{sum(phase.seconds.values()):.0f}"))
+        moved = phase.movement.get("learned")
+        if learned:
+            moving = (f"{moved['mean']:.2f}", f"{moved['unmoved']:.1f}") if moved else ("-", "-")
+        seconds = f"{sum(phase.seconds.values()):.0f}"
+        rows.append((str(phase.phase), str(phase.num_classes), *figures, kept, seconds, *moving))
     for title, values in (("average", results.average_accuracy), ("forgetting", results.forgetting)):
-        rows.append((title, "", *(f"{values[name]:.2f}" for name in names), "", ""))
-    headings = (("", 2), ("accuracy (%)", len(names)), ("", 2))
-    return Grid("phases", f"Phases of {record.name}", headings, tuple(rows))
+        rows.append((title, "", *(f"{values[name]:.2f}" for name in names), "", "", *("" for _ in moving)))
+    headings = (("", 2), ("accuracy (%)", len(names)), ("", 2), *([("learned exemplars", 2)] if learned else []))
+    notes = ("Mean change of a pixel in grey levels; how many are real images bit for bit.",) if learned else ()
+    return Grid("phases", f"Phases of {record.name}", headings, tuple(rows), notes)
 
 
 def _duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from mnemonics_tf import checks, results
 from mnemonics_tf.report import runs
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.results import Results
-from mnemonics_tf.system import archives, files, folders, screen
+from mnemonics_tf.system import archives, files, screen
 
 _CONFUSION_FILE = "confusion.npz"  # as `run.observations` writes it, which is not imported: it needs TensorFlow
 _EXEMPLARS_FILE = "exemplars.npz"
@@ -30,15 +30,13 @@ class Record:
     Attributes:
       folder: the run's folder.
       results: all phases so far.
-      measured: its setup and figures, as tables take them.
-      config: the text of its resolved configuration.
+      measured: its setup and figures, as tables take them, and the text of its resolved configuration.
       class_names: by class index; `class 17` where the run's data.json does not say.
     """
 
     folder: str
     results: Results
     measured: runs.FinishedRun
-    config: str
     class_names: tuple[str, ...]
 
     @property
@@ -110,9 +108,12 @@ def read_record(folder: str) -> Record:
       UsageError: its results or its configuration cannot be read.
     """
     read = results.read(os.path.join(folder, results.RESULTS_FILE))
-    measured = runs.measured(folder, read)
-    config = files.read_text(os.path.join(folder, folders.RUN_FILE))
-    return Record(folder, read, measured, config, _class_names(folder, read))
+    return record_of(runs.measured(folder, read))
+
+
+def record_of(run: runs.FinishedRun) -> Record:
+    """The record of a run whose results and configuration have been read."""
+    return Record(run.folder, run.results, run, _class_names(run.folder, run.results))
 
 
 def _class_names(folder: str, read: Results) -> tuple[str, ...]:

@@ -81,9 +81,9 @@ def write_set_page(
       UsageError: the page cannot be written.
     """
     from mnemonics_tf.report.page.many_runs import SetPage
-    from mnemonics_tf.report.page.record import read_record
+    from mnemonics_tf.report.page.record import record_of
 
-    records = {run.folder: read_record(run.folder) for group in found.groups for run in group.runs}
+    records = {run.folder: record_of(run) for group in found.groups for run in group.runs}
     with _writing(output_dir) as figures:
         page = SetPage(found.groups, records, found.left_out, tables, figures, looks_at_data)
         command = (

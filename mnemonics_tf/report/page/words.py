@@ -75,6 +75,28 @@ def _beside_paper(record: Record) -> list[str]:
     return sentences
 
 
+def movement(results: Results) -> list[str]:
+    """A sentence on how far exemplars moved that were learned, and on those that were adjusted."""
+    sentences = []
+    for which, name, was in (
+        ("learned", "New exemplars", "real images"),
+        ("adjusted", "Old exemplars", "what they were before they were adjusted"),
+    ):
+        found = [phase.movement[which] for phase in results.phases if which in phase.movement]
+        if not found:
+            continue
+        mean, unmoved = (float(np.mean([each[key] for each in found])) for key in ("mean", "unmoved"))
+        largest = max(each["largest"] for each in found)
+        if unmoved == 100:
+            sentences.append(f"{name} have not moved: all of them are still {was}, bit for bit.")
+            continue
+        sentences.append(
+            f"{name} moved by {mean:.2f} grey levels a pixel in the mean over the phases, "
+            f"{largest:.0f} at most; {unmoved:.1f} % of them are still {was}, bit for bit."
+        )
+    return sentences
+
+
 def verdict(groups: Sequence[Group]) -> list[str]:
     """Sentences on groups of the same data and phases: which is best, and whether seeds leave a doubt.
 
@@ -112,7 +134,8 @@ def title(group: Group, among: Sequence[Group]) -> str:
     if len({budget_label(each.setup) for each in same}) > 1:
         short += f", {budget_label(group.setup)}"
         same = [each for each in same if budget_label(each.setup) == budget_label(group.setup)]
-    return short if len(same) == 1 else f"{short} (kind {1 + same.index(group)}: {group.runs[0].name})"
+    # The number comes first: figures cut long names off at their end.
+    return short if len(same) == 1 else f"kind {1 + same.index(group)}, {short} ({group.runs[0].name})"
 
 
 def _average(group: Group) -> Figure | None:
