@@ -13,8 +13,8 @@ _NOTE = f"""\
 {inputs.NEW_CLASSES} classes of {inputs.SMALL_IMAGES_A_CLASS} made-up images of {inputs.SMALL_SIDE} x
 {inputs.SMALL_SIDE} come after so many old ones, of which {inputs.EXEMPLARS_A_CLASS} exemplars each are there: LUCIR
 with herding, ResNet-8, one epoch, {inputs.SMALL_TESTS_A_CLASS} test images of every class. The network is that small so
-that what is not its work shows. The data of a phase are the images that it trains on, new ones and exemplars; its seconds
-should grow no faster than they do."""
+that what is not its work shows. The data of a phase are the images that it trains on, new ones and exemplars; its
+seconds should grow no faster than they do."""
 
 
 def heats(quick: bool) -> list[Heat]:

@@ -15,8 +15,8 @@ _GB = 1e9
 _NOTE = f"""\
 LUCIR with herding, ResNet-20, {inputs.OLD_CLASSES} classes and then {_NEW} at a time, with so few images that a phase
 is tracing and little else. `fixed` is what a phase takes beyond its {inputs.TRACED_EPOCHS} epochs at the pace of the
-last ones: building and tracing every function of the phase, and passes over the few images, so it is more than tracing. The
-short schedule's seconds are reckoned from the same pace: {inputs.SHORT_EPOCHS} epochs over the phase's
+last ones: building and tracing every function of the phase, and passes over the few images, so it is more than
+tracing. The short schedule's seconds are reckoned from the same pace: {inputs.SHORT_EPOCHS} epochs over the phase's
 {_NEW * inputs.IMAGES_A_CLASS:,} new images and {inputs.EXEMPLARS_A_CLASS} exemplars of every old class; learning
 exemplars, herding and evaluation would come on top, so the share is an upper bound. Memory is resident memory after the
 phase."""

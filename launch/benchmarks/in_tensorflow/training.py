@@ -56,10 +56,10 @@ def plain_step(start: Callable[[], Turns]) -> None:
     strategy = devices.Devices().create_strategy()
     count = inputs.TRAINING_STEPS * inputs.TRAINING_BATCH
     data = LabelledImages(inputs.pixels(count, 0), np.arange(count) % inputs.NUM_CLASSES)
-    model, method = build(inputs.RESNET32, strategy), LUCIR()
+    model, method, groups = build(inputs.RESNET32, strategy), LUCIR(), ClassGroups((inputs.NUM_CLASSES,))
     Trainer(strategy, PIXEL_RANGE, AUGMENTATION, TurnTracker(start())).fit(
         model,
-        lambda images, labels: method.losses(model(images, training=True), None, labels, 0),
+        lambda images, labels: method.losses(model(images, training=True), None, labels, groups),
         data,
         level(),
         "train_model",
