@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Measures what users wait for, in time and memory, against the same work in PyTorch where there is any; prints tables
-# and ratios and writes docs/benchmarks.md and docs/benchmarks.json. Some 25 minutes on 2 idle cores, and 17 GB of memory
-# for all cases: those that need more than is free are left out, and said to be. PyTorch's figures mean nothing on a busy
+# and ratios and writes docs/benchmarks.md and docs/benchmarks.json. About half an hour on 2 idle cores, and 17 GB of
+# memory for all cases: those that need more than is free are left out, and said to be. PyTorch's figures mean nothing on a busy
 # machine.
 # Usage: bash launch/benchmark.sh [--quick] [--only=group,...] [--output_dir=folder] [--torch_python=python]
-#   --quick         fewer cases and rounds, some 12 minutes; written to runs/benchmark_quick
+#   --quick         fewer cases and rounds; written to runs/benchmark_quick
 #   --only          these groups alone; the files keep what they have of the others. Groups:
 #                     start           --help, start to first step, a finished run, an absent data set
 #                     steps           training steps: plain, LUCIR's with and without weight transfer, iCaRL's
