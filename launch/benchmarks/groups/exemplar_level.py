@@ -37,10 +37,10 @@ def heats(quick: bool) -> list[Heat]:
         ]
     walking = ("adjoint", "adjoint_forward", "truncated", "head")
     return [
-        meta_steps(1, rounds=5, engines=(*walking, "prototype", "unrolled")),
+        meta_steps(1, rounds=3, engines=(*walking, "prototype", "unrolled")),
         meta_steps(4, rounds=3, engines=(*walking, "unrolled")),
         meta_steps(16, rounds=3, engines=(*walking, "unrolled"), gradients=True),
-        meta_steps(64, rounds=2, engines=walking, pytorch=False),
+        meta_steps(64, rounds=1, engines=("adjoint", "adjoint_forward"), pytorch=False),
         # On its own, because it takes most of the memory of a usual machine; once, because it takes long.
         meta_steps(64, rounds=1),
         meta_steps(4, rounds=3, engines=("adjoint",), batch_norm="batch"),
