@@ -1,33 +1,28 @@
-"""Measures training step and meta-step against PyTorch; launch/benchmark.sh prepares the environment and calls this.
+"""Measures what users wait for, against PyTorch where it does the same; launch/benchmark.sh calls this.
 
-Each case has a process of its own. The processes of a group take turns, A B C, A B C, ..., so that what else the
-machine does falls on all of them alike. An idle one waits for a line on its standard input.
+Groups of cases are in groups/, what a case's process does is in in_tensorflow/ and in_pytorch/, and harness/ gives them
+turns and writes what came out.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
-import json
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
-import cases
-import machine
-import report
-from results import Measured, Results, predicted_memory
-from worker import CaseFailed, Worker
+from groups import GROUPS
+from harness import machine, record, report
+from harness.cases import MINUTE, PYTORCH, TENSORFLOW, Group
+from harness.measured import Measured
+from harness.taking_turns import measure
 
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 BUSY = 0.05
-TURN_SECONDS = 30 * cases.MINUTE
-
-# What must be left when a case has all the memory that it is predicted to take.
-_MEMORY_MARGIN = 1e9
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,47 +32,91 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"benchmark.sh: {message} (see --help)\n")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes. Returns the exit code."""
-    started = time.perf_counter()
-    options = parse_options()
-    pythons = {cases.TENSORFLOW: sys.executable, cases.PYTORCH: options.torch_python}
-    output_dir = pathlib.Path(options.output_dir or ("runs/benchmark_quick" if options.quick else "docs"))
-    if problem := pytorch_problem(options.torch_python) or folder_problem(output_dir):
+    options = parse_options(arguments)
+    pythons = {TENSORFLOW: sys.executable, PYTORCH: options.torch_python}
+    folder = pathlib.Path(options.output_dir or ("runs/benchmark_quick" if options.quick else "docs"))
+    groups = [group for group in GROUPS if options.only is None or group.name in options.only]
+    if problem := pytorch_problem(options.torch_python) or folder_problem(folder):
         print(f"benchmark.sh: {problem}", file=sys.stderr)
         return USAGE_ERROR
-    facts = {"made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), **machine.describe()}
-    others = machine.Others()
+    records: dict[str, record.Record] = {}
     try:
-        differences, versions = same_numbers(pythons)
-    except CaseFailed as error:
-        print(f"benchmark.sh: the comparison of the two frameworks {error}", file=sys.stderr)
-        return FAILED
-    measured: list[Measured] = []
-    for group in cases.groups(options.quick):
-        measure(group, pythons, measured)
-    facts |= versions
-    facts["took"] = f"{(time.perf_counter() - started) / cases.MINUTE:.0f} minutes"
-    share = others.share()
-    facts["used by others"] = "unknown" if share is None else f"{share:.0%} of the cores' time"
-    results = Results(measured)
-    tables = report.header(facts, options.quick) + report.tables(results, differences)
-    print(f"\n{tables}")
-    write(output_dir, tables, report.as_json(results, differences, facts))
-    if share is not None and share > BUSY:
-        print(f"The rest of the machine used {share:.0%} of the cores' time. {report.BUSY_NOTE}", file=sys.stderr)
-    return exit_code(measured, differences)
+        records = record.read(folder / "benchmarks.json")
+    except record.NoRecord as error:
+        if options.only is not None:  # otherwise all of it is replaced
+            print(f"benchmark.sh: --only: {error}", file=sys.stderr)
+            return USAGE_ERROR
+    for group in groups:
+        print(f"\n== {group.title}", flush=True)
+        records[group.name] = measure_group(group, options.quick, pythons)
+        write(folder, records, options.quick)
+    print("\n" + (folder / "benchmarks.md").read_text(encoding="utf-8"))
+    for name in ("benchmarks.md", "benchmarks.json"):
+        print(f"written  {folder / name}")
+    return exit_code(groups, records)
 
 
-def parse_options() -> argparse.Namespace:
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; a mistake in it ends the program."""
     parser = Parser(prog="benchmark.sh", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--quick", action="store_true", help="a few cases and two rounds")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds")
+    parser.add_argument("--only", type=group_names, help="groups, such as steps,start: " + ", ".join(names()))
     parser.add_argument(
         "--torch_python", default=sys.executable, help="interpreter of another environment with PyTorch"
     )
     parser.add_argument("--output_dir", help="folder of benchmarks.md and benchmarks.json")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def names() -> list[str]:
+    """What `--only` takes."""
+    return [group.name for group in GROUPS]
+
+
+def group_names(value: str) -> list[str]:
+    """The groups that `--only` names. Raises ArgumentTypeError for others."""
+    chosen = [name.strip() for name in value.split(",")]
+    unknown = [name for name in chosen if name not in names()]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!r} is no group: expected one or more of {', '.join(names())}, separated by commas."
+        )
+    return chosen
+
+
+def measure_group(group: Group, quick: bool, pythons: dict[str, str]) -> record.Record:
+    """Runs all heats of a group."""
+    started, others = time.perf_counter(), machine.Others()
+    measured: list[Measured] = []
+    for heat in group.heats(quick):
+        measure(heat, pythons, measured)
+    share, seconds = others.share(), time.perf_counter() - started
+    if share is not None and share > BUSY:
+        print(f"The rest of the machine used {share:.0%} of the cores' time. {report.BUSY_NOTE}", file=sys.stderr)
+    facts = {
+        "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "took": f"{seconds / MINUTE:.1f} minutes",
+        "used by others": "unknown" if share is None else f"{share:.0%} of the cores' time",
+        **machine.describe(),
+        **versions(measured),
+    }
+    return record.Record(facts, quick, measured)
+
+
+def versions(measured: list[Measured]) -> dict[str, str]:
+    """Of both frameworks, as far as processes of the group have told them."""
+    told = {}
+    for each in measured:
+        if about := each.about:
+            told |= {"Python": about["python"]}
+            if "tensorflow" in about:
+                threads = f"{about['threads']} threads"
+                told["TensorFlow"] = f"{about['tensorflow']}, Keras {about['keras']}, {threads}"
+            elif "pytorch" in about:
+                told["PyTorch"] = f"{about['pytorch']}, {about['threads']} threads"
+    return told
 
 
 def pytorch_problem(python: str) -> str | None:
@@ -102,98 +141,33 @@ def folder_problem(folder: pathlib.Path) -> str | None:
         return f"--output_dir={folder} cannot be written to: {error.strerror}."
 
 
-def same_numbers(pythons: dict[str, str]) -> tuple[dict[str, float], dict[str, str]]:
-    """Relative differences between the two frameworks, and their versions.
-
-    Raises:
-      CaseFailed: a process ended.
-    """
-    print("Both frameworks on the same weights and images ...", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        settings = {"file": str(pathlib.Path(folder, "numbers.npz"))}
-        answers = {}
-        for framework in (cases.TENSORFLOW, cases.PYTORCH):
-            with Worker(pythons[framework], cases.Case(framework, "", "same_numbers", settings)) as worker:
-                answers[framework] = worker.turn(TURN_SECONDS)
-                answers[framework]["about"] = worker.about
-    differences = answers[cases.PYTORCH]["differences"]
-    for name, difference in differences.items():
-        print(f"  {name}: {difference:.1e}")
-    for name in report.same_numbers_failures(differences):
-        print(f"  NOT THE SAME: {name}")
-    tensorflow, pytorch = (answers[framework]["about"] for framework in (cases.TENSORFLOW, cases.PYTORCH))
-    versions = {
-        "Python": tensorflow["python"],
-        "TensorFlow": f"{tensorflow['tensorflow']}, Keras {tensorflow['keras']}, {tensorflow['threads']} threads",
-        "PyTorch": f"{pytorch['pytorch']}, Python {pytorch['python']}, {pytorch['threads']} threads",
-    }
-    return differences, versions
+def write(folder: pathlib.Path, records: dict[str, record.Record], quick: bool) -> None:
+    """Writes both files; after each group, so that an interruption loses the group that is under way alone."""
+    ordered = {name: records[name] for name in names() if name in records}
+    data = record.as_json(ordered, report.ratios(ordered, GROUPS))
+    for name, text in (("benchmarks.json", data), ("benchmarks.md", report.page(ordered, GROUPS, quick))):
+        (folder / f"{name}.part").write_text(text, encoding="utf-8")
+        (folder / f"{name}.part").replace(folder / name)
 
 
-def measure(group: cases.Group, pythons: dict[str, str], measured: list[Measured]) -> None:
-    """Runs the processes of a group; adds what each of its cases took to `measured`."""
-    print(f"\n{group.title}: {len(group.cases)} cases, {group.rounds} rounds", flush=True)
-    with contextlib.ExitStack() as stack:
-        live: list[tuple[Measured, Worker]] = []
-        for case in group.cases:
-            entry = Measured(case, group, reason=memory_problem(case, group, measured))
-            measured.append(entry)
-            with recording_failure(entry):
-                if entry.reason is None:
-                    worker = stack.enter_context(Worker(pythons[case.framework], case))
-                    entry.about = worker.about
-                    answer = worker.turn(case.first_limit)
-                    entry.first_seconds, entry.peak_memory = answer["seconds"], answer["peak_memory"]
-                    live.append((entry, worker))
-            first = entry.reason or f"first call {entry.first_seconds:.2f} s"
-            print(f"  {case.name}: {first}", flush=True)
-        for number in range(1, group.rounds + 1):
-            for entry, worker in live:
-                with recording_failure(entry):
-                    if entry.reason is None:
-                        answer = worker.turn(TURN_SECONDS)
-                        entry.seconds.append(answer["seconds"])
-                        entry.peak_memory = answer["peak_memory"]
-            latest = ", ".join(f"{entry.case.name} {entry.seconds[-1]:.2f} s" for entry, _ in live if entry.seconds)
-            print(f"  round {number}: {latest}", flush=True)
-
-
-@contextlib.contextmanager
-def recording_failure(entry: Measured):
-    """A case that fails is noted; the others go on."""
-    try:
-        yield
-    except CaseFailed as error:
-        entry.reason = str(error)
-
-
-def memory_problem(case: cases.Case, group: cases.Group, measured: list[Measured]) -> str | None:
-    """Why there is not enough memory for a case; None if there is, or no telling."""
-    needed, available = predicted_memory(case, group, measured), machine.available_memory()
-    if needed is None or available is None or needed + _MEMORY_MARGIN <= available:
-        return None
-    return f"not run: it would take some {needed / 1e9:.0f} GB, and {available / 1e9:.0f} GB are free"
-
-
-def write(folder: pathlib.Path, markdown: str, data: dict) -> None:
-    """Writes both files and says where they are."""
-    for name, text in (("benchmarks.md", markdown), ("benchmarks.json", json.dumps(data, indent=1) + "\n")):
-        (folder / name).write_text(text, encoding="utf-8")
-        print(f"written  {folder / name}")
-
-
-def exit_code(measured: list[Measured], differences: dict[str, float]) -> int:
-    """1 if the frameworks differ or a case broke; a case left out for want of memory or time is stated only."""
+def exit_code(groups: list[Group], records: dict[str, record.Record]) -> int:
+    """1 if a case broke or a group failed; a case left out for want of memory, time or a tool is stated only."""
     stated = ("not run", "given up")
-    broken = [entry for entry in measured if entry.reason and not entry.reason.startswith(stated)]
-    for entry in broken:
-        print(f"benchmark.sh: {entry.group.title}, {entry.case.name}: {entry.reason}", file=sys.stderr)
-    return FAILED if broken or report.same_numbers_failures(differences) else 0
+    problems = [
+        f"{each.heat.title}, {each.case.name}: {each.reason}"
+        for group in groups
+        for each in records[group.name].measured
+        if each.reason and not each.reason.startswith(stated)
+    ]
+    problems += [problem for group in groups for problem in group.failures(records[group.name].results)]
+    for problem in problems:
+        print(f"benchmark.sh: {problem}", file=sys.stderr)
+    return FAILED if problems else 0
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("benchmark.sh: interrupted; nothing was written.", file=sys.stderr)
+        print("benchmark.sh: interrupted; groups that were over are written.", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -10,9 +10,10 @@ import tempfile
 import threading
 from typing import Any
 
-from cases import PYTORCH, Case
+from harness.cases import PYTORCH, Case
+from harness.turns import NOT_HERE
 
-_FOLDER = pathlib.Path(__file__).parent
+_SCRIPT = pathlib.Path(__file__).parent.parent / "case.py"
 _EXIT_SECONDS = 30.0
 
 
@@ -26,6 +27,7 @@ class Worker:
     Args:
       python: the interpreter.
       case: what it does.
+      folder: where it may leave files, for cases after it in the same heat too.
       limit: seconds it may take to get ready.
 
     Attributes:
@@ -35,14 +37,15 @@ class Worker:
       CaseFailed: it ended, or took too long.
     """
 
-    def __init__(self, python: str, case: Case, limit: float = 600.0):
-        script = _FOLDER / ("case_pytorch.py" if case.framework == PYTORCH else "case_tensorflow.py")
-        settings = {"work": case.work, **case.settings}
+    def __init__(self, python: str, case: Case, folder: str, limit: float = 600.0):
+        side = "in_pytorch" if case.framework == PYTORCH else "in_tensorflow"
         # PyTorch's wheels and TensorFlow's see different GPUs; resident memory is measured, so both keep to the CPU.
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1", "BENCHMARK_FOLDER": folder
+        }  # fmt: skip
         self._errors = tempfile.TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [python, str(script), json.dumps(settings)],
+            [python, str(_SCRIPT), f"{side}.{case.work}", json.dumps({**case.settings, "repeats": case.repeats})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -96,7 +99,8 @@ class Worker:
             raise CaseFailed(f"ended by signal {-code}" + (", perhaps for want of memory" if code == -9 else ""))
         self._errors.seek(0)
         last_lines = self._errors.read().strip().splitlines()[-1:]
-        raise CaseFailed(f"ended with exit code {code}: {''.join(last_lines)}")
+        last_line = "".join(last_lines)
+        raise CaseFailed(last_line if code == NOT_HERE else f"ended with exit code {code}: {last_line}")
 
     def _end(self) -> None:
         try:

@@ -2,7 +2,7 @@
 
 A turn is a line on standard input, whatever is in it; the end of the input ends the process. By hand:
 
-    printf 'turn\nturn\n' | python launch/benchmarks/case_tensorflow.py '{"work": "meta_step", "inner_steps": 4}'
+    printf 'turn\nturn\n' | python launch/benchmarks/case.py in_tensorflow.exemplar_level.meta_step '{"inner_steps": 4}'
 """
 
 from __future__ import annotations
@@ -12,17 +12,26 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
+
+NOT_HERE = 75  # exit code of a case that this machine has not what it takes for
+
+
+class NotHere(Exception):  # noqa: N818
+    """The case cannot be measured on this machine, which is no failure of it; the text says what is missing."""
 
 
 class Turns:
     """Takes the time from a turn's beginning to its `done`.
 
     Args:
+      repeats: how often a turn of `serve` after the first one does the work.
       about: facts for the first line, which says that the process is ready.
+      out: where the lines go.
     """
 
-    def __init__(self, **about: Any):
+    def __init__(self, repeats: int, about: dict[str, Any], out: TextIO):
+        self._repeats, self._out = repeats, out
         self._tell(about)
         self.wait()
 
@@ -37,26 +46,23 @@ class Turns:
         self._tell({"seconds": (time.perf_counter() - self._start) / repeats, **results})
         self.wait()
 
-    def serve(self, work: Callable[[], Any], repeats: int = 1) -> None:
-        """Does `work` in every turn: once in the first one, which traces or allocates, and `repeats` times later."""
-        work()
-        self.done()
+    def serve(self, work: Callable[[], Any]) -> None:
+        """Does `work` in every turn: once in the first one, which traces or allocates, and `repeats` times later.
+
+        A dictionary that the last call in a turn returns is told as the turn's results; nothing else is.
+        """
+        results = work()
+        self.done(**(results if isinstance(results, dict) else {}))
         while True:
-            for _ in range(repeats):
-                work()
-            self.done(repeats)
+            for _ in range(self._repeats):
+                results = work()
+            self.done(self._repeats, **(results if isinstance(results, dict) else {}))
 
     def _tell(self, facts: dict[str, Any]) -> None:
-        print(json.dumps({**facts, "peak_memory": peak_memory()}), flush=True)
+        print(json.dumps({**facts, "peak_memory": peak_memory()}), file=self._out, flush=True)
 
 
 def peak_memory() -> int:
     """Bytes of resident memory that this process had at most."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def run_case(works: dict[str, Callable[..., None]], about: Callable[[], dict[str, Any]]) -> None:
-    """Runs the case that the command line names: `{"work": one of works, further arguments of it}`."""
-    settings = json.loads(sys.argv[1])
-    works[settings.pop("work")](lambda: Turns(**about()), **settings)
