@@ -19,11 +19,12 @@ from mnemonics_tf.run import initial_phases
 from mnemonics_tf.system import gin_imports
 
 _MODULE = """
+import dataclasses
+from typing import ClassVar
 import keras
-import numpy as np
-
-from mnemonics_tf.data.types import Dataset, LabelledImages
+from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.resnet import ResNet
+
 
 def my_network(width=4):
     pooled = [keras.Input((8, 8, 1)), keras.layers.Conv2D(width, 3), keras.layers.GlobalAveragePooling2D()]
@@ -47,6 +48,22 @@ class my_loader:
 
 def my_broken(width):
     return width
+
+class my_lister:
+    @property
+    def horizontal_flip(self):
+        return [][0]
+
+    known_shape, load = None, None
+
+@dataclasses.dataclass(frozen=True)
+class my_Method(Replay):
+    weight: float = 1.0
+    name: ClassVar[str] = "my_method"
+
+    def __post_init__(self):
+        if self.weight > 1:
+            raise RuntimeError("too heavy")
 """
 
 _BASE = 'include "shared.gin"\ninclude "configs/base_method.gin"\n'
@@ -116,12 +133,21 @@ def test_source_of_data_needs_no_decorator(gin_file):
         ([], "Experiment.network refers to something that makes 'resnet': expected a Keras model"),
         (["Experiment.network = @my_broken"], "@my_broken failed: .*missing 1 required .*'width' .*line 28"),
         (["Experiment.dataset = @my_loader"], "@my_loader has no horizontal_flip and no known_shape: expected"),
+        (["Experiment.dataset = @my_lister"], "dataset = @my_lister failed: list index out of range .*line 33"),
+        (
+            ["Experiment.method = @my_method", "my_method.weight = 2.0"],
+            r"Experiment.method = @my_Method failed: too heavy \(RuntimeError, file .*line 44\)",
+        ),
+        (
+            ["Experiment.method = @my_method", "my_method.weight = 'a'"],
+            "@my_Method failed: '>' not supported ",
+        ),
         (["Experiment.network = 3"], "Experiment.network is 3: expected a reference such as @mine"),
         (["Experiment.network = @my_netwerk"], "Unknown name 'my_netwerk'.* Did you mean"),
     ],
 )
 def test_other_networks_are_refused(gin_file, bindings, expected):
-    path = gin_file("my_other" if "dataset" in "".join(bindings) else "my_mistake")
+    path = gin_file("my_mistake" if not bindings or "network" in bindings[0] else "my_other")
     own = Path(path).with_name("mine.gin").read_text().split()[1].removesuffix("module")
     expected = expected.replace("my_", own)
 
