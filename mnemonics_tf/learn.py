@@ -290,7 +290,8 @@ def _export(learner: IncrementalLearner, folder: str) -> None:
         os.makedirs(os.path.dirname(mark), exist_ok=True)
         files.write_text(mark, state)
     except (checks.UsageError, OSError) as error:
-        reason = getattr(error.__cause__ or error, "strerror", None) or str(error)
+        cause = error.__cause__ or error
+        reason = files.why_unwritable(cause) or getattr(cause, "strerror", None) or str(error)
         raise checks.UsageError(
             f"{model} cannot be written ({reason}). What was learned is saved in {folder}: make room, and the same "
             "command exports it without learning it again."

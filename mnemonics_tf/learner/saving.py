@@ -375,5 +375,5 @@ def replacing_export(folder: str) -> Iterator[str]:
             os.replace(partial, folder)
             stopping.keep_when_stopped(aside)
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = files.why_unwritable(error) or getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise checks.UsageError(f"{folder} cannot be written to ({reason}). Name another.") from error

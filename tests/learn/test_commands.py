@@ -223,7 +223,7 @@ def test_export_without_space_loses_nothing_and_is_made_up_for(copy, taught):
         ended = _call(learn, copy, taught.images[1])
     assert ended.code == 2
     (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"mnemonics_tf: {copy}/model cannot be written (")
+    assert line.startswith(f"mnemonics_tf: {copy}/model cannot be written (File too large). ")
     assert f"What was learned is saved in {copy}: make room, and the same command exports it" in line
     assert {path.name for path in copy.iterdir()} == {"learner.json", "states", ".lock", ".learning"}
     assert _call(learn, copy, taught.images[1]).code == 0
@@ -318,9 +318,9 @@ def test_mistake_in_a_question_is_one_line(taught, tmp_path, arguments, message)
     ("names", "message"),
     [
         ((), "IMAGES_DIR: '{images}' has no folders, so no classes"),
-        (("ant/1.txt", "bee/1.jpg"), "IMAGES_DIR: no image in ant in '{images}'"),
+        (("ant/1.txt", "bee/1.jpg"), "IMAGES_DIR: no image in 'ant' in '{images}'"),
         (("ant/1.jpg",), "There is one class, 'ant'"),
-        (("ant/1.jpg", "Ant/1.jpg"), "The classes 'Ant' and 'ant' differ only by case."),
+        (("ant/1.jpg", "Ant/1.jpg"), "IMAGES_DIR: the classes 'Ant' and 'ant' in '{images}' differ only by case"),
     ],
 )
 def test_what_names_of_files_tell_is_said_before_tensorflow_is_imported(tmp_path, monkeypatch, names, message):
