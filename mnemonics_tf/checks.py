@@ -16,9 +16,9 @@ class UsageError(ValueError):
 
 
 class BusyError(UsageError):
-    """Another process is working in the folder of the run.
+    """Another process is working in the folder of the run or learner.
 
-    The command line shows its text alone, without a traceback, and exits with 3.
+    The command line shows its text alone, without a traceback, and exits with 4.
     """
 
 

@@ -91,7 +91,10 @@ def resolved() -> Configuration:
         network = experiment.build_network()
     with _explaining("dataset", experiment.dataset):
         source = experiment.build_source()
-    missing = [each for each in ("horizontal_flip", "known_shape") if source is not None and not hasattr(source, each)]
+        parts = ("horizontal_flip", "known_shape")  # either may be a property, which can fail
+        missing = [each for each in parts if source is not None and not hasattr(source, each)]
+    with _explaining("method", experiment.method):
+        method = experiment.build_method()
     if missing:
         raise checks.UsageError(
             f"Experiment.dataset = @{type(source).__name__} has no {' and no '.join(missing)}: expected a function "
@@ -103,7 +106,7 @@ def resolved() -> Configuration:
             return experiment.load_dataset()
 
     settings = Settings(
-        method=experiment.build_method(),
+        method=method,
         network=network or build("ResNet"),
         memory=build("ExemplarMemory"),
         model_level=build("ModelLevel"),

@@ -3,6 +3,9 @@
 IMAGES_DIR has a folder of images for each class. LEARNER_DIR is made anew, or taught the classes and images that it has
 not seen yet: those it has seen need not be there any more. LEARNER_DIR/model is then a model that can be served, and
 `python -m mnemonics_tf.predict LEARNER_DIR/model IMAGE...` asks it.
+
+The same command goes on where an earlier process was killed or stopped, in the middle of the step; of what was learned
+before nothing is touched until all of it is learned.
 """
 
 from __future__ import annotations
@@ -41,7 +44,11 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _METHOD = flags.DEFINE_string("method", "lucir", "Base method: a name in configs/methods, or auto.")
 _MEMORY = flags.DEFINE_string("memory", "20", "Exemplars that are kept of each class; or bytes for all, such as 2MB.")
 _LEARN = flags.DEFINE_bool("learn_exemplars", False, "Learn the exemplars (mnemonics), which takes longer.")
-_BACKBONE = flags.DEFINE_string("backbone", None, "Network: small (the default), resnet20, resnet32, resnet18.")
+_BACKBONE = flags.DEFINE_string(
+    "backbone",
+    None,
+    "Network: small, resnet8, resnet20, resnet32, resnet18. Default: small; below 32 pixels resnet8.",
+)
 _SIZE = flags.DEFINE_integer("size", 64, "Side of the squares to which images are brought, in pixels.")
 _FLIP = flags.DEFINE_bool("flip", True, "Whether a mirrored image still shows its class.")
 _HELD_OUT = flags.DEFINE_float("held_out", 0.2, "Share of the images that are not learned, but measured by.")
@@ -61,19 +68,20 @@ def main(argv: list[str]) -> int:
         files.check_path("LEARNER_DIR", folder)
         options = _options()
         _check_folder(folder, options)
-        if not os.path.isdir(images):
-            what = "that is a file" if os.path.isfile(images) else "there is no such folder"
-            raise checks.UsageError(f"IMAGES_DIR = {images}: {what}. Give a folder with a folder for each class.")
+        _check_images(images, folder)
         with _alone(folder):
             _learn(folder, images, options)
     except Exception as error:
         place = argv[1] if len(argv) > 1 else ""
-        code, text = screen.explained(error, place, "the same command learns what is still to be learned")
+        code, text = screen.explained(error, place, "the same command goes on")
         if code is None or flags.FLAGS["verbosity"].present:
             raise
         # What a listing refuses is known to runs by the name of a setting.
         print(f"mnemonics_tf: {screen.shown(text.replace('folder.path', 'IMAGES_DIR'))}", file=sys.stderr)
         return code
+    except stopping.StoppedError as stopped:
+        screen.last_words(f"mnemonics_tf: {stopped} {screen.how_to_go_on('mnemonics_tf.learn')}")
+        return screen.STOPPED
     return 0
 
 
@@ -170,9 +178,31 @@ def _check_settled(folder: str, options: dict[str, Any]) -> None:
             )
 
 
+def _check_images(images: str, folder: str) -> None:
+    """Raises UsageError for what the names of files tell, before TensorFlow is imported; IMAGES_DIR is looked through
+    once LEARNER_DIR, or the run from which it begins, is read."""
+    from mnemonics_tf.data import listing
+
+    if not os.path.isdir(images):
+        what = "that is a file" if os.path.isfile(images) else "there is no such folder"
+        raise checks.UsageError(f"IMAGES_DIR = {images}: {what}. Give a folder with a folder for each class.")
+    known: list[str] = []
+    if folders.is_learner(folder):
+        try:
+            card = files.read_json(os.path.join(folder, folders.LEARNER_FILE))
+            known = [str(name) for name in card["classes"]["names"]]
+        except (files.UnreadableError, KeyError, TypeError):
+            return  # damaged, or of another version: whoever loads it says so
+    elif _FROM_RUN.value:
+        return  # which knows classes, of which the folder may hold no image any more
+    names, _ = listing.scan(listing.root_of(images), fewest=1, may_be_empty=known)
+    listing.check_names(names, known)
+    listing.check_several(names, known)
+
+
 @contextlib.contextmanager
 def _alone(folder: str) -> Iterator[None]:
-    """Makes the folder, and keeps other processes out; takes back what it has made if no learner came to be.
+    """Makes the folder, and keeps other processes out; takes back what it has made if nothing came to be in it.
 
     Raises:
       BusyError: another process is learning there.
@@ -220,7 +250,7 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
     if len(news):
         _check_room(folder)
         _announce(learner, news)
-        learned = learner.learn_new(news, epochs=_EPOCHS.value)
+        learned = learner.learn_new(news, epochs=_EPOCHS.value, progress=folder)
         learner.save(folder)
     _export(learner, folder)
     _show("", *_report(learner, learned), f"learner     {folder}", f"model       {os.path.join(folder, _MODEL)}")
@@ -260,7 +290,8 @@ def _export(learner: IncrementalLearner, folder: str) -> None:
         os.makedirs(os.path.dirname(mark), exist_ok=True)
         files.write_text(mark, state)
     except (checks.UsageError, OSError) as error:
-        reason = getattr(error.__cause__ or error, "strerror", None) or str(error)
+        cause = error.__cause__ or error
+        reason = files.why_unwritable(cause) or getattr(cause, "strerror", None) or str(error)
         raise checks.UsageError(
             f"{model} cannot be written ({reason}). What was learned is saved in {folder}: make room, and the same "
             "command exports it without learning it again."
@@ -298,5 +329,5 @@ def _show(*lines: str) -> None:
 
 
 if __name__ == "__main__":
-    stopping.end_in_one_line("mnemonics_tf", "The learner is as it was; the same command learns what is still new.")
+    stopping.end_in_one_line("mnemonics_tf", screen.how_to_go_on("mnemonics_tf.learn"), screen.STOPPED)
     app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
         print(f"mnemonics_tf: {text}", file=sys.stderr)
         return code
     except stopping.StoppedError as stopped:
-        screen.last_words(f"mnemonics_tf: {stopped} {_how_to_go_on()}")
+        screen.last_words(f"mnemonics_tf: {stopped} {screen.how_to_go_on('mnemonics_tf.main')}")
         return screen.STOPPED
     if results is None:
         return 0
@@ -72,13 +72,6 @@ def main(argv: list[str]) -> int:
         f"TensorBoard  tensorboard --logdir {shlex.quote(directory.tensorboard_dir)}"
     )
     return 0
-
-
-def _how_to_go_on() -> str:
-    """A sentence with the command that was given, which goes on with the run."""
-    # As `mnemonics-tf run`, or as python -m mnemonics_tf.main.
-    program = sys.argv[0] if sys.argv[0].startswith("mnemonics-tf ") else f"{sys.orig_argv[0]} -m mnemonics_tf.main"
-    return f"Go on with: {program} {shlex.join(sys.argv[1:])}"
 
 
 def _outcome(output_dir: str) -> tuple[Results | None, RunDirectory]:
@@ -107,5 +100,5 @@ def _outcome(output_dir: str) -> tuple[Results | None, RunDirectory]:
 
 
 if __name__ == "__main__":
-    stopping.end_in_one_line("mnemonics_tf", _how_to_go_on(), screen.STOPPED)
+    stopping.end_in_one_line("mnemonics_tf", screen.how_to_go_on("mnemonics_tf.main"), screen.STOPPED)
     app.run(main, flags_parser=functools.partial(screen.parse_flags, "mnemonics_tf"))

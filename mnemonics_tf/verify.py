@@ -80,7 +80,10 @@ def _learner(folder: str) -> Iterator[Verdict]:
     others = os.path.dirname(place)
     for name in sorted(os.listdir(others)) if os.path.isdir(others) else []:
         if name != os.path.basename(place):
-            yield Verdict(NOTE, os.path.join(os.path.dirname(state), name), "is not used any more")
+            why = "is not used any more"
+            if folders.PROGRESS in name:
+                why = "what an interrupted attempt to learn has come to"
+            yield Verdict(NOTE, os.path.join(os.path.dirname(state), name), why)
 
 
 def _run(run: RunDirectory) -> Iterator[Verdict]:

@@ -25,9 +25,9 @@ from mnemonics_tf.methods.eeil import EEIL
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.run.configuration import Configuration
-from mnemonics_tf.run.snapshots import PhaseSnapshots
 from mnemonics_tf.system import snapshots
 from mnemonics_tf.system.devices import Devices
+from mnemonics_tf.system.snapshot_files import PhaseSnapshots
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 _SETTINGS = Settings(

@@ -19,10 +19,10 @@ from mnemonics_tf.run import initial_phases
 from mnemonics_tf.system import gin_imports
 
 _MODULE = """
+import dataclasses
+from typing import ClassVar
 import keras
-import numpy as np
-
-from mnemonics_tf.data.types import Dataset, LabelledImages
+from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.resnet import ResNet
 
 def my_network(width=4):
@@ -47,7 +47,29 @@ class my_loader:
 
 def my_broken(width):
     return width
+
+class my_lister:
+    @property
+    def horizontal_flip(self):
+        return [][0]
+
+    known_shape, load = None, None
+
+@dataclasses.dataclass(frozen=True)
+class my_Method(Replay):
+    weight: float = 1.0
+    name: ClassVar[str] = "my_method"
+
+    def __post_init__(self):
+        if self.weight > 1:
+            raise RuntimeError("too heavy")
 """
+
+
+def _with_lines(expected: str) -> str:
+    """A pattern in which `<text>` stands for the line of the module that has this text."""
+    return re.sub("<(.*?)>", lambda found: str(_MODULE[: _MODULE.index(found[1])].count("\n") + 1), expected)
+
 
 _BASE = 'include "shared.gin"\ninclude "configs/base_method.gin"\n'
 _GIN = f"""
@@ -105,7 +127,8 @@ def test_source_of_data_needs_no_decorator(gin_file):
     assert configuration.settings.network == ResNet((1,), (8,))
     # What it raises is one line with the place, as everything that users can mend.
     with pytest.raises(
-        UsageError, match=r"@my\d_source failed: not now \(RuntimeError, file .*my\d_module.py, line 22\)"
+        UsageError,
+        match=_with_lines(r"@my\d_source failed: not now \(RuntimeError, file .*my\d_module.py, line <not now>\)"),
     ):
         configuration.load_dataset()
 
@@ -114,16 +137,28 @@ def test_source_of_data_needs_no_decorator(gin_file):
     ("bindings", "expected"),
     [
         ([], "Experiment.network refers to something that makes 'resnet': expected a Keras model"),
-        (["Experiment.network = @my_broken"], "@my_broken failed: .*missing 1 required .*'width' .*line 28"),
+        (
+            ["Experiment.network = @my_broken"],
+            "@my_broken failed: .*missing 1 required .*'width' .*line <def my_broken>",
+        ),
         (["Experiment.dataset = @my_loader"], "@my_loader has no horizontal_flip and no known_shape: expected"),
+        (["Experiment.dataset = @my_lister"], "@my_lister failed: list index out of range .*line <[][0]>"),
+        (
+            ["Experiment.method = @my_method", "my_method.weight = 2.0"],
+            r"Experiment.method = @my_Method failed: too heavy \(RuntimeError, file .*line <too heavy>\)",
+        ),
+        (
+            ["Experiment.method = @my_method", "my_method.weight = 'a'"],
+            "@my_Method failed: '>' not supported ",
+        ),
         (["Experiment.network = 3"], "Experiment.network is 3: expected a reference such as @mine"),
         (["Experiment.network = @my_netwerk"], "Unknown name 'my_netwerk'.* Did you mean"),
     ],
 )
 def test_other_networks_are_refused(gin_file, bindings, expected):
-    path = gin_file("my_other" if "dataset" in "".join(bindings) else "my_mistake")
+    path = gin_file("my_mistake" if not bindings or "network" in bindings[0] else "my_other")
     own = Path(path).with_name("mine.gin").read_text().split()[1].removesuffix("module")
-    expected = expected.replace("my_", own)
+    expected = _with_lines(expected).replace("my_", own)
 
     def resolved():
         config.parse([path], [each.replace("my_", own) for each in bindings])

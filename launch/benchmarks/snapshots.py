@@ -31,7 +31,7 @@ def main() -> None:
 
     from mnemonics_tf.learner.defaults import BACKBONES
     from mnemonics_tf.models.classifier import ClassifierFactory
-    from mnemonics_tf.run.snapshots import PhaseSnapshots
+    from mnemonics_tf.system.snapshot_files import PhaseSnapshots
     from mnemonics_tf.training.progress import Progress
 
     print("network     classes        MB    median ms   slowest ms   processor ms   of a minute")

@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import functools
 import os
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -174,6 +175,32 @@ def _inner_folders(files: Sequence[str]) -> list[str]:
     start = len(_common_folder(files)) + 1
     names = {name if inside else "" for name, inside, _ in (file[start:].partition(os.sep) for file in files)}
     return [] if "" in names else sorted(names)
+
+
+def check_several(names: Collection[str], known: Collection[str] = ()) -> None:
+    """Raises UsageError unless there are two classes with those that come, whose names are given."""
+    if len({*names, *known}) < 2:
+        raise checks.UsageError(
+            f"There is one class, {next(iter(names))!r}: a network that tells classes apart needs two to begin with. "
+            "Give images of another class, too."
+        )
+
+
+def check_names(names: Sequence[str], known: Sequence[str] = ()) -> None:
+    """Raises UsageError for the name of a class that differs from another, or a known one, only by case."""
+    seen = {one_form(name).casefold(): name for name in known}
+    for name in names:
+        alike = seen.setdefault(one_form(name).casefold(), name)
+        if alike != name:
+            raise checks.UsageError(
+                f"The classes {alike!r} and {name!r} differ only by case. Name them alike if they are one, and "
+                "clearly apart if they are two."
+            )
+
+
+def one_form(name: str) -> str:
+    """The name with its accents stored in one way (NFC), so that two ways of storing it are one class."""
+    return unicodedata.normalize("NFC", name)
 
 
 def notices(listings: Sequence[Listing]) -> list[str]:

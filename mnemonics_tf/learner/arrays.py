@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import tensorflow as tf
 from mnemonics_tf import checks
 from mnemonics_tf.data.decoding import centre_square, resizer
 from mnemonics_tf.data.decoding import pixels as decoded
+from mnemonics_tf.data.listing import one_form
 
 _EXPECTED = "expected [n, H, W, C] or [n, H, W], uint8 on the scale 0..255 or floating on the scale 0..1"
 _KEYS = ("image", "label")
@@ -160,11 +160,6 @@ def _plain_labels(values: np.ndarray) -> np.ndarray:
         odd = next((each for each in plain if not isinstance(each, str)), None)
         raise checks.UsageError(f"labels hold {odd!r}: expected names alone, or whole numbers alone.")
     return np.array(plain).reshape(values.shape)
-
-
-def one_form(name: str) -> str:
-    """The name with its accents stored in one way (NFC), so that two ways of storing it are one class."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _check_names(names: Sequence[str]) -> None:

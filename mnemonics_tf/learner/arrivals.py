@@ -14,7 +14,7 @@ from mnemonics_tf import checks
 from mnemonics_tf.data import folder as folders
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.holding_out import hold_out_share
-from mnemonics_tf.data.listing import NUM_SHOWN, listed, root_of, scan
+from mnemonics_tf.data.listing import NUM_SHOWN, check_names, check_several, listed, root_of, scan
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.stream import pixel_statistics
@@ -110,11 +110,7 @@ class Intake:
 
     def check_several(self, names: Sequence[str]) -> None:
         """Raises UsageError unless there are two classes with those that come."""
-        if len(self.classes) + len(set(names) - set(self.classes.names)) < 2:
-            raise checks.UsageError(
-                f"There is one class, {names[0]!r}: a network that tells classes apart needs two to begin with. "
-                "Give images of another class, too."
-            )
+        check_several(names, self.classes.names)
 
     def read_validation(self, source: Any, class_names: Sequence[str] | None, train: NamedImages) -> NamedImages:
         """Images to measure by, of classes that are known or come now.
@@ -187,14 +183,7 @@ class Intake:
 
     def check_names(self, names: Sequence[str]) -> None:
         """Raises UsageError for a name that differs from another only by case."""
-        seen = {arrays.one_form(name).casefold(): name for name in self.classes.names}
-        for name in names:
-            alike = seen.setdefault(arrays.one_form(name).casefold(), name)
-            if alike != name:
-                raise checks.UsageError(
-                    f"The classes {alike!r} and {name!r} differ only by case. Name them alike if they are one, and "
-                    "clearly apart if they are two."
-                )
+        check_names(names, self.classes.names)
 
     def _from_folder(self, path: str) -> tuple[NamedImages, NamedImages | None]:
         """Training images and, where the folder holds them apart, test images."""

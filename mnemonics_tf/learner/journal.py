@@ -1,4 +1,4 @@
-"""The journal of a learner that puts nothing down; that of a run is `mnemonics_tf.run.journal`."""
+"""The journals of a learner, which put down no results; that of a run is `mnemonics_tf.run.journal`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from mnemonics_tf.learner.state import LearnerState
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system.snapshots import Snapshots, Store
+
+SECONDS_APART = 60.0  # between two snapshots of a step, as `Experiment.snapshot_seconds` of a run is by default
 
 
 class NoJournal:
@@ -36,3 +38,18 @@ class NoJournal:
 
     def phase_finished(self, state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
         return state.finished(arrival)
+
+
+class KeepingJournal(NoJournal):
+    """Puts down what the steps of a phase have come to while it is under way, and no results.
+
+    Args:
+      place: where it is put down, and where an interrupted attempt may have left something.
+    """
+
+    def __init__(self, place: Store):
+        self.snapshots = Snapshots(SECONDS_APART)
+        self._place = place
+
+    def store(self, phase: int) -> Store | None:
+        return self._place

@@ -147,6 +147,7 @@ class IncrementalLearner(Workshop):
         *,
         class_names: Sequence[str] | None = None,
         validation: Any = None,
+        progress: str | os.PathLike | None = None,
     ) -> Evaluation | None:
         """Learns new classes, or more images of known ones.
 
@@ -160,6 +161,8 @@ class IncrementalLearner(Workshop):
           class_names: what the numbers stand for: label k is the class `class_names[k]`. None takes a number itself for
             the name of its class.
           validation: images to measure by, as `images`, or `(images, labels)`; None holds some of the images out.
+          progress: the folder in which the learner will be saved. What long steps have come to is put down there every
+            minute, and the same call goes on with it if its process was killed; `save` removes it. None keeps nothing.
 
         Returns:
           How well the classes that came are recognised, among all that are known; None without validation images.
@@ -176,7 +179,9 @@ class IncrementalLearner(Workshop):
             train, test = arrivals.held_out(train, self._validation_share, self._seed_of("validation"))
         with self._unchanged_if_it_fails():
             self._begin(train)
-            return self.advance(arrivals.arrival_of(train, test, self._ready.classes))
+            arrival = arrivals.arrival_of(train, test, self._ready.classes)
+            with self._going_on_in(progress, arrival):
+                return self.advance(arrival)
 
     def what_is_new(self, folder: str | os.PathLike) -> News:
         """What a folder of images holds that `learn_new` would learn. Nothing is learned yet.
@@ -194,7 +199,13 @@ class IncrementalLearner(Workshop):
         """Roughly how long `learn_new` will take, in seconds; None for a network whose size nobody knows."""
         return self._expected_seconds(news, epochs)
 
-    def learn_new(self, news: News | str | os.PathLike, *, epochs: int | None = None) -> Learned:
+    def learn_new(
+        self,
+        news: News | str | os.PathLike,
+        *,
+        epochs: int | None = None,
+        progress: str | os.PathLike | None = None,
+    ) -> Learned:
         """Learns what is new in a folder: new classes, or more images of known ones.
 
         The classes of an arrival are known by index in the order of their names, after all classes before them. So the
@@ -204,6 +215,7 @@ class IncrementalLearner(Workshop):
         Args:
           news: a folder, or what `what_is_new` has found there.
           epochs: passes over the images, this time; None for what the settings say, or what suits their number.
+          progress: as in `learn`.
 
         Returns:
           What was learned, and how well all classes are recognised on held-out images, before and after.
@@ -214,7 +226,7 @@ class IncrementalLearner(Workshop):
         """
         found = news if isinstance(news, News) else self.what_is_new(news)
         with self._unchanged_if_it_fails():
-            return self._learn_news(found, epochs)
+            return self._learn_news(found, epochs, progress)
 
     def forget_classes(self, images: Any, labels: Any = None, *, class_names: Sequence[str] | None = None) -> None:
         """Takes classes back, as if they had never come. Only learners whose method is `analytic` can.
@@ -291,11 +303,7 @@ class IncrementalLearner(Workshop):
           UsageError: the learner knows no class yet, the folder holds something else, cannot be written to, or another
             process is saving there.
         """
-        network = self._network
-        content = saving.Content(
-            self.settings, self._seen, self._ready, self._validation_share, self._history, tuple(self._choices.parts)
-        )
-        saving.write(os.fspath(folder), content, network.model)
+        saving.write(os.fspath(folder), self._content, self._network.model)
 
     @classmethod
     def load(

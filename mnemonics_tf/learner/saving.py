@@ -3,10 +3,12 @@
     <folder>/
       learner.json              version, settings, classes, statistics of pixels; names the state that counts
       states/000003/            network.weights.h5  exemplars.npz  means.npy  statistics.npz  seen.npz  COMPLETE
+      states/000003.progress-1f0e9c3b5a7d2e46/    what an interrupted learn after that state has come to
       .lock                     keeps a second process out
 
 Each save writes a new state beside the old one. `learner.json` is replaced last, in one step, and then the old state
-goes: whatever happens in between, one whole learner is there. `COMPLETE` holds a checksum of each file.
+goes: whatever happens in between, one whole learner is there. `COMPLETE` holds a checksum of each file. With the old
+state goes what interrupted attempts to learn have come to (see `progress`).
 """
 
 from __future__ import annotations
@@ -143,7 +145,7 @@ def write(folder: str, content: Content, model: Classifier) -> None:
       UsageError: the folder holds something else, cannot be written to, or another process works in it.
     """
     folder = os.path.abspath(os.path.expanduser(folder))
-    _check_free(folder)
+    check_free(folder)
     try:
         os.makedirs(os.path.join(folder, _STATES), exist_ok=True)
         with _alone(folder):
@@ -158,7 +160,7 @@ def write(folder: str, content: Content, model: Classifier) -> None:
                 save_seen(partial, content.state.seen, content.state.classes.order)
                 if content.state.means is not None:
                     np.save(os.path.join(partial, _MEANS), content.state.means, allow_pickle=False)
-            card = _card(content, name)
+            card = card_of(content, name)
             text = json.dumps({**card, folders.CHECKSUM: complete.checksum_of(card)}, indent=1) + "\n"
             files.write_text(os.path.join(folder, folders.LEARNER_FILE), text)
             _remove_others(folder, name)
@@ -201,7 +203,8 @@ class _UnknownMethod(Exception):  # noqa: N818  # caught where it is raised
     """A learner has a method that this package does not know."""
 
 
-def _card(content: Content, state: str) -> dict[str, Any]:
+def card_of(content: Content, state: str) -> dict[str, Any]:
+    """What `learner.json` says of a learner whose state lies in a folder."""
     settings, classes, network = content.settings, content.state.classes, content.settings.network
     method = {field.name: getattr(settings.method, field.name) for field in dataclasses.fields(settings.method)}
     return {
@@ -309,8 +312,8 @@ def _alone(folder: str, reading: bool = False) -> Iterator[None]:
         yield
 
 
-def _check_free(folder: str) -> None:
-    """Raises UsageError unless a learner may be written there."""
+def check_free(folder: str) -> None:
+    """Raises UsageError unless a learner may be written to a folder, which is given by its absolute path."""
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise checks.UsageError(f"{folder}: a file is there; expected a folder or nothing. Name another.")
     if os.path.isdir(folder) and not folders.is_learner(folder):
@@ -322,13 +325,26 @@ def _check_free(folder: str) -> None:
             )
 
 
+def progress_folder(folder: str, mark: str) -> str:
+    """Where an attempt to learn keeps what it has come to, until its result is saved in the learner's folder.
+
+    Args:
+      folder: of the learner, which may not be there yet.
+      mark: tells the attempt from others, in characters that names of files may have.
+    """
+    state = "first"
+    with contextlib.suppress(files.UnreadableError, KeyError, TypeError):
+        state = os.path.basename(str(files.read_json(os.path.join(folder, folders.LEARNER_FILE))["state"]))
+    return os.path.join(folder, _STATES, f"{state}{folders.PROGRESS}{mark}")
+
+
 def _next_number(folder: str) -> int:
     numbers = [int(name[:6]) for name in os.listdir(os.path.join(folder, _STATES)) if name[:6].isdigit()]
     return max(numbers, default=-1) + 1
 
 
 def _remove_others(folder: str, state: str) -> None:
-    """Removes states that count no more, and what killed processes have left."""
+    """Removes states that count no more, what killed processes have left, and the progress towards this state."""
     for name in os.listdir(os.path.join(folder, _STATES)):
         if name != os.path.basename(state):
             shutil.rmtree(os.path.join(folder, _STATES, name), ignore_errors=True)
@@ -359,5 +375,5 @@ def replacing_export(folder: str) -> Iterator[str]:
             os.replace(partial, folder)
             stopping.keep_when_stopped(aside)
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = files.why_unwritable(error) or getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise checks.UsageError(f"{folder} cannot be written to ({reason}). Name another.") from error

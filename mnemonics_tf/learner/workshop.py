@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,11 +15,12 @@ import tensorflow as tf
 from mnemonics_tf import checks
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages
 from mnemonics_tf.evaluation.classifiers import predict
-from mnemonics_tf.learner import arrivals, expected
+from mnemonics_tf.learner import arrivals, expected, progress, saving
 from mnemonics_tf.learner.admission import check_arriving
 from mnemonics_tf.learner.answers import Evaluation, Learned, evaluation_of
 from mnemonics_tf.learner.context import Context, Journal, beginning, context_of
 from mnemonics_tf.learner.defaults import Choices, settled, with_epochs
+from mnemonics_tf.learner.journal import KeepingJournal
 from mnemonics_tf.learner.news import News, named, seen_with
 from mnemonics_tf.learner.seen import SeenImages
 from mnemonics_tf.learner.settings import Settings
@@ -27,7 +29,7 @@ from mnemonics_tf.learner.steps import run_phase
 from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.devices import Devices
-from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.system.tracking import Tracker, notice
 
 
 class Workshop:
@@ -125,6 +127,33 @@ class Workshop:
     def _seen_images(self) -> SeenImages:
         return SeenImages() if self._state is None else self._state.seen
 
+    @property
+    def _content(self) -> saving.Content:
+        """The learner as it is written down, or begun: what was chosen, settled and learned so far."""
+        chosen = tuple(self._choices.parts)
+        return saving.Content(self.settings, self._seen, self._ready, self._validation_share, self._history, chosen)
+
+    @contextlib.contextmanager
+    def _going_on_in(self, folder: str | os.PathLike | None, arrival: Arrival) -> Iterator[float]:
+        """Inside, an arrival is learned whose steps put down in a learner's folder what they have come to.
+
+        Yields:
+          Seconds that an interrupted attempt has taken, which this one goes on with.
+        """
+        if folder is None:
+            yield 0.0
+            return
+        place = progress.place_of(folder, self._content, arrival, self._tracker.seconds_so_far)
+        earlier = place.seconds()
+        if len(place):
+            notice("It goes on with what an interrupted attempt to learn this has come to.")
+            self._tracker.start_phase(self._ready.phase, None, earlier)
+        journal, self._journal = self._journal, KeepingJournal(place)
+        try:
+            yield sum(earlier.values())
+        finally:
+            self._journal = journal
+
     @contextlib.contextmanager
     def _unchanged_if_it_fails(self) -> Iterator[None]:
         """Puts everything back as it was if what happens inside ends with an error, or by Ctrl-C."""
@@ -174,9 +203,9 @@ class Workshop:
         found = expected.seconds(settings, traits.image_shape, [load])
         return None if found is None else found[0]
 
-    def _learn_news(self, news: News, epochs: int | None) -> Learned:
+    def _learn_news(self, news: News, epochs: int | None, folder: str | os.PathLike | None) -> Learned:
         """Learns what is new in a folder, in a phase; images that are only to be measured by need none."""
-        start = time.perf_counter()
+        start, earlier = time.perf_counter(), 0.0
         digests = (digest.tobytes() for part in (news.train, news.test) for digest in part.digests)
         if not self._seen_images.row_of.keys().isdisjoint(digests):
             raise checks.UsageError(
@@ -190,7 +219,9 @@ class Workshop:
         before = self._measured(seen.held_out, known)
         self._state = dataclasses.replace(state, seen=seen)
         if len(train):
-            after = self.advance(Arrival(ids, names, train.indexed(known.grown(ids, names)), seen.held_out))
+            arrival = Arrival(ids, names, train.indexed(known.grown(ids, names)), seen.held_out)
+            with self._going_on_in(folder, arrival) as earlier:
+                after = self.advance(arrival)
             self._settings = settings
         else:
             after = self._measured(seen.held_out, self._known)
@@ -200,7 +231,7 @@ class Workshop:
             shown = np.bincount(seen.held_out.labels, minlength=len(known))[: len(known)]  # images of known classes
             rates = [after.by_class.get(name, 0.0) for name in known.names]
             known_now = float(np.average(rates, weights=shown))
-        return Learned(names, counts, before, after, known_now, time.perf_counter() - start)
+        return Learned(names, counts, before, after, known_now, earlier + time.perf_counter() - start)
 
     def _measured(self, held_out: LabelledImages | None, classes: ClassTable) -> Evaluation | None:
         """How well the network of now recognises the held-out images of some classes; None if there are none."""

@@ -179,9 +179,10 @@ def untransferable(architecture: Architecture, model: keras.Model) -> str | None
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's text, without a full stop; its type if it has no text."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(". ")[:300]
+    """The first line of an error's text, with the one that it announces, without a full stop; its type without text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return told.rstrip(". ")[:300]
 
 
 def _with_layers(architecture: Architecture, model: keras.Model) -> Iterator[tuple[Architecture, Any]]:

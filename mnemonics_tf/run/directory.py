@@ -32,8 +32,8 @@ from typing import Any
 from mnemonics_tf import __version__, checks, results
 from mnemonics_tf.results import PhaseResult, Results
 from mnemonics_tf.run import phase_marks
-from mnemonics_tf.run.snapshots import PhaseSnapshots
 from mnemonics_tf.system import complete, files, folders, locks, screen, sources, stopping
+from mnemonics_tf.system.snapshot_files import PhaseSnapshots
 
 _LOCK = ".lock"
 _SCRATCH = "scratch-"

@@ -21,7 +21,7 @@ from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
 from mnemonics_tf.run.observations import few_of_each_class, save_confusion, save_starting_images
 from mnemonics_tf.run.phase_files import read_exemplars, result_of, write_phase
-from mnemonics_tf.run.snapshots import PhaseSnapshots
+from mnemonics_tf.system.snapshot_files import PhaseSnapshots
 from mnemonics_tf.system.snapshots import Snapshots
 
 

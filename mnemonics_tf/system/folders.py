@@ -12,6 +12,7 @@ LEARNER_FILE = "learner.json"
 _MODEL_FILE = "saved_model.pb"
 CHECKSUM = "checksum"  # an entry of JSON files: of all the others; earlier versions wrote none
 LEARNING_LOCK = ".learning"  # in a learner's folder: keeps two commands apart
+PROGRESS = ".progress-"  # in names of folders beside a learner's state: what an interrupted learn has come to
 
 
 def is_run(folder: str) -> bool:

@@ -24,6 +24,7 @@ _CONSTANTS = {
 _BINDING = re.compile(r"\s*(%?[\w./]+)\s*[=:]")
 _EXAMPLE = "expected a binding such as 'ModelLevel.epochs = 8'"
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
+_ODD_QUOTES = "“”„‘’«»`"
 
 
 def explain(error: Exception, text: str, known: Collection[str]) -> tuple[str, int]:
@@ -42,14 +43,16 @@ def explain(error: Exception, text: str, known: Collection[str]) -> tuple[str, i
         return _said(lines, number, "a quote is opened and not closed"), number
     if opened is not None and ("EOF" in message or (_BINDING.match(lines[number - 1]) and number > opened[0])):
         return _said(lines, opened[0], f"the bracket {opened[1]!r} is opened and not closed"), opened[0]
+    if "too many nested" in message:
+        return "brackets are nested too deeply", number
     if isinstance(error, IndentationError):
         return _said(lines, number, "it is indented unlike the lines before it"), number
     rest = lines[number - 1][column:].strip()
-    if "Failed to parse token" in message:
+    if "Failed to parse token" in message and not rest.startswith(tuple(_ODD_QUOTES)):
         return _said(lines, number, _wrong_word(message, rest, known)), number
     if "Couldn't parse statement" in message or "Unexpected token" in message or message.startswith("Malformatted"):
         return _said(lines, number, f"{_EXAMPLE}, found {_brief(lines[number - 1].strip())}"), number
-    if "Unable to parse value" in message:
+    if "Unable to parse value" in message or "Failed to parse token" in message:  # before Python 3.12, and since
         return _said(lines, number, _no_value(rest)), number
     if message.startswith("Expected newline"):
         return _said(lines, number, _surplus(lines[number - 1], rest)), number
@@ -67,6 +70,8 @@ def _place(error: Exception, lines: list[str]) -> tuple[int, int]:
         number, column = error.lineno or 1, error.offset or 0
     else:
         number, column = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], tuple) else (1, 0)
+        if "EOF in multi-line statement" in str(error.args[0]):
+            number, column = len(lines), 0  # from Python 3.12 on the place is the beginning of the last line
     return min(max(number, 1), len(lines)), column
 
 
@@ -119,7 +124,7 @@ def _no_value(rest: str) -> str:
         return "a value is missing after '='"
     if rest[0] in "'\"":
         return f"a quote is opened and not closed: {_brief(rest)}"
-    if rest[0] in "“”„‘’«»`":
+    if rest[0] in _ODD_QUOTES:
         return f"expected straight quotes, ' or \", found {_brief(rest)}"
     if rest[0] == "=":
         return "one '=' is enough"

@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import sys
 import tempfile
 import warnings
@@ -24,12 +25,12 @@ from mnemonics_tf.system import files
 # Exit codes, besides 0 and those of signals (128 and the signal's number).
 LOST_WORKER = 1  # another worker has ended: the same command goes on, once all workers are started again
 USAGE_ERROR = 2  # something cannot be done as asked for; divergence is among it
-BUSY = 3  # another process is working in the run's folder: the same command, later
-STOPPED = 3  # a signal has stopped a run, and what it has come to is kept: the same command goes on
+STOPPED = 3  # a signal has stopped a run or a learn, and what it has come to is kept: the same command goes on
+BUSY = 4  # another process is working in the folder: the same command, once that one is done
 
 
 def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
-    """Parses the command line; a mistake in it is one line and exit code 2.
+    """Parses the command line; a mistake in it is one line and exit code 2, and --help ends with 0.
 
     From here on, characters that the terminal or file does not know are replaced.
 
@@ -48,6 +49,8 @@ def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         print(f"{program}: {error} (see --help)", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+    except SystemExit:
+        sys.exit(0)  # absl has shown what --help or its like asks for, which it counts as a failure
 
 
 def explained(error: Exception, place: str, advice: str) -> tuple[int | None, str]:
@@ -88,6 +91,16 @@ def last_words(text: str) -> None:
     start = "\n" if tqdm.tqdm._instances else ""
     with contextlib.suppress(OSError):
         os.write(_aside[-1] if _aside else 2, f"{start}{text}\n".encode(errors="replace"))
+
+
+def how_to_go_on(module: str) -> str:
+    """A sentence with the command that was given, for a process that is stopped and goes on when it is given again.
+
+    Args:
+      module: that the command runs, unless it was given as `mnemonics-tf <command>`.
+    """
+    program = sys.argv[0] if sys.argv[0].startswith("mnemonics-tf ") else f"{sys.orig_argv[0]} -m {module}"
+    return f"Go on with: {program} {shlex.join(sys.argv[1:])}"
 
 
 def notice(text: str) -> None:

@@ -1,6 +1,6 @@
 """Stands in for `mnemonics_tf.main`: writes results.json phase by phase and does what bindings of `fake` ask for.
 
-    fake.fail_at = i      says so on standard error and exits with 4 instead of phase i
+    fake.fail_at = i      says so on standard error and exits with 7 instead of phase i
     fake.busy = True      ends as `main` does if another process has the folder
     fake.quit_at = i      exits with 0 instead of phase i
     fake.hang_at = i      sleeps instead of phase i, unless phases were complete when it was started
@@ -44,7 +44,7 @@ def main() -> int:
     print("on standard output")
     if "fake.busy" in bindings:
         print(f"mnemonics_tf: {output_dir}: locked.", file=sys.stderr)
-        return 3
+        return 4
     deadline = time.monotonic() + MEETING_SECONDS
     while calls.read_text().count("start") < asked("meet"):
         if time.monotonic() > deadline:
@@ -58,7 +58,7 @@ def main() -> int:
     for phase in range(num_complete, num_phases + 1):
         if phase == asked("fail_at"):
             print("mnemonics_tf: the loss became nan. The settings were:\n  +this one", file=sys.stderr)
-            return 4
+            return 7
         if phase == asked("quit_at"):
             return 0
         if phase == asked("hang_at") and num_complete == 0:

@@ -121,7 +121,7 @@ def test_after_a_failure_it_goes_on_and_lists_the_failed_run_at_the_end(output_d
         line
         for name in ("lwf-bad-n2-seed0", "lucir-bad-n2-seed0")
         for line in (
-            f"sweep: {name} failed with exit code 4: mnemonics_tf: the loss became nan. The settings were:",
+            f"sweep: {name} failed with exit code 7: mnemonics_tf: the loss became nan. The settings were:",
             f"       {output_dir}/logs/{name}.txt",
         )
     ]

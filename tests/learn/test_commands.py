@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from photographs import NAMES, picture, write
 from mnemonics_tf import export, learn, predict
 from mnemonics_tf.learner.answers import Evaluation, Learned
 from mnemonics_tf.learner.learner import IncrementalLearner
+from mnemonics_tf.system import screen, stopping
 
 _TINY = ("--size=16", "--memory=4", "--epochs=1", "--method=replay")
 _SIZE = {"height": 36, "width": 48}
@@ -41,7 +43,8 @@ class _Ended:
 
 def _call(command, *arguments: str | Path) -> _Ended:
     stdout, stderr = io.StringIO(), io.StringIO()
-    with flagsaver.flagsaver(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+    last_words = mock.patch.object(screen, "last_words", lambda text: stderr.write(f"{text}\n"))
+    with flagsaver.flagsaver(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), last_words:
         flags.FLAGS.unparse_flags()
         code = command.main(flags.FLAGS(["mnemonics_tf", *map(str, arguments)]))
     return _Ended(code, stdout.getvalue(), stderr.getvalue())
@@ -54,11 +57,13 @@ class _Taught:
     Attributes:
       folder: of the learner.
       images: of each arrival, two folders.
-      ended: what the command said of each.
+      stopped: what the first command said, which a signal has stopped in its first step.
+      ended: what the command said of each; of the first arrival the one that went on.
     """
 
     folder: Path
     images: tuple[Path, Path]
+    stopped: _Ended
     ended: tuple[_Ended, _Ended]
 
 
@@ -70,9 +75,12 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> _Taught:
     second = write(root / "march", NAMES[2:4], 10, **_SIZE)
     write(second, NAMES[:1], 5, first=10, **_SIZE)
     folder = root / "learner"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stopping, "asked", lambda: "SIGTERM")
+        stopped = _call(learn, folder, first, *_TINY)
     begun = _call(learn, folder, first, *_TINY)
     shutil.move(first, root / "gone")
-    return _Taught(folder, (root / "gone", second), (begun, _call(learn, folder, second, "--epochs=1")))
+    return _Taught(folder, (root / "gone", second), stopped, (begun, _call(learn, folder, second, "--epochs=1")))
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +105,15 @@ def test_command_says_what_is_new_how_long_it_takes_and_what_came_of_it(taught):
     assert "of classes known before: " in shown
     assert "\nforgotten   " in shown
     assert f"model       {taught.folder}/model" in shown
+
+
+def test_signal_stops_after_the_step_and_the_same_command_goes_on(taught):
+    assert taught.stopped.code == 3
+    line = taught.stopped.stderr.splitlines()[-1]
+    assert line.startswith("mnemonics_tf: stopped by SIGTERM; what train_model_steps has come to is kept. Go on with: ")
+    assert "It goes on with what an interrupted attempt to learn this has come to." in taught.ended[0].stderr
+    assert "It goes on" not in taught.ended[1].stderr
+    assert len(list((taught.folder / "states").iterdir())) == 1  # and no progress
 
 
 def test_learner_in_two_arrivals_is_as_one_that_sees_all_at_once(taught, learner, tmp_path):
@@ -206,7 +223,7 @@ def test_export_without_space_loses_nothing_and_is_made_up_for(copy, taught):
         ended = _call(learn, copy, taught.images[1])
     assert ended.code == 2
     (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"mnemonics_tf: {copy}/model cannot be written (")
+    assert line.startswith(f"mnemonics_tf: {copy}/model cannot be written (File too large). ")
     assert f"What was learned is saved in {copy}: make room, and the same command exports it" in line
     assert {path.name for path in copy.iterdir()} == {"learner.json", "states", ".lock", ".learning"}
     assert _call(learn, copy, taught.images[1]).code == 0
@@ -223,7 +240,7 @@ def test_second_process_is_kept_out(copy, taught):
         other.stdout.readline()
         ended = _call(learn, copy, taught.images[1])
         other.kill()
-    assert ended.code == 3
+    assert ended.code == 4
     assert "another process is learning there" in ended.stderr
 
 
@@ -297,6 +314,27 @@ def test_mistake_in_a_question_is_one_line(taught, tmp_path, arguments, message)
     assert message.format(**names) in line
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "IMAGES_DIR: '{images}' has no folders, so no classes"),
+        (("ant/1.txt", "bee/1.jpg"), "IMAGES_DIR: no image in 'ant' in '{images}'"),
+        (("ant/1.jpg",), "There is one class, 'ant'"),
+        (("ant/1.jpg", "Ant/1.jpg"), "IMAGES_DIR: the classes 'Ant' and 'ant' in '{images}' differ only by case"),
+    ],
+)
+def test_what_names_of_files_tell_is_said_before_tensorflow_is_imported(tmp_path, monkeypatch, names, message):
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(b"")
+    (tmp_path / "images").mkdir(exist_ok=True)
+    monkeypatch.setattr(learn, "_learn", None)  # which imports it
+    ended = _call(learn, tmp_path / "learner", tmp_path / "images")
+    assert ended.code == 2
+    assert ended.stderr.startswith(f"mnemonics_tf: {message.format(images=tmp_path / 'images')}")
+    assert not (tmp_path / "learner").exists()
+
+
 @pytest.mark.parametrize("module", ["learn", "predict", "export"])
 def test_help_needs_no_tensorflow(module):
     before = os.times()
@@ -307,6 +345,7 @@ def test_help_needs_no_tensorflow(module):
         text=True,
     )
     taken = os.times().children_user - before.children_user
+    assert finished.returncode == 0
     assert "flags:" in finished.stdout
     assert "tensorflow" not in finished.stderr
     assert taken < 1.0

@@ -16,7 +16,7 @@ from mnemonics_tf.system import screen
     ("error", "code", "text"),
     [
         (checks.UsageError("a\n  In call to configurable 'b'"), 2, "a"),
-        (checks.BusyError("busy"), 3, "busy"),
+        (checks.BusyError("busy"), 4, "busy"),
         (checks.DivergedError("nan"), 2, "nan"),
         (checks.ExhaustedError("memory"), 2, "memory"),
         (checks.LostWorkerError("lost"), 1, "lost"),

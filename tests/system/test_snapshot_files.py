@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mnemonics_tf.run.snapshots import PhaseSnapshots
+from mnemonics_tf.system.snapshot_files import PhaseSnapshots
 
 _STATE = {"pixels": np.arange(400.0, dtype=np.float32), "step": np.array(2), "identity": np.array('{"steps": 4}')}
 

@@ -1,13 +1,14 @@
-"""What a phase under way has come to, on disk, so that a killed or stopped run loses little of it.
+"""What a phase under way has come to, on disk, so that a killed or stopped process loses little of it.
 
-    phases/003.snapshots/
+    phases/003.snapshots/               of a run; a learner's are in states/ of its folder
       train_model_steps.npz             the training of the network, while it is trained
       train_model.npz                   the network, once it is trained
       learn_exemplars.npz  ...          optimisations of exemplars, further trainings, long passes over images
       *.aside                           what could not be used
 
 A file holds plain arrays, each with a checksum, and says whose it is (of which run, phase and stage) and how long each
-step has taken by then. It is written beside its place, synced, and renamed. The folder goes when the phase is complete.
+step has taken by then. It is written beside its place, synced, and renamed. The folder goes when the phase is complete:
+whoever has named it sees to that.
 """
 
 from __future__ import annotations
