@@ -12,9 +12,11 @@ from test_optimiser import PIXELS, Notes, three_classes
 from mnemonics_tf import losses
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.memory.optimising.forgetting import ForgettingNetworks
 from mnemonics_tf.memory.optimising.next_phase import SimulatedNextPhase
 from mnemonics_tf.memory.optimising.objective_settings import NextPhase
 from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
+from mnemonics_tf.memory.optimising.pseudo_phases import PseudoPhases
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.simulation import LaterPhase, Simulation
 from mnemonics_tf.memory.optimising.tasks import UnsuitableError
@@ -147,11 +149,28 @@ def test_method_that_distils_is_simulated_where_only_one_class_arrives(model):
 
 
 def test_draws_go_round_all_classes(model):
-    objective = SimulatedNextPhase(model, PIXELS, LEVEL, NextPhase(), LUCIR_PHASE, NOTHING)
-    task = objective.task(three_classes(4, seed=1), three_classes(30, seed=2), 0, "learn")
-    drawn = np.array([task._new_classes(index) for index in range(9)]).reshape(3, 3)
+    phases = PseudoPhases(Simulation(model, "frozen", LUCIR_PHASE, 1), PIXELS, three_classes(30, seed=2), 0, 0, "learn")
+    drawn = np.array([phases.new_classes(index) for index in range(9)]).reshape(3, 3)
     np.testing.assert_array_equal(np.sort(drawn, axis=1), [[0, 1, 2]] * 3)
     assert len(np.unique(drawn, axis=0)) > 1
+
+
+def test_networks_of_simulated_phases_are_those_of_plain_sgd_and_forget(model):
+    """One phase of two steps by LwF without a teacher: cross-entropy of half exemplars, half pseudo-new images."""
+    level = dataclasses.replace(LEVEL, inner_steps=3, inner_batch_size=6, inner_learning_rate=0.5, inner_momentum=0.5)
+    exemplars, data = three_classes(4, seed=1), three_classes(30, seed=2)
+    plain = LaterPhase(LwF().losses, False, False, True)
+    networks = ForgettingNetworks(model, PIXELS, level, plain, NOTHING).after(2, exemplars, data, 0, "learn")
+    assert [each.new_classes.tolist() for each in networks[::2]] != [
+        [each.new_classes.tolist()] for each in networks[1::2]
+    ]
+    assert len(networks) == 4
+    named = model.named_weights()
+    trained = {name for name, each in named.items() if any(each is own for own in model.trainable_variables)}
+    for half, end in (networks[:2], networks[2:]):
+        assert set(half.weights) == set(end.weights) == trained
+        assert half.new_classes.tolist() == end.new_classes.tolist() and len(half.new_classes) == 1
+        assert any(np.abs(half.weights[name] - end.weights[name]).max() > 1e-4 for name in trained)
 
 
 def test_single_class_cannot_play_both(model):
