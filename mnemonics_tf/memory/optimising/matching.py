@@ -100,7 +100,7 @@ class MatchedStatistics:
     def drawn(self, draws: np.random.Generator, networks: Sequence[_Network] = ()) -> _Network:
         """One of the networks, perturbed; without any, of those of the phase's training."""
         networks = networks or self._networks
-        chosen = networks[draws.integers(len(networks))]
+        chosen = networks[int(draws.integers(len(networks)))]
         backbone = list(chosen.weights.backbone)
         if self.settings.perturbation:
             for place in self._perturbed:
