@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -38,6 +39,9 @@ class Outcome:
       meta_steps: of learning the memory; 0 for one that is chosen.
       moved: mean change of a pixel by learning, in grey levels; 0 for a memory that is chosen.
       still_real: percent of the exemplars that are real images bit for bit, before they are coded.
+      apart_before: squared distance between the means of exemplars and of images of their class, in variances within
+        classes, by the network that the memory was made for; see `likeness.distance_of_means`. NaN without exemplars.
+      apart_after: the same by the network of the later phase.
     """
 
     method: str
@@ -56,6 +60,8 @@ class Outcome:
     meta_steps: int = 0
     moved: float = 0.0
     still_real: float = 100.0
+    apart_before: float = math.nan
+    apart_after: float = math.nan
 
 
 def accuracies(predictions: Any, num_old: int) -> dict[str, dict[str, float]]:
@@ -95,7 +101,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for outcome in outcomes:
         groups[outcome.method, outcome.num_phases, outcome.memory, outcome.length].append(outcome)
     headings = ["method", "N", "memory", "images", "bytes", "length", "steps", "all", "old", "new", "runs", "seconds"]
-    headings += ["meta-steps", "moved", "still real"]
+    headings += ["meta-steps", "moved", "still real", "apart", "apart after"]
     lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
     for (method, num_phases, memory, length), members in groups.items():
         first = members[0]
@@ -117,10 +123,18 @@ def table(outcomes: Sequence[Outcome]) -> str:
             f"{_mean(member.meta_steps for member in members):,.0f}",
             f"{_mean(member.moved for member in members):.1f}",
             f"{_mean(member.still_real for member in members):.0f} %",
+            f"{_mean(member.apart_before for member in members):.3f}",
+            f"{_mean(member.apart_after for member in members):.3f}",
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += ["", "Images and bytes are those of an old class, seconds those of the memory and of the later phase."]
-    lines.append("Meta-steps learned the memory; moved: the mean change of a pixel, in grey levels.")
+    lines.append(
+        "Meta-steps learned the memory; moved: the mean change of a pixel, in grey levels. Apart: how far means of"
+    )
+    lines.append(
+        "exemplars are from those of their classes, squared, in variances within classes (1 / n for n drawn at"
+    )
+    lines.append("random), to the network before and after the later phase.")
     return "\n".join([*lines, *_warnings(groups)])
 
 

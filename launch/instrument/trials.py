@@ -13,6 +13,7 @@ import tqdm
 from sweeping.grid import ROOT, PlannedRun
 
 from instrument import outcomes
+from instrument.likeness import Likeness
 from instrument.outcomes import Outcome
 from mnemonics_tf import __version__, checks, config
 from mnemonics_tf.data.stream import ClassStream
@@ -173,6 +174,17 @@ class _Trial:
             "seconds": time.perf_counter() - begun,
             "memory_seconds": self._memory_seconds,
             **self._learning,
+            **self._likeness(state, finished),
+        }
+
+    def _likeness(self, before: LearnerState, after: LearnerState) -> dict[str, float]:
+        """How like its classes the memory is to the network that it was made for, and to that of the later phase."""
+        if before.network is None or after.network is None or not len(before.exemplars):
+            return {}
+        likeness = Likeness(before.exemplars.decoded(), self._stream.arrival(0).train)
+        return {
+            "apart_before": likeness.distance(before.network.predictor),
+            "apart_after": likeness.distance(after.network.predictor),
         }
 
     def _with_memory(self) -> LearnerState:

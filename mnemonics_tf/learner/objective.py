@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from mnemonics_tf.learner.context import Context
+from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import LearnerState
+from mnemonics_tf.memory.optimising.forgetting import ForgettingNetworks
 from mnemonics_tf.memory.optimising.matching import MatchedStatistics
 from mnemonics_tf.memory.optimising.next_phase import SimulatedNextPhase
 from mnemonics_tf.memory.optimising.simulation import LaterPhase
@@ -18,15 +20,10 @@ def objective_of(state: LearnerState, context: Context) -> Tasks | None:
     settings, model = context.settings, state.new_network.model
     level = settings.exemplar_level
     if level.objective == "next_phase":
-        method = settings.method
-        phase = LaterPhase(
-            method.losses,
-            method.distils and settings.model_level.distillation,
-            method.imprints,
-            method.trains_old_head,
-        )
         old = state.exemplars.decoded()
-        return SimulatedNextPhase(model, context.trainer.pixel_range, level, settings.next_phase, phase, old)
+        return SimulatedNextPhase(
+            model, context.trainer.pixel_range, level, settings.next_phase, _later_phase(settings), old
+        )
     if level.objective == "matching":
         checkpoints = [] if context.checkpoints is None else context.checkpoints.weights
         return MatchedStatistics(
@@ -36,8 +33,32 @@ def objective_of(state: LearnerState, context: Context) -> Tasks | None:
             level,
             settings.matching,
             checkpoints,
+            _forgetting(state, context) if settings.matching.later_phases else None,
+            context.codec,
         )
     return None
+
+
+def _later_phase(settings: Settings) -> LaterPhase:
+    """How the base method trains a later phase."""
+    method = settings.method
+    return LaterPhase(
+        method.losses,
+        method.distils and settings.model_level.distillation,
+        method.imprints,
+        method.trains_old_head,
+    )
+
+
+def _forgetting(state: LearnerState, context: Context) -> ForgettingNetworks:
+    settings = context.settings
+    return ForgettingNetworks(
+        state.new_network.model,
+        context.trainer.pixel_range,
+        settings.exemplar_level,
+        _later_phase(settings),
+        state.exemplars.decoded(),
+    )
 
 
 def lacks_checkpoints(context: Context) -> bool:

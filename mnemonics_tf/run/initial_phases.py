@@ -29,7 +29,7 @@ from mnemonics_tf.learner.context import Context
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
-from mnemonics_tf.system import files, locks, seeds, sources, tracking
+from mnemonics_tf.system import archives, files, locks, seeds, sources, tracking
 from mnemonics_tf.training.checkpoints import Checkpoints
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.model_level import train_model
@@ -119,7 +119,7 @@ class InitialPhases:
         with self._locked(f"{name}.after{epochs}"):
             if not wanted.complete and os.path.lexists(path):
                 try:
-                    with files.open_plain(path) as opened, np.load(opened, allow_pickle=False) as arrays:
+                    with archives.reading(path) as arrays:
                         wanted.restore({name: arrays[name] for name in arrays.files}, model)
                 except _DAMAGES as error:
                     tracking.notice(f"{path} is damaged ({type(error).__name__}): its training is repeated.")
@@ -288,20 +288,12 @@ def _load(path: str, model: Classifier, description: dict[str, Any]) -> None:
       Exception: one of `_DAMAGES`.
     """
     variables = model.initial_weights()
-    limits = {name: int(np.prod(variable.shape)) * 4 + _HEADER for name, variable in variables.items()}
-    # Opened here, because NumPy leaves a file open that turns out to be no archive.
-    with files.open_plain(path) as file:
-        with zipfile.ZipFile(file) as archive:
-            # A small file may say that it unpacks to anything.
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-        for name, limit in {**limits, "description": _MAX_DESCRIPTION}.items():
-            if sizes[name] > limit:
-                raise files.UnreadableError(f"{name} has {sizes[name]:,} bytes")
-        with np.load(file, allow_pickle=False) as arrays:
-            if json.loads(str(arrays["description"])) != json.loads(json.dumps(description)):
-                raise files.UnreadableError("it is the network of something else")
-            # All are read before the first is used; the archive's checksums are compared as they are.
-            values = {name: arrays[name] for name in variables}
+    most = _MAX_DESCRIPTION + sum(int(np.prod(variable.shape)) * 4 + _HEADER for variable in variables.values())
+    with archives.reading(path, most) as arrays:
+        if json.loads(str(arrays["description"])) != json.loads(json.dumps(description)):
+            raise files.UnreadableError("it is the network of something else")
+        # All are read before the first is used; the archive's checksums are compared as they are.
+        values = {name: arrays[name] for name in variables}
     for name, variable in variables.items():
         value = values[name]
         if value.dtype != np.float32 or value.shape != tuple(variable.shape) or not np.isfinite(value).all():

@@ -15,6 +15,7 @@ from conftest import ROOT, TINY_BINDINGS
 sys.path.insert(0, str(ROOT / "launch"))
 
 from instrument import outcomes
+from instrument.likeness import distance_of_means
 from instrument.outcomes import Outcome
 
 _OUTCOME = Outcome(
@@ -69,10 +70,20 @@ def test_memory_has_later_phases_of_every_length_and_they_are_not_run_twice(tmp_
     for row in rows:
         everything, old, new = (float(cell) for cell in row[7:10])
         assert min(old, new) <= everything <= max(old, new)
+        assert all(float(cell.rstrip(" |")) > 0 for cell in row[-2:])
     assert (tmp_path / "out/table.md").read_text() in finished.stdout
     again = _call(tmp_path, *flags)
     assert again.stdout == finished.stdout
     assert [path.stat().st_mtime_ns for path in files] == written
+
+
+def test_distance_of_means_is_in_variances_within_classes():
+    # Class 0: images at 0 and 4, so a mean of 2 and a variance of 4; the exemplar at 5 is 9 away. Class 1: images at
+    # (0, 1) and (0, 3) on another axis, mean 2 and variance 1; exemplars at 2 and 4, so their mean is 1 away.
+    images, labels = np.array([[0.0, 0], [4, 0], [0, 1], [0, 3]]), np.array([0, 0, 1, 1])
+    memory, memory_labels = np.array([[5.0, 0], [0, 2], [0, 4]]), np.array([0, 1, 1])
+    expected = ((9 + 1) / 2) / ((4 + 1) / 2)
+    assert distance_of_means(memory, memory_labels, images, labels) == pytest.approx(expected)
 
 
 def test_budget_that_holds_no_image_is_refused_before_anything_is_trained(tmp_path):

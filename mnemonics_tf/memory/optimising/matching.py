@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,9 @@ from mnemonics_tf.bilevel.problem import MetaGradient, connected
 from mnemonics_tf.data import pixels
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages, PixelRange
+from mnemonics_tf.memory.codecs import Codec, Pixels, decoded
 from mnemonics_tf.memory.optimising.augmentation import draw_transformation
+from mnemonics_tf.memory.optimising.forgetting import ForgettingNetworks
 from mnemonics_tf.memory.optimising.objective_settings import Matching
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.tasks import Found
@@ -23,6 +26,7 @@ from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.functional import functional_call
 from mnemonics_tf.system import seeds
 
+_WHOLE_IMAGES = Pixels()
 _GRID = 4  # a side of the maps whose means are matched: coarse enough that images need not be aligned
 
 
@@ -32,6 +36,13 @@ class _Weights(NamedTuple):
     backbone: list[tf.Tensor]
     statistics: list[tf.Tensor]
     head: list[tf.Tensor]
+
+
+class _Network(NamedTuple):
+    """A network that is matched, but as to some classes."""
+
+    weights: _Weights
+    left_out: np.ndarray = np.empty(0, np.int64)
 
 
 class MatchedStatistics:
@@ -47,6 +58,8 @@ class MatchedStatistics:
       settings: what is matched.
       checkpoints: weights of the networks that the phase's training went through, by `model.named_weights()`'s names;
         may be empty. The trained network is always among those that are matched.
+      forgetting: makes the networks of simulated later phases; None where `settings` wants none.
+      codec: how exemplars are stored; those networks see what it decodes. Whole images by default.
     """
 
     def __init__(
@@ -57,12 +70,16 @@ class MatchedStatistics:
         level: ExemplarLevel,
         settings: Matching,
         checkpoints: Sequence[Mapping[str, np.ndarray]],
+        forgetting: ForgettingNetworks | None = None,
+        codec: Codec = _WHOLE_IMAGES,
     ):
         self.pixel_range, self.level, self.settings = pixel_range, level, settings
         backbone = model.backbone
         maps = [backbone.get_layer(name).output for name in stage_outputs]
         self._network, self._head = keras.Model(backbone.input, [*maps, backbone.output]), model.head
-        self._weights = [_weights(model, self._network, each) for each in (*checkpoints, {})]
+        self._weights_of = functools.partial(_weights, model, self._network)
+        self._networks = [_Network(self._weights_of(each)) for each in (*checkpoints, {})]
+        self._forgetting, self._codec = forgetting, codec
         last_block = stage_outputs[-1].rpartition("_")[0]
         variables = self._network.trainable_variables
         own = {id(each) for layer in backbone.layers if layer.name.startswith(last_block) for each in layer.weights}
@@ -71,19 +88,26 @@ class MatchedStatistics:
         self.gradient = tf.function(self._gradient, autograph=False, reduce_retracing=True)
 
     def task(self, exemplars: LabelledImages, data: LabelledImages, seed: int, stage: str) -> _Matched:
-        """See `Tasks`."""
-        return _Matched(self, data, seed, stage)
+        """See `Tasks`. Raises UnsuitableError if later phases are wanted, and there are not two classes at hand."""
+        networks = list(self._networks)
+        if self._forgetting is not None:
+            for weights, new_classes in self._forgetting.after(
+                self.settings.later_phases, decoded(exemplars, self._codec), data, seed, stage
+            ):
+                networks.append(_Network(self._weights_of(weights), new_classes))
+        return _Matched(self, networks, data, seed, stage)
 
-    def drawn(self, draws: np.random.Generator) -> _Weights:
-        """One of the networks, perturbed."""
-        chosen = self._weights[draws.integers(len(self._weights))]
-        backbone = list(chosen.backbone)
+    def drawn(self, draws: np.random.Generator, networks: Sequence[_Network] = ()) -> _Network:
+        """One of the networks, perturbed; without any, of those of the phase's training."""
+        networks = networks or self._networks
+        chosen = networks[int(draws.integers(len(networks)))]
+        backbone = list(chosen.weights.backbone)
         if self.settings.perturbation:
             for place in self._perturbed:
                 kernel = backbone[place]
                 size = self.settings.perturbation * tf.sqrt(tf.reduce_mean(kernel**2))
                 backbone[place] = kernel + size * draws.standard_normal(tuple(kernel.shape), np.float32)
-        return chosen._replace(backbone=backbone)
+        return chosen._replace(weights=chosen.weights._replace(backbone=backbone))
 
     def _gradient(self, weights, exemplars, shares, labels, real, real_shares, real_labels):
         """The loss, and its gradient with respect to exemplars.
@@ -132,8 +156,11 @@ class MatchedStatistics:
 class _Matched:
     """One task of `MatchedStatistics`."""
 
-    def __init__(self, owner: MatchedStatistics, data: LabelledImages, seed: int, stage: str):
-        self._owner, self._data, self._seed, self._stage = owner, data, seed, stage
+    def __init__(
+        self, owner: MatchedStatistics, networks: Sequence[_Network], data: LabelledImages, seed: int, stage: str
+    ):
+        self._owner, self._networks = owner, networks
+        self._data, self._seed, self._stage = data, seed, stage
         self._members = {int(label): np.flatnonzero(data.labels == label) for label in np.unique(data.labels)}
         self.steps_per_epoch = owner.level.steps_in_epoch(len(data))
 
@@ -145,13 +172,16 @@ class _Matched:
         rows = np.concatenate([draws.permutation(self._members[label])[:each] for label in classes])
         real = in_memory(self._data.take(np.sort(rows)))
         transform = draw_transformation(owner.level.augmentation, real.images.shape[1:], draws)
-        weights = owner.drawn(draws)
+        network = owner.drawn(draws, self._networks)
+        told = np.setdiff1d(classes, network.left_out)
+        if len(told):
+            classes, real = told, real.of_classes(told)
         with tf.GradientTape(persistent=True) as tape:
             images, labels = transform(variables.images()), variables.labels()
         seen = np.flatnonzero(np.isin(labels.numpy(), classes))
         own_labels = labels.numpy()[seen]
         loss, gradient = owner.gradient(
-            weights,
+            network.weights,
             tf.gather(images, seen),
             _shares(own_labels, classes),
             own_labels,

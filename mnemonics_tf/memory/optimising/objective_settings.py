@@ -10,6 +10,11 @@ OBJECTIVES = ("temporary_model", "next_phase", "matching")
 GRADIENTS = ("none", "head", "block")
 
 
+def num_pseudo_new(num_classes: int) -> int:
+    """How many of the classes at hand, two or more, play new ones where nothing else is asked for: a fifth."""
+    return max(1, num_classes // 5)
+
+
 @dataclasses.dataclass(frozen=True)
 class NextPhase:
     """The objective `next_phase`: exemplars are learned for a later phase, which each meta-step simulates.
@@ -53,7 +58,7 @@ class NextPhase:
 
     def num_new(self, num_classes: int) -> int:
         """How many of the classes at hand, two or more, play new ones; at least one is left."""
-        return min(self.new_classes or max(1, num_classes // 5), num_classes - 1)
+        return min(self.new_classes or num_pseudo_new(num_classes), num_classes - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +72,15 @@ class Matching:
         |mean of the class's images - mean of its exemplars|^2 / variance within classes
 
     which of n exemplars drawn at random is 1 / n on average, beside the noise of the real images. Only first
-    derivatives are needed: a meta-step costs little more than a step of training. Engine, T and inner rates have no
-    effect.
+    derivatives are needed: a meta-step costs little more than a step of training. The engine has no effect; T, inner
+    batches and inner rates have one with `later_phases` alone.
 
     Attributes:
       checkpoints: networks that are kept of the phase's training, after evenly spaced epochs, beside the trained one; 0
         for the trained network alone. 3 by default: networks that do not know the classes yet say most about them.
+      later_phases: simulated later phases, as in `NextPhase`, that the trained network goes through on the initial
+        exemplars, by `ExemplarLevel.inner_steps` steps of its temporary training each; the networks half-way and at the
+        end are matched too, as to the classes that did not play new ones. 0 by default, the cheapest.
       perturbation: standard deviation of what is added to each kernel of the backbone, as a multiple of the root of
         its mean square; 0 for none. 0.05 by default, so that exemplars do not fit single networks.
       classes: classes in a meta-step; all, where there are fewer. 10 by default.
@@ -86,6 +94,7 @@ class Matching:
     """
 
     checkpoints: int = 3
+    later_phases: int = 0
     perturbation: float = 0.05
     classes: int = 10
     gradients: str = "none"
@@ -93,6 +102,7 @@ class Matching:
 
     def __post_init__(self):
         checks.check_non_negative_integer(**{"Matching.checkpoints": self.checkpoints})
+        checks.check_non_negative_integer(**{"Matching.later_phases": self.later_phases})
         checks.check_non_negative(**{"Matching.perturbation": self.perturbation})
         checks.check_positive_integer(**{"Matching.classes": self.classes})
         checks.check_choice("Matching.gradients", self.gradients, GRADIENTS)

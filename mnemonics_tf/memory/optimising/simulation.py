@@ -47,7 +47,7 @@ class Simulation:
     """
 
     def __init__(self, model: Classifier, batch_norm: str, phase: LaterPhase, num_new: int):
-        self._model, self._batch_norm, self._phase = model, batch_norm, phase
+        self._model, self._batch_norm, self.phase, self.num_new = model, batch_norm, phase, num_new
         self._groups = ClassGroups((model.num_classes - num_new, num_new))
         self._order = tf.Variable(np.arange(model.num_classes), trainable=False, name="order")
         self._is_new = tf.Variable(tf.zeros(model.num_classes), trainable=False, name="is_new")
@@ -58,9 +58,14 @@ class Simulation:
             self._by_class[name] = [places[id(part)] for part in parts if part is not None]
 
     @property
+    def kernel_shape(self) -> tuple[int, int]:
+        """Of the head's kernel of all classes, `(d, (K + M) * columns_per_class)`."""
+        return tuple(self._model.head.by_class("kernel").shape)
+
+    @property
     def columns_per_class(self) -> int:
         """Columns of the head's kernel that belong to a class: the number of its proxies, 1 without any."""
-        return self._model.head.by_class("kernel").shape[-1] // self._model.num_classes
+        return self.kernel_shape[-1] // self._model.num_classes
 
     def draw(self, new_classes: np.ndarray) -> np.ndarray:
         """Makes these classes the new ones.
@@ -102,12 +107,16 @@ class Simulation:
             params[place] = tf.constant(values[..., first : first + width], params[place].dtype)
             first += width
 
+    def features(self, images: tf.Tensor) -> tf.Tensor:
+        """Embeddings `[B, d]` of normalised images by Θ_i."""
+        return self._model.backbone(images, training=False)
+
     def inner_loss(self, params: Sequence[tf.Tensor], images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The method's loss of a batch: a scalar. Labels are those that `draw` gave."""
         outputs = self._call(self._with_fixed_head(params), images)
-        teacher = self._teacher(images) if self._phase.distils else None
+        teacher = self._teacher(images) if self.phase.distils else None
         with losses.differentiated_twice():
-            return tf.add_n(list(self._phase.losses(outputs, teacher, labels, self._groups).values()))
+            return tf.add_n(list(self.phase.losses(outputs, teacher, labels, self._groups).values()))
 
     def outer_loss(self, params: Sequence[tf.Tensor], images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Cross-entropy of all classes: a scalar."""
@@ -129,7 +138,7 @@ class Simulation:
     def _with_fixed_head(self, params: Sequence[tf.Tensor]) -> Params:
         """The parameters, without a gradient of the head's weights of old classes where the method fixes them."""
         params = list(params)
-        if self._phase.trains_old_head:
+        if self.phase.trains_old_head:
             return params
         for name, places in self._by_class.items():
             trained, first = tf.repeat(self._is_new, self.columns_per_class if name == "kernel" else 1), 0

@@ -13,6 +13,7 @@ from test_optimiser import PIXELS, InterruptionError, Kept, Notes, kept_in, thre
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.memory.codecs import codec_of
+from mnemonics_tf.memory.optimising.forgetting import Forgetting
 from mnemonics_tf.memory.optimising.matching import MatchedStatistics
 from mnemonics_tf.memory.optimising.objective_settings import Matching
 from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser, real_slots
@@ -80,7 +81,7 @@ def _head_gradient_by_numpy(model, data: LabelledImages) -> np.ndarray:
 
 def _call(objective, exemplars: LabelledImages, real: LabelledImages, images=None):
     images = _normalised(exemplars) if images is None else images
-    weights = objective.drawn(np.random.default_rng(0))
+    weights = objective.drawn(np.random.default_rng(0)).weights
     of_exemplars = (tf.constant(images), _shares(exemplars.labels), exemplars.labels)
     return objective.gradient(weights, *of_exemplars, _normalised(real), _shares(real.labels), real.labels)
 
@@ -111,7 +112,7 @@ def test_networks_are_those_that_were_kept_and_the_trained_one(model):
     named = {name: variable.numpy() for name, variable in model.named_weights().items()}
     kept = {name: value + 1 for name, value in named.items()}
     objective = _objective(model, [kept])
-    draws = [objective.drawn(np.random.default_rng(seed)) for seed in range(20)]
+    draws = [objective.drawn(np.random.default_rng(seed)).weights for seed in range(20)]
     firsts = {
         float(np.ravel(each.backbone[0])[0] - np.ravel(model.backbone.trainable_variables[0])[0]) for each in draws
     }
@@ -121,11 +122,31 @@ def test_networks_are_those_that_were_kept_and_the_trained_one(model):
     for part in ("statistics", "head"):
         apart = [np.abs(a - b).max() for a, b in zip(getattr(draws[0], part), getattr(changed, part), strict=True)]
         assert min(apart) > 0.9
-    noisy = _objective(model, perturbation=0.1).drawn(np.random.default_rng(0)).backbone
+    noisy = _objective(model, perturbation=0.1).drawn(np.random.default_rng(0)).weights.backbone
     for value, variable in zip(noisy, model.backbone.trainable_variables, strict=True):
         size = np.sqrt(np.mean((value - variable.numpy()) ** 2) / max(np.mean(variable.numpy() ** 2), 1e-9))
         # Of 36 numbers or more the deviation is within 40 % of what it shall be.
         assert size == (0 if len(variable.shape) < 2 else pytest.approx(0.1, rel=0.4))
+
+
+def test_network_of_a_later_phase_says_nothing_of_classes_that_played_new_ones(model):
+    class OnePhase:
+        def after(self, num_phases, exemplars, data, seed, stage):
+            assert num_phases == 1
+            assert exemplars.images.dtype == np.uint8
+            return [Forgetting({}, np.array([0]))]  # with the weights of the trained network
+
+    exemplars, data = three_classes(4, seed=1), three_classes(30, seed=2)
+    settings = Matching(perturbation=0.0, later_phases=1)
+    objective = MatchedStatistics(model, NETWORK.stage_outputs, PIXELS, LEVEL, settings, (), OnePhase())
+    task = objective.task(exemplars, data, 0, "learn")
+    variables = ExemplarVariables(exemplars, 3, codec_of(1, False), PIXELS, LEVEL)
+    moved = set()
+    for seed in range(12):
+        found = task.step(variables, 0, np.random.default_rng(seed))
+        lengths = np.sqrt(np.sum(found.meta.exemplars.numpy() ** 2, axis=(1, 2, 3)))
+        moved.add(tuple(sorted({int(label) for label in exemplars.labels[lengths > 0]})))
+    assert moved == {(0, 1, 2), (1, 2)}
 
 
 def test_learning_lowers_the_loss_keeps_real_slots_and_goes_on_after_an_interruption(model, monkeypatch):

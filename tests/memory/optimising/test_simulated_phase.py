@@ -12,9 +12,11 @@ from test_optimiser import PIXELS, Notes, three_classes
 from mnemonics_tf import losses
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.memory.optimising.forgetting import ForgettingNetworks
 from mnemonics_tf.memory.optimising.next_phase import SimulatedNextPhase
 from mnemonics_tf.memory.optimising.objective_settings import NextPhase
 from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
+from mnemonics_tf.memory.optimising.pseudo_phases import PseudoPhases
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.simulation import LaterPhase, Simulation
 from mnemonics_tf.memory.optimising.tasks import UnsuitableError
@@ -22,6 +24,7 @@ from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.methods.lwf import LwF
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.system import seeds
 
 LUCIR_PHASE = LaterPhase(LUCIR(less_forget_weight=2.0, margin_weight=0.0).losses, True, True, False)
 LEVEL = ExemplarLevel(
@@ -147,11 +150,45 @@ def test_method_that_distils_is_simulated_where_only_one_class_arrives(model):
 
 
 def test_draws_go_round_all_classes(model):
-    objective = SimulatedNextPhase(model, PIXELS, LEVEL, NextPhase(), LUCIR_PHASE, NOTHING)
-    task = objective.task(three_classes(4, seed=1), three_classes(30, seed=2), 0, "learn")
-    drawn = np.array([task._new_classes(index) for index in range(9)]).reshape(3, 3)
+    phases = PseudoPhases(Simulation(model, "frozen", LUCIR_PHASE, 1), PIXELS, three_classes(30, seed=2), 0, 0, "learn")
+    drawn = np.array([phases.new_classes(index) for index in range(9)]).reshape(3, 3)
     np.testing.assert_array_equal(np.sort(drawn, axis=1), [[0, 1, 2]] * 3)
     assert len(np.unique(drawn, axis=0)) > 1
+
+
+def test_networks_of_simulated_phases_are_those_of_plain_sgd(model):
+    """LwF without a teacher: cross-entropy of all classes. The steps are repeated here by hand, on a copy."""
+    level = dataclasses.replace(LEVEL, inner_steps=3, inner_batch_size=6, inner_learning_rate=0.5, inner_momentum=0.4)
+    exemplars, data = three_classes(4, seed=1), three_classes(30, seed=2)
+    plain = LaterPhase(LwF().losses, False, False, True)
+    networks = ForgettingNetworks(model, PIXELS, level, plain, NOTHING).after(2, exemplars, data, 0, "learn")
+    assert [len(each.new_classes) for each in networks] == [1] * 4
+    assert networks[0].new_classes == networks[1].new_classes != networks[2].new_classes
+
+    draws = seeds.generator(0, "learn", "later_phase", 0)
+    phases = PseudoPhases(Simulation(model, "frozen", plain, 1), PIXELS, data, 0, 0, "learn")
+    phases.simulation.draw(phases.new_classes(0))
+    memory = (exemplars.images.astype(np.float32) / 255 - 0.5) / 0.25
+    shown, labels, plan = phases.training(memory, exemplars.labels, phases.new_classes(0), tf.identity, 3, 6, draws)
+    # Half of each batch are exemplars of old classes, the other half images of the new one.
+    assert [[bool(row < 12) for row in rows] for rows in plan] == [[True] * 3 + [False] * 3] * 3
+    assert all((labels[rows] == phases.new_classes(0)).tolist() == [False] * 3 + [True] * 3 for rows in plan)
+    copy = ClassifierFactory(ResNet(blocks=(1,), widths=(6,)), (6, 6, 1)).build(1, 2)
+    copy.set_weights(model.get_weights())
+    for variable, value in zip(copy.trainable_variables, phases.start(draws), strict=True):
+        variable.assign(value)
+    velocity = [0.0] * len(copy.trainable_variables)
+    for step, rows in enumerate(plan):
+        with tf.GradientTape() as tape:
+            logits = copy(tf.gather(shown, rows), training=False).logits
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels[rows], logits))
+        gradients = tape.gradient(loss, copy.trainable_variables)
+        for place, (variable, gradient) in enumerate(zip(copy.trainable_variables, gradients, strict=True)):
+            velocity[place] = 0.4 * velocity[place] + gradient
+            variable.assign_sub(0.5 * velocity[place])
+        if step:  # after two steps, and after three
+            for name, value in networks[step - 1].weights.items():
+                np.testing.assert_allclose(value, copy.named_weights()[name], atol=1e-5, err_msg=name)
 
 
 def test_single_class_cannot_play_both(model):
