@@ -155,12 +155,7 @@ class _Recording(_Walking):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.keep_activations is not None and self.images_at_once is not None:
-            name = type(self).__name__
-            raise checks.UsageError(
-                f"{name}.keep_activations = {self.keep_activations} with images_at_once = {self.images_at_once}: one "
-                "keeps activations of whole batches, and the other has no room for them. Leave one of them out."
-            )
+        _check_room(self.keep_activations, self.images_at_once, f"{type(self).__name__}.")
 
     @property
     def _num_recorded(self) -> int | None:
@@ -320,7 +315,16 @@ def engine_of(
             raise checks.UsageError(
                 f"{owner}{name} = {value} with the engine {engine!r}: only {walking} know it. Leave it out."
             )
+    _check_room(keep_activations, images_at_once, owner)
     return kind(**given)
+
+
+def _check_room(keep_activations: int | None, images_at_once: int | None, owner: str) -> None:
+    if keep_activations is not None and images_at_once is not None:
+        raise checks.UsageError(
+            f"{owner}keep_activations = {keep_activations} with images_at_once = {images_at_once}: one keeps "
+            "activations of whole batches, and the other has no room for them. Leave one of them out."
+        )
 
 
 def _options(kind: type[Engine]) -> set[str]:
