@@ -49,12 +49,15 @@ class MetaGradientEngine:
       engine: one of `ENGINES`, or an object such as `Truncated(window=10)` that has its options. `adjoint` by default:
         it is exact and its memory hardly grows with T.
       features: `images -> [B, d]`, the frozen network; `head` and `prototype` need it.
-      window: W, the last steps that `truncated` differentiates. Only beside a name, as the next two.
+      window: W, the last steps that `truncated` differentiates. Only beside a name, as the next three.
       checkpoint_every: engines that walk back keep the parameters of every k-th step only and train the steps between
         once more: T / k + k copies in the place of T, for one more training. None keeps all.
       images_at_once: engines that walk back work on so many images of a batch at a time, at most, and add up: memory
         for activations no longer grows with the batch. The same gradient, as long as the loss of an image does not
         depend on the rest of its batch (batch statistics do). None works on all at once.
+      keep_activations: K: `adjoint` and `truncated` keep the activations of the last K steps from the training, in the
+        place of computing them once more: 9 passes through the convolutions in the place of 11 for each. Several
+        devices keep none. None keeps none.
       strategy: its replicas share every batch of the engines that walk back, which gives what one device gives as long
         as the loss of an image does not depend on the rest of its batch (batch statistics do). `unrolled` and
         `prototype` use one device. None for the current strategy.
@@ -74,10 +77,11 @@ class MetaGradientEngine:
         window: int | None = None,
         checkpoint_every: int | None = None,
         images_at_once: int | None = None,
+        keep_activations: int | None = None,
         strategy: tf.distribute.Strategy | None = None,
     ):
         mend_bilinear_resizing()
-        self._kind = kind = engine_of(engine, window, checkpoint_every, images_at_once)
+        self._kind = kind = engine_of(engine, window, checkpoint_every, images_at_once, keep_activations)
         if (features is not None) != kind.needs_features:
             raise checks.UsageError(
                 f"The engine {kind.name!r} and features = {features!r}: 'head' and 'prototype' need the frozen "
@@ -159,6 +163,7 @@ def meta_gradient(
     window: int | None = None,
     checkpoint_every: int | None = None,
     images_at_once: int | None = None,
+    keep_activations: int | None = None,
 ) -> MetaGradient:
     """The gradient of `outer_loss`, after training on exemplars, with respect to the exemplars.
 
@@ -184,7 +189,7 @@ def meta_gradient(
         inner_loss,
         outer_loss,
         sgd,
-        engine_of(engine, window, checkpoint_every, images_at_once),
+        engine_of(engine, window, checkpoint_every, images_at_once, keep_activations),
         features,
         tf.distribute.get_strategy(),
     )

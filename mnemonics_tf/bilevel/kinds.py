@@ -2,12 +2,14 @@
 
 | name | how | gradient | memory in T |
 | --- | --- | --- | --- |
-| `adjoint` | walks back step by step, a tape over a tape | exact | T copies of the parameters |
+| `adjoint` | walks back step by step, a tape over a tape | exact | T copies of the parameters, and K activations |
 | `adjoint_forward` | the same walk, forward mode over a tape | exact | the same |
 | `truncated` | the same walk over the last `window` steps | of those steps | `window` copies |
 | `unrolled` | tapes around the whole training | exact | activations of all steps |
 | `head` | `adjoint` for a classifier on frozen features | exact, for the classifier | T copies of the classifier |
 | `prototype` | class means of frozen features, no training | exact | none |
+
+K is `keep_activations`, the last steps that keep what they computed; none by default.
 """
 
 from __future__ import annotations
@@ -119,6 +121,7 @@ class _Walking(Engine):
             self._window,
             self.checkpoint_every,
             self.images_at_once,
+            self._num_recorded,
             strategy,
         )
 
@@ -130,9 +133,37 @@ class _Walking(Engine):
         """How many of the last steps are differentiated; None for all."""
         return None
 
+    @property
+    def _num_recorded(self) -> int | None:
+        """How many of the last steps keep their activations; None for none."""
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
-class Adjoint(_Walking):
+class _Recording(_Walking):
+    """Kinds that can walk back over steps whose activations were kept.
+
+    Attributes:
+      keep_activations: K, the last steps that keep their activations from the training, in the place of computing them
+        once more on the way back: 9 passes through the convolutions in the place of 11 for each of them. If K is T or
+        more all steps do, which is as fast as `unrolled` and traced once for all T. A step of ResNet-20 with 64 images
+        of 32 x 32 takes about 0.1 GB. Devices that share batches keep none. None, the default, keeps none: memory
+        hardly grows with T.
+    """
+
+    keep_activations: int | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_room(self.keep_activations, self.images_at_once, f"{type(self).__name__}.")
+
+    @property
+    def _num_recorded(self) -> int | None:
+        return self.keep_activations
+
+
+@dataclasses.dataclass(frozen=True)
+class Adjoint(_Recording):
     """Exact, whatever T is: the default, as it works on every model that has second derivatives."""
 
     name = "adjoint"
@@ -147,7 +178,7 @@ class AdjointForward(_Walking):
 
 
 @dataclasses.dataclass(frozen=True)
-class Truncated(_Walking):
+class Truncated(_Recording):
     """`Adjoint` over the last steps only; the state before them counts as a constant.
 
     Attributes:
@@ -240,6 +271,7 @@ def engine_of(
     window: int | None = None,
     checkpoint_every: int | None = None,
     images_at_once: int | None = None,
+    keep_activations: int | None = None,
     owner: str = "",
 ) -> Engine:
     """The engine that a name and options stand for: the one place where names become objects.
@@ -249,12 +281,18 @@ def engine_of(
       window: of `truncated`; None for the others.
       checkpoint_every: of the kinds that walk back; None for their default.
       images_at_once: of the kinds that walk back; None for their default.
+      keep_activations: of `adjoint` and `truncated`; None for their default.
       owner: what messages put before the names, such as `ExemplarLevel.`; empty by default.
 
     Raises:
       UsageError: there is no such engine, or it gets an option that it does not use, or not one that it needs.
     """
-    options = {"window": window, "checkpoint_every": checkpoint_every, "images_at_once": images_at_once}
+    options = {
+        "window": window,
+        "checkpoint_every": checkpoint_every,
+        "images_at_once": images_at_once,
+        "keep_activations": keep_activations,
+    }
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(engine, Engine):
         if given:
@@ -277,7 +315,16 @@ def engine_of(
             raise checks.UsageError(
                 f"{owner}{name} = {value} with the engine {engine!r}: only {walking} know it. Leave it out."
             )
+    _check_room(keep_activations, images_at_once, owner)
     return kind(**given)
+
+
+def _check_room(keep_activations: int | None, images_at_once: int | None, owner: str) -> None:
+    if keep_activations is not None and images_at_once is not None:
+        raise checks.UsageError(
+            f"{owner}keep_activations = {keep_activations} with images_at_once = {images_at_once}: one keeps "
+            "activations of whole batches, and the other has no room for them. Leave one of them out."
+        )
 
 
 def _options(kind: type[Engine]) -> set[str]:

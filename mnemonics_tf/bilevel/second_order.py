@@ -14,8 +14,8 @@ import tensorflow as tf
 from mnemonics_tf.bilevel.inner_sgd import Params
 from mnemonics_tf.bilevel.problem import Loss, connected
 
-_OF = "gradient of the inner loss"
-_WHAT = "a parameter or the exemplars"
+OF_SECOND = "gradient of the inner loss"
+WHAT_SECOND = "a parameter or the exemplars"
 
 
 class SecondOrder(NamedTuple):
@@ -52,7 +52,7 @@ def reverse_over_reverse(
         _, gradients = gradients_of(loss, params, images, labels, "inner loss")
         product = tf.add_n([tf.reduce_sum(g * part) for g, part in zip(gradients, p, strict=True)])
     hessian_p, mixed = tape.gradient(product, [params, inputs])
-    hessian_p, mixed = connected(hessian_p, _OF, _WHAT), connected(mixed, _OF, _WHAT)
+    hessian_p, mixed = connected(hessian_p, OF_SECOND, WHAT_SECOND), connected(mixed, OF_SECOND, WHAT_SECOND)
     return SecondOrder(gradients, hessian_p, mixed[0], mixed[1] if len(mixed) > 1 else None)
 
 
@@ -68,6 +68,6 @@ def forward_over_reverse(
         gradients, by_input = tape.gradient(value, [params, inputs])
         gradients = connected(gradients, "inner loss", "a parameter")
         by_input = connected(by_input, "inner loss", "the exemplars")
-    hessian_p = connected(accumulator.jvp(gradients), _OF, _WHAT)
-    mixed = connected(accumulator.jvp(by_input), _OF, _WHAT)
+    hessian_p = connected(accumulator.jvp(gradients), OF_SECOND, WHAT_SECOND)
+    mixed = connected(accumulator.jvp(by_input), OF_SECOND, WHAT_SECOND)
     return SecondOrder(gradients, hessian_p, mixed[0], mixed[1] if len(mixed) > 1 else None)

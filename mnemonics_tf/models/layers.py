@@ -21,6 +21,7 @@ import keras
 import tensorflow as tf
 
 from mnemonics_tf import checks, runtime
+from mnemonics_tf.models import batch_moments
 from mnemonics_tf.models.choices import SCALE_FORMS
 
 _NARROW = 8  # channels, fewer than fill a vector of AVX2
@@ -196,9 +197,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     The kernel saves 2 to 12 % of a training step on a CPU (`docs/measured_facts.md`). Inference is Keras's own. Several
     replicas normalise by the moments of all their batches together.
 
-    Inside `batch_statistics()`, a call normalises by the batch's own moments, in operations that can be differentiated
-    twice, and leaves the moving statistics alone. Keras's batch norm in training mode is wrong there: `tf.nn.moments`
-    stops the gradient of the mean inside the variance, which only the first derivative can do without.
+    Inside `batch_statistics()`, a call normalises by the batch's own moments, in a way that can be differentiated twice
+    (see `batch_moments`), and leaves the moving statistics alone. Keras's batch norm in training mode is wrong there:
+    `tf.nn.moments` stops the gradient of the mean inside the variance, which only the first derivative can do without.
 
     Raises:
       UsageError: when built without scale or center, or over another axis than the last.
@@ -214,11 +215,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
         if _USES_BATCH_STATISTICS.get():
-            axes = list(range(inputs.shape.rank - 1))
-            mean = tf.reduce_mean(inputs, axes)
-            centred = inputs - mean
-            variance = tf.reduce_mean(centred**2, axes)
-            return centred * (tf.math.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
+            gamma, beta = (tf.cast(each, inputs.dtype) for each in (self.gamma, self.beta))
+            return batch_moments.normalised(inputs, gamma, beta, self.epsilon)
         # The fused kernel knows no float64, which finite-difference checks use, and nothing but images.
         if not training or not self.trainable or self.compute_dtype == "float64" or inputs.shape.rank != 4:
             return super().call(inputs, training=training, mask=mask)

@@ -45,6 +45,7 @@ _SCRIPT = textwrap.dedent("""
     variants = {
         "adjoint": (loss, {"engine": "adjoint"}),
         "checkpointed": (loss, {"engine": "adjoint", "checkpoint_every": 2}),
+        "recorded": (loss, {"engine": "adjoint", "keep_activations": 2}),
         "in_pieces": (loss, {"engine": "adjoint", "images_at_once": 2}),
         "adjoint_forward": (loss, {"engine": "adjoint_forward"}),
         "truncated": (loss, {"engine": "truncated", "window": 2}),
@@ -96,6 +97,7 @@ _FIELDS = ("loss", "exemplars", "labels", "rates", "adjoint_norms")
     [
         ("adjoint", _FIELDS),
         ("checkpointed", _FIELDS),
+        ("recorded", _FIELDS),
         ("in_pieces", _FIELDS),
         ("adjoint_forward", _FIELDS),
         ("truncated", _FIELDS),

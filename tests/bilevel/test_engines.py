@@ -22,6 +22,9 @@ EXACT = {
     # Batches of 3 exemplars: a piece of 2 and one of 1, and three pieces of 1 in forward mode.
     "in_pieces": {"engine": "adjoint", "images_at_once": 2},
     "forward_in_pieces": {"engine": "adjoint_forward", "images_at_once": 1},
+    # The last two of five steps, after a training whose states are kept in part; and all, more than there are.
+    "recorded": {"engine": "adjoint", "keep_activations": 2, "checkpoint_every": 2},
+    "all_recorded": {"engine": "adjoint", "keep_activations": 9},
     "window_of_all": {"engine": "truncated", "window": 9},
 }
 ARGUMENTS = ("exemplars", "labels", "rates")
@@ -205,7 +208,7 @@ def test_adjoint_norms_are_lengths_of_the_gradients_at_each_step(program, result
             end, _ = program.train(theta, velocity, range(t, 5))
             loss = program.loss(end, program.outer_images, program.outer_labels)
         expected.append(np.sqrt(sum(np.sum(gradient.numpy() ** 2) for gradient in tape.gradient(loss, theta))))
-    for name in ("adjoint", "adjoint_forward", "checkpointed", "window_of_all"):
+    for name in ("adjoint", "adjoint_forward", "checkpointed", "recorded", "all_recorded", "window_of_all"):
         np.testing.assert_allclose(results[name].adjoint_norms, expected, rtol=1e-10)
     assert results["unrolled"].adjoint_norms is None
     truncated = program.compile(engine="truncated", window=2)()
@@ -250,7 +253,7 @@ def test_function_keeps_what_it_compiled(plain_program):
     np.testing.assert_array_equal(again.exemplars, first.exemplars)
 
 
-def test_checkpoints_train_the_steps_between_them_once_more(plain_program):
+def test_what_is_not_kept_is_computed_once_more(plain_program):
     # 7 steps forwards and 7 back. With states 0, 3 and 6 kept, steps 0, 1, 3 and 4 are trained again.
     program, evaluations, plan = plain_program, tf.Variable(0), np.resize(PLAN, (7, 3))
     arguments = (program.params, program.exemplars, program.labels, plan, program.outer_images, program.outer_labels)
@@ -259,8 +262,10 @@ def test_checkpoints_train_the_steps_between_them_once_more(plain_program):
         evaluations.assign_add(1)
         return program.loss(*arguments)
 
-    for checkpoint_every, expected in ((None, 14), (1, 14), (3, 18), (9, 20)):
-        engine = MetaGradientEngine(loss, program.loss, InnerSGD(0.3), checkpoint_every=checkpoint_every)
+    # Activations of steps that were kept are not computed again: 7 steps forwards, and 3 or none back.
+    cases = [({"checkpoint_every": every}, count) for every, count in ((None, 14), (1, 14), (3, 18), (9, 20))]
+    for options, expected in (*cases, ({"keep_activations": 4}, 10), ({"keep_activations": 9}, 7)):
+        engine = MetaGradientEngine(loss, program.loss, InnerSGD(0.3), **options)
         engine(*arguments)  # the first call also looks at the second derivatives
         evaluations.assign(0)
         engine(*arguments)

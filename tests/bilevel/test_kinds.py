@@ -27,6 +27,7 @@ from mnemonics_tf.checks import UsageError
     [
         ("adjoint", {}, Adjoint()),
         ("adjoint", {"checkpoint_every": 3, "images_at_once": 8}, Adjoint(checkpoint_every=3, images_at_once=8)),
+        ("adjoint", {"keep_activations": 4}, Adjoint(keep_activations=4)),
         ("adjoint_forward", {"images_at_once": 8}, AdjointForward(images_at_once=8)),
         ("truncated", {"window": 4, "checkpoint_every": 2}, Truncated(4, checkpoint_every=2)),
         ("unrolled", {}, Unrolled()),
@@ -57,6 +58,12 @@ def test_every_name_has_a_kind():
     [
         (lambda: Adjoint(checkpoint_every=0), r"Adjoint\.checkpoint_every = 0: expected a whole number"),
         (lambda: Head(images_at_once=1.5), r"Head\.images_at_once = 1\.5: expected a whole number"),
+        (lambda: Adjoint(keep_activations=0), r"Adjoint\.keep_activations = 0: expected a whole number"),
+        (
+            lambda: Truncated(4, keep_activations=2, images_at_once=8),
+            r"Truncated\.keep_activations = 2 with images_at_once = 8: .* Leave one of them out",
+        ),
+        (lambda: engine_of("head", keep_activations=2), r"keep_activations = 2 .*'head': only 'adjoint', 'truncated'"),
         (lambda: Truncated(0), r"Truncated\.window = 0: expected a whole number"),
         (lambda: Truncated(None), r"Truncated\.window = None: expected a whole number"),
         (lambda: engine_of(Adjoint(), window=3), r"window = 3 beside the engine Adjoint\(.* Give it there"),
