@@ -137,13 +137,15 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
 def select_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
     """E_i: real images of the classes that arrive, chosen as the settings say, by one pass of the network at most."""
     memory, features, margins = context.settings.memory, None, None
-    if memory.keeps and memory.selection == "herding":
-        features = state.new_network.predictor.features(_candidates(state, arrival), "select_exemplars")
-    elif memory.keeps and memory.selection != "random":
-        shown = _candidates(state, arrival)
-        features, logits = state.new_network.predictor(shown, "select_exemplars")
-        margins = margins_of(logits, shown.labels)
     candidates = _candidates(state, arrival, as_kept=True)
+    if memory.keeps and memory.selection != "random":
+        # The network wants images; others than codes are there already, and are not made twice.
+        shown = _candidates(state, arrival) if isinstance(context.codec, Coded) else candidates
+        if memory.selection == "herding":
+            features = state.new_network.predictor.features(shown, "select_exemplars")
+        else:
+            features, logits = state.new_network.predictor(shown, "select_exemplars")
+            margins = margins_of(logits, shown.labels)
     generator = seeds.generator(state.seed, state.phase, "select_exemplars")
     if memory.counts_bytes:
         names = _names(state, arrival)
