@@ -23,8 +23,9 @@ _SMALLEST_SCALE = 1e-12
 
 
 def nonzero(scale: tf.Tensor) -> tf.Tensor:
-    """Scales with those replaced that are so near to 0 that the derivative above cannot be told from them."""
-    return tf.where(tf.abs(scale) < _SMALLEST_SCALE, tf.constant(_SMALLEST_SCALE, scale.dtype), scale)
+    """Scales, of which those at 0 are moved away from it by less than counts, so that one can divide by them."""
+    moved = tf.where(tf.abs(scale) < _SMALLEST_SCALE, tf.constant(_SMALLEST_SCALE, scale.dtype), scale)
+    return scale + tf.stop_gradient(moved - scale)  # the derivative by the scale passes
 
 
 def scaled_batch_norm(
