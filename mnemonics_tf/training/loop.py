@@ -96,15 +96,12 @@ class Trainer:
           seed: the same seed repeats the order of images, their augmentation and the noise.
           noise: is added to the gradients; None for no noise.
           rehearsal: changes batches, rates and the final weights; None, as in phase 0, leaves them to `settings`.
-          compiled: what an earlier call with the same `model`, `batch_losses` and `settings` has left there, without
-            noise and rehearsal; None, the default, to trace the step anew.
+          compiled: what a call with the same `model`, `batch_losses` and `settings` has left there; None for nothing.
 
         Raises:
           DivergedError: the mean of a loss over an epoch is NaN or infinite.
         """
-        # Noise has its seed in the trace; a rehearsal and float16 have state of their own.
-        is_plain = noise is None and rehearsal is None and model.backbone.output.dtype != "float16"
-        kept = compiled if is_plain else None
+        kept = _usable(compiled, model, noise, rehearsal)
         optimizer, loss_scale, average = self._variables(model, settings, rehearsal, kept)
         steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size, rehearsal)
         total = settings.epochs * steps_per_epoch
@@ -114,7 +111,6 @@ class Trainer:
         add_noise = functools.partial(noise.add, step=optimizer.iterations, seed=seed) if noise else list
         decay, pixel_range = settings.weight_decay, self.pixel_range
         replica_step = _replica_step(model, batch_losses, optimizer, decay, pixel_range, add_noise, loss_scale, average)
-
         step = self._step(replica_step, batches.element_spec, kept)
         with self.tracker.progress(stage, total, "steps") as bar, work:
             bar.update(progress.step)
@@ -198,6 +194,15 @@ class Trainer:
 def steps_of(stage: str) -> str:
     """What the snapshots of a training are called."""
     return f"{stage}_steps"
+
+
+def _usable(
+    compiled: CompiledStep | None, model: Classifier, noise: GradientNoise | None, rehearsal: PhaseRehearsal | None
+) -> CompiledStep | None:
+    """What may be compiled for further trainings; None if this one has more than an optimizer that begins anew."""
+    # Noise has its seed in the trace; a rehearsal and float16 have state of their own.
+    is_plain = noise is None and rehearsal is None and model.backbone.output.dtype != "float16"
+    return compiled if is_plain else None
 
 
 def _learning_rate_at(epoch: int, settings: SGDSettings, rehearsal: PhaseRehearsal | None) -> float:
