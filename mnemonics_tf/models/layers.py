@@ -348,8 +348,10 @@ class ConvNorm(ScaleShiftConv2D):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if self.transferring and self.scale_form == "per_neuron" and self.norm.takes_scales(training):
-            scale = nonzero(tf.reshape(self.scale, [-1]))
-            outputs = self._convolve(inputs, tf.stop_gradient(self.kernel * scale))
+            # In float32, as batch norm has its own weights: what is near 0 in it may be 0 in float16.
+            scale = nonzero(tf.cast(tf.reshape(self.scale, [-1]), self.norm.gamma.dtype))
+            kernel = tf.convert_to_tensor(self.kernel)
+            outputs = self._convolve(inputs, tf.stop_gradient(kernel * tf.cast(scale, kernel.dtype)))
             return self.norm.of_scaled(outputs, scale, self.bias + self.shift)
         if training or _USES_BATCH_STATISTICS.get():
             return self.norm(super().call(inputs), training=training)
