@@ -20,7 +20,7 @@ from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.system import seeds
 from mnemonics_tf.training.finetuning import cross_entropy_of
-from mnemonics_tf.training.loop import Trainer
+from mnemonics_tf.training.loop import CompiledStep, Trainer
 
 
 def probe_exemplars(
@@ -55,14 +55,14 @@ def probe_exemplars(
     """
     with trainer.strategy.scope():
         copy = factory.build(model.head.num_old_classes, model.head.num_new_classes)
-    predictor = trainer.predictor(copy)
+    predictor, compiled = trainer.predictor(copy), CompiledStep()
     plain = dataclasses.replace(trainer, augmentation=Augmentation())
 
     def finetuned(repeat: int) -> tuple[float, float]:
         copy.set_weights(model.get_weights())
         stage = f"probe_finetuned{repeat + 1}"
         batch_seed = seeds.stage_seed(seed, stage)
-        plain.fit(copy, cross_entropy_of(copy), exemplars, settings.finetuning, stage, batch_seed)
+        plain.fit(copy, cross_entropy_of(copy), exemplars, settings.finetuning, stage, batch_seed, compiled=compiled)
         return _score(predictor, held_out, stage)
 
     copy.set_weights(model.get_weights())
@@ -101,15 +101,23 @@ def probe_from_scratch(
     """
     classes = np.unique(exemplars.labels)
     exemplars, held_out = _renumbered(exemplars, classes), _renumbered(held_out, classes)
+    model, predictor, compiled = None, None, CompiledStep()
 
     def from_scratch(repeat: int) -> tuple[float, float]:
+        nonlocal model, predictor
         stage = f"probe_scratch{repeat + 1}"
         seeds.seed_initial_weights(seeds.stage_seed(seed, stage))
         with trainer.strategy.scope():
-            model = factory.build(0, len(classes))
-        batch_losses = cross_entropy_of(model, training=True)
-        trainer.fit(model, batch_losses, exemplars, settings.training, stage, seeds.stage_seed(seed, stage))
-        return _score(trainer.predictor(model), held_out, stage)
+            fresh = factory.build(0, len(classes))
+        if model is None or predictor is None:
+            model, predictor = fresh, trainer.predictor(fresh)
+        else:
+            # What was traced for the first network trains the others: all that a network has is in its variables.
+            for variable, start in zip(model.variables, fresh.variables, strict=True):
+                variable.assign(start.numpy())
+        batch_losses, batch_seed = cross_entropy_of(model, training=True), seeds.stage_seed(seed, stage)
+        trainer.fit(model, batch_losses, exemplars, settings.training, stage, batch_seed, compiled=compiled)
+        return _score(predictor, held_out, stage)
 
     return _estimates("scratch", from_scratch, settings.repeats)
 

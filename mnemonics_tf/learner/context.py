@@ -19,6 +19,7 @@ from mnemonics_tf.memory.optimising.tasks import Tasks
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.memory.store import ExemplarStore, codec_for
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
+from mnemonics_tf.models.folding import Inference
 from mnemonics_tf.system.snapshots import Snapshots, Store
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.checkpoints import Checkpoints
@@ -94,6 +95,16 @@ class Context:
     def network(self, model: Classifier) -> Network:
         """A trained classifier with what runs it."""
         return Network(model, self.trainer.predictor(model))
+
+    def inference(self, model: Classifier) -> Inference:
+        """A network that stays as it is, run at inference on the learner's devices."""
+        return Inference(model, self.trainer.strategy)
+
+    def inference_of_copy(self, model: Classifier) -> Inference:
+        """A network at inference as it is now, whatever becomes of it."""
+        with self.trainer.strategy.scope():
+            copy = self.factory.copy(model)
+        return self.inference(copy)
 
     def restored(
         self,

@@ -37,7 +37,7 @@ from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.memory.optimising.movement import movement_of, told
 from mnemonics_tf.memory.optimising.tasks import UnsuitableError
 from mnemonics_tf.memory.selection import margins_of
-from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.models.folding import Inference
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import notice
 from mnemonics_tf.training.finetuning import SoftTargets, method_losses_of
@@ -137,13 +137,15 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
 def select_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
     """E_i: real images of the classes that arrive, chosen as the settings say, by one pass of the network at most."""
     memory, features, margins = context.settings.memory, None, None
-    if memory.keeps and memory.selection == "herding":
-        features = state.new_network.predictor.features(_candidates(state, arrival), "select_exemplars")
-    elif memory.keeps and memory.selection != "random":
-        shown = _candidates(state, arrival)
-        features, logits = state.new_network.predictor(shown, "select_exemplars")
-        margins = margins_of(logits, shown.labels)
     candidates = _candidates(state, arrival, as_kept=True)
+    if memory.keeps and memory.selection != "random":
+        # The network wants images; others than codes are there already, and are not made twice.
+        shown = _candidates(state, arrival) if isinstance(context.codec, Coded) else candidates
+        if memory.selection == "herding":
+            features = state.new_network.predictor.features(shown, "select_exemplars")
+        else:
+            features, logits = state.new_network.predictor(shown, "select_exemplars")
+            margins = margins_of(logits, shown.labels)
     generator = seeds.generator(state.seed, state.phase, "select_exemplars")
     if memory.counts_bytes:
         names = _names(state, arrival)
@@ -237,12 +239,11 @@ def finetune_balanced(state: LearnerState, arrival: Arrival, context: Context) -
     method, finetuning, groups = settings.method, settings.finetuning, state.phase_of(arrival).groups
     if not finetuning.applies_to(state.phase, method.finetunes):
         return state
-    teacher: Classifier | None = None
-    before: Classifier | None = None
+    teacher: Inference | None = None
+    before: Inference | None = None
     if state.network is not None and method.distils_in_finetuning and settings.model_level.distillation:
-        teacher = state.network.model if groups.num_old_classes else None
-        with context.trainer.strategy.scope():
-            before = context.factory.copy(model)
+        teacher = context.inference(state.network.model) if groups.num_old_classes else None
+        before = context.inference_of_copy(model)
     if finetuning.trained == "head":
         model.train_head()
     context.trainer.fit(
@@ -262,10 +263,9 @@ def _soft_targets(state: LearnerState, context: Context) -> SoftTargets | None:
     finetuning = context.settings.finetuning
     if state.network is None or finetuning.distil_from == "none":
         return None
-    networks = [] if finetuning.distil_from == "before" else [state.network.model]
+    networks = [] if finetuning.distil_from == "before" else [context.inference(state.network.model)]
     if finetuning.distil_from != "teacher":
-        with context.trainer.strategy.scope():
-            networks.append(context.factory.copy(state.new_network.model))
+        networks.append(context.inference_of_copy(state.new_network.model))
     return SoftTargets(tuple(networks), finetuning.distillation_weight, finetuning.temperature)
 
 

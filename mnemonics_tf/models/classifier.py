@@ -78,7 +78,7 @@ class Classifier(keras.Model):
         super().__init__(dtype=backbone.input.dtype, **kwargs)
         self.backbone = backbone
         # By identity: Keras would take a list of layers for layers of this model.
-        self._frozen = frozenset(id(layer) for layer in self._backbone_layers if not layer.trainable)
+        self._frozen = frozenset(id(layer) for layer in self.backbone_layers if not layer.trainable)
         # The same layers with more outputs.
         self._with_maps = None
         outputs = [backbone.get_layer(name).output for name in map_layers]
@@ -119,15 +119,21 @@ class Classifier(keras.Model):
         return features, tuple(maps)
 
     @property
-    def _backbone_layers(self) -> list[keras.layers.Layer]:
+    def backbone_layers(self) -> list[keras.layers.Layer]:
         """The backbone's layers, those inside of layers too."""
         # Keras has no public way to list the layers inside layers.
         return self.backbone._flatten_layers(include_self=False, recursive=True)
 
     @property
+    def backbone_models(self) -> list[keras.Model]:
+        """The models whose outputs the classifier reads, or that are layers of them."""
+        inner = [layer for layer in self.backbone_layers if isinstance(layer, keras.Model)]
+        return [self.backbone, *inner, *([] if self._with_maps is None else [self._with_maps])]
+
+    @property
     def scale_shift_layers(self) -> list[TransferLayer]:
         """The backbone's layers that weight transfer scales and shifts, whether it does so now or not."""
-        return [layer for layer in self._backbone_layers if isinstance(layer, TransferLayer)]
+        return [layer for layer in self.backbone_layers if isinstance(layer, TransferLayer)]
 
     def train_all(self) -> None:
         """Makes every weight trainable, the head's of old classes included, and takes scale and shift out of use."""
@@ -146,7 +152,7 @@ class Classifier(keras.Model):
           UsageError: `transferring` for a backbone that was built without scale and shift.
         """
         self.backbone.trainable = True  # `train_head` has switched it off
-        for layer in self._backbone_layers:
+        for layer in self.backbone_layers:
             if id(layer) in self._frozen:
                 layer.trainable = False
         for layer in self.scale_shift_layers:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -23,6 +23,7 @@ import tensorflow as tf
 from mnemonics_tf import checks, runtime
 from mnemonics_tf.models import batch_moments
 from mnemonics_tf.models.choices import SCALE_FORMS
+from mnemonics_tf.models.scaled_norm import nonzero, scaled_batch_norm
 
 _NARROW = 8  # channels, fewer than fill a vector of AVX2
 
@@ -217,8 +218,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         if _USES_BATCH_STATISTICS.get():
             gamma, beta = (tf.cast(each, inputs.dtype) for each in (self.gamma, self.beta))
             return batch_moments.normalised(inputs, gamma, beta, self.epsilon)
-        # The fused kernel knows no float64, which finite-difference checks use, and nothing but images.
-        if not training or not self.trainable or self.compute_dtype == "float64" or inputs.shape.rank != 4:
+        if id(self) in _FOLDED.get():
+            return _with_offset(inputs, _FOLDED.get()[id(self)])
+        if not self._trains_fused(training, inputs.shape.rank):
             return super().call(inputs, training=training, mask=mask)
         if runtime.num_replicas() > 1:
             outputs, mean, variance = self._across_replicas(inputs)
@@ -226,8 +228,33 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
                 inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
             )
+        self._remember(mean, variance)
+        return outputs
+
+    def _trains_fused(self, training: bool | None, rank: int) -> bool:
+        """Whether a call normalises by its batch in another way than Keras."""
+        # The fused kernel knows no float64, which finite-difference checks use, and nothing but images.
+        return bool(training) and self.trainable and self.compute_dtype != "float64" and rank == 4
+
+    def _remember(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+
+    def takes_scales(self, training: bool | None) -> bool:
+        """Whether `of_scaled` does in training what a call would do with images, on one replica."""
+        is_plain = not _USES_BATCH_STATISTICS.get() and runtime.num_replicas() == 1
+        return is_plain and self._trains_fused(training, 4)
+
+    def of_scaled(self, outputs: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+        """The batch norm of `outputs + shift` in training, which also knows the derivative by the scale in it.
+
+        Args:
+          outputs: of a convolution by scaled filters, without bias: `[B, H, W, C]`.
+          scale: that of each filter, `[C]`, see `scaled_batch_norm`.
+          shift: what is added to each, `[C]`; batch norm takes it out again.
+        """
+        outputs, mean, variance = scaled_batch_norm(outputs, scale, shift, self.gamma, self.beta, self.epsilon)
+        self._remember(mean, variance)
         return outputs
 
     def _across_replicas(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -266,6 +293,30 @@ def batch_statistics() -> Iterator[None]:
         _USES_BATCH_STATISTICS.reset(token)
 
 
+# What is left of each batch norm that was folded into the layer before it.
+_FOLDED: contextvars.ContextVar[Mapping[int, tf.Tensor | None]] = contextvars.ContextVar("folded", default={})  # noqa: B039
+
+
+@contextlib.contextmanager
+def folded_norms(offsets: Mapping[int, tf.Tensor | None]) -> Iterator[None]:
+    """A context in which some batch norm only adds an offset, since the kernels before it have taken up its gain.
+
+    Args:
+      offsets: by the `id` of a `FusedBatchNormalization` what it adds, `[C]`; None for nothing. That of a `ConvNorm`
+        has its bias in it, too.
+    """
+    token = _FOLDED.set(offsets)
+    try:
+        yield
+    finally:
+        _FOLDED.reset(token)
+
+
+def _with_offset(outputs: tf.Tensor, offset: tf.Tensor | None) -> tf.Tensor:
+    # By bias_add, which TensorFlow makes one operation of with the convolution before it, and a ReLU after it.
+    return outputs if offset is None else tf.nn.bias_add(outputs, tf.cast(offset, outputs.dtype))
+
+
 class ConvNorm(ScaleShiftConv2D):
     """A convolution followed by batch norm; at inference a single convolution, as the statistics are constants then.
 
@@ -273,6 +324,9 @@ class ConvNorm(ScaleShiftConv2D):
 
     That leaves one operation on activations where there would be three, forwards and in every derivative: a meta-step
     takes 4.9 s for 6.0 s (`docs/measured_facts.md`).
+
+    In training with weight transfer and a scale for each neuron, no gradient of the kernel is computed: that of scales
+    follows from that of batch norm (`scaled_norm`).
 
     Args:
       filters: number of output channels.
@@ -291,11 +345,29 @@ class ConvNorm(ScaleShiftConv2D):
         self.norm.build(self.compute_output_shape(input_shape))
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if self.transferring and self.scale_form == "per_neuron" and self.norm.takes_scales(training):
+            # In float32, as batch norm has its own weights: what is near 0 in it may be 0 in float16.
+            scale = nonzero(tf.cast(tf.reshape(self.scale, [-1]), self.norm.gamma.dtype))
+            kernel = tf.convert_to_tensor(self.kernel)
+            outputs = self._convolve(inputs, tf.stop_gradient(kernel * tf.cast(scale, kernel.dtype)))
+            return self.norm.of_scaled(outputs, scale, self.bias + self.shift)
         if training or _USES_BATCH_STATISTICS.get():
             return self.norm(super().call(inputs), training=training)
+        if id(self.norm) in _FOLDED.get():
+            outputs = self._convolve(inputs, tf.convert_to_tensor(self.kernel))
+            return _with_offset(outputs, _FOLDED.get()[id(self.norm)])
         kernel, bias = self._effective_weights()
-        gain, offset = self.norm.frozen_affine()
-        if bias is not None:
-            offset += gain * tf.cast(bias, gain.dtype)
+        gain, offset = self._frozen_affine(bias)
         # Not bias_add: fusing that makes TensorFlow find cycles in graphs of several nested steps.
         return self._convolve(inputs, kernel * tf.cast(gain, kernel.dtype)) + tf.cast(offset, kernel.dtype)
+
+    def _frozen_affine(self, bias: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the convolution without its bias is multiplied by at inference, and what is added: `[C]` each."""
+        gain, offset = self.norm.frozen_affine()
+        return gain, offset if bias is None else offset + gain * tf.cast(bias, gain.dtype)
+
+    def folded_weights(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The kernel of the single convolution of inference, and what it adds to each channel, `[C]`."""
+        kernel, bias = self._effective_weights()
+        gain, offset = self._frozen_affine(bias)
+        return kernel * gain, offset

@@ -11,6 +11,7 @@ from mnemonics_tf import runtime
 from mnemonics_tf.data import pipeline, pixels
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.models.folding import folded
 from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 
@@ -132,11 +133,13 @@ class Predictor:
         return runtime.sum_over_workers(self._strategy, arrays)
 
     def _outputs(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        outputs = self.model(pixels.normalise(images, self.pixel_range), training=False)
+        with folded(self.model).applied():
+            outputs = self.model(pixels.normalise(images, self.pixel_range), training=False)
         return outputs.features, outputs.logits
 
     def _units_and_pixels(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self.model.units(pixels.normalise(images, self.pixel_range)), images
+        with folded(self.model).applied():
+            return self.model.units(pixels.normalise(images, self.pixel_range)), images
 
     def _batches(
         self,

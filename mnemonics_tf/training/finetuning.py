@@ -10,6 +10,7 @@ from mnemonics_tf import losses, runtime
 from mnemonics_tf.data.types import ClassGroups
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier
+from mnemonics_tf.models.folding import Inference
 from mnemonics_tf.training.loop import BatchLosses
 
 
@@ -42,7 +43,7 @@ class SoftTargets:
       temperature: tau of the distillation, above 0.
     """
 
-    networks: tuple[Classifier, ...]
+    networks: tuple[Inference, ...]
     weight: float
     temperature: float
 
@@ -50,7 +51,7 @@ class SoftTargets:
         """This replica's share of the weighted distillation of logits `[B, K + M]`, a scalar."""
         values = []
         for network in self.networks:
-            told = network(images, training=False).logits
+            told = network(images).logits
             values.append(losses.distillation(logits[:, : told.shape[1]], told, self.temperature))
         return self.weight * runtime.global_mean(tf.add_n(values))
 
@@ -58,8 +59,8 @@ class SoftTargets:
 def method_losses_of(
     method: Method,
     model: Classifier,
-    teacher: Classifier | None,
-    before: Classifier | None,
+    teacher: Inference | None,
+    before: Inference | None,
     groups: ClassGroups,
     soft_targets: SoftTargets | None = None,
 ) -> BatchLosses:
@@ -78,7 +79,7 @@ def method_losses_of(
     """
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        old, present = (None if other is None else other(images, training=False) for other in (teacher, before))
+        old, present = (None if other is None else other(images) for other in (teacher, before))
         outputs = model(images, training=False)
         terms = method.finetuning_losses(outputs, old, present, labels, groups)
         if soft_targets is not None:

@@ -30,6 +30,25 @@ from mnemonics_tf.training.weight_average import WeightAverage
 BatchLosses = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
+@dataclasses.dataclass
+class CompiledStep:
+    """The step of a training, kept for others of the same network, losses and settings: they trace nothing.
+
+    Each of them begins anew: only what was compiled is taken over. Give an empty one to the first of them.
+    """
+
+    optimizer: keras.optimizers.Optimizer | None = None
+    spec: tf.TypeSpec | None = None
+    step: Callable[[tuple[tf.Tensor, tf.Tensor]], dict[str, tf.Tensor]] | None = None
+
+    def optimizer_anew(self) -> keras.optimizers.Optimizer | None:
+        """The optimizer as it was before its first step, but for the rate, which each epoch sets; None at first."""
+        if self.optimizer is not None:
+            for variable in self.optimizer.variables:
+                variable.assign(tf.zeros_like(variable))
+        return self.optimizer
+
+
 @dataclasses.dataclass(frozen=True)
 class Trainer:
     """Trains the networks of a run. It holds what stays the same from stage to stage.
@@ -64,6 +83,7 @@ class Trainer:
         seed: int,
         noise: GradientNoise | None = None,
         rehearsal: PhaseRehearsal | None = None,
+        compiled: CompiledStep | None = None,
     ) -> None:
         """Trains the model's trainable variables in place by SGD. The step is traced once.
 
@@ -76,11 +96,13 @@ class Trainer:
           seed: the same seed repeats the order of images, their augmentation and the noise.
           noise: is added to the gradients; None for no noise.
           rehearsal: changes batches, rates and the final weights; None, as in phase 0, leaves them to `settings`.
+          compiled: what a call with the same `model`, `batch_losses` and `settings` has left there; None for nothing.
 
         Raises:
           DivergedError: the mean of a loss over an epoch is NaN or infinite.
         """
-        optimizer, loss_scale, average = self._variables(model, settings, rehearsal)
+        kept = _usable(compiled, model, noise, rehearsal)
+        optimizer, loss_scale, average = self._variables(model, settings, rehearsal, kept)
         steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size, rehearsal)
         total = settings.epochs * steps_per_epoch
         progress = Progress(model, optimizer, loss_scale, average, self.after_epoch)
@@ -89,8 +111,7 @@ class Trainer:
         add_noise = functools.partial(noise.add, step=optimizer.iterations, seed=seed) if noise else list
         decay, pixel_range = settings.weight_decay, self.pixel_range
         replica_step = _replica_step(model, batch_losses, optimizer, decay, pixel_range, add_noise, loss_scale, average)
-
-        step = self._step(replica_step, batches.element_spec)
+        step = self._step(replica_step, batches.element_spec, kept)
         with self.tracker.progress(stage, total, "steps") as bar, work:
             bar.update(progress.step)
             iterator = iter(batches)
@@ -113,14 +134,20 @@ class Trainer:
         if average is not None:
             average.apply()
 
-    def _step(self, replica_step: BatchLosses, spec: tf.TypeSpec) -> tf.types.experimental.PolymorphicFunction:
+    def _step(
+        self, replica_step: BatchLosses, spec: tf.TypeSpec, kept: CompiledStep | None = None
+    ) -> Callable[[tuple[tf.Tensor, tf.Tensor]], dict[str, tf.Tensor]]:
         """The compiled step of all replicas: a batch to losses by name."""
+        if kept is not None and kept.step is not None and kept.spec == spec:
+            return kept.step
 
         @tf.function(input_signature=[spec])
         def step(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
             shares = self.strategy.run(replica_step, args=batch)
             return {name: self.strategy.reduce("SUM", share, axis=None) for name, share in shares.items()}
 
+        if kept is not None:
+            kept.step, kept.spec = step, spec
         return step
 
     def _tell_epoch(self, model: Classifier, stage: str, epoch: int, values: dict[str, float]) -> None:
@@ -130,12 +157,20 @@ class Trainer:
             self.after_epoch(model, stage, epoch)
 
     def _variables(
-        self, model: Classifier, settings: SGDSettings, rehearsal: PhaseRehearsal | None
+        self,
+        model: Classifier,
+        settings: SGDSettings,
+        rehearsal: PhaseRehearsal | None,
+        kept: CompiledStep | None = None,
     ) -> tuple[keras.optimizers.Optimizer, LossScale | None, WeightAverage | None]:
         """What a training keeps beside the network, in the strategy's scope; the scale and the mean where wanted."""
         with self.strategy.scope():
-            optimizer = SGD(settings.learning_rate, momentum=settings.momentum)
-            optimizer.build(model.trainable_variables)
+            optimizer = None if kept is None else kept.optimizer_anew()
+            if optimizer is None:
+                optimizer = SGD(settings.learning_rate, momentum=settings.momentum)
+                optimizer.build(model.trainable_variables)
+            if kept is not None:
+                kept.optimizer = optimizer
             loss_scale = LossScale() if model.backbone.output.dtype == "float16" else None
             return optimizer, loss_scale, _average_of(model, rehearsal)
 
@@ -159,6 +194,15 @@ class Trainer:
 def steps_of(stage: str) -> str:
     """What the snapshots of a training are called."""
     return f"{stage}_steps"
+
+
+def _usable(
+    compiled: CompiledStep | None, model: Classifier, noise: GradientNoise | None, rehearsal: PhaseRehearsal | None
+) -> CompiledStep | None:
+    """What may be compiled for further trainings; None if this one has more than an optimizer that begins anew."""
+    # Noise has its seed in the trace; a rehearsal and float16 have state of their own.
+    is_plain = noise is None and rehearsal is None and model.backbone.output.dtype != "float16"
+    return compiled if is_plain else None
 
 
 def _learning_rate_at(epoch: int, settings: SGDSettings, rehearsal: PhaseRehearsal | None) -> float:

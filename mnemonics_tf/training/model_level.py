@@ -10,6 +10,7 @@ import tensorflow as tf
 from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
+from mnemonics_tf.models.folding import Inference
 from mnemonics_tf.models.imprinting import imprint
 from mnemonics_tf.models.predictor import Predictor
 from mnemonics_tf.system import seeds
@@ -63,7 +64,8 @@ def train_model(
     if previous is not None and rehearsal != _AS_PUBLISHED:
         rehearsing = PhaseRehearsal(rehearsal, data.labels, phase.groups)
     offsets = rehearsing.offsets(settings.batch_size) if rehearsing else None
-    batch_losses = _losses_of(method, model, teacher, phase.groups, offsets)
+    inference = None if teacher is None else Inference(teacher, trainer.strategy)
+    batch_losses = _losses_of(method, model, inference, phase.groups, offsets)
     trainer.fit(model, batch_losses, data, settings, stage, seed, method.gradient_noise, rehearsing)
     model.fold()
     if settings.precision != factory.precision:
@@ -104,7 +106,7 @@ def _networks(
 def _losses_of(
     method: Method,
     model: Classifier,
-    teacher: Classifier | None,
+    teacher: Inference | None,
     groups: ClassGroups,
     offsets: Callable[[tf.Tensor], tf.Tensor] | None,
 ) -> BatchLosses:
@@ -112,7 +114,7 @@ def _losses_of(
 
     def batch_losses(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         # Called inside the traced step: the teacher is traced with it, once.
-        outputs = None if teacher is None else teacher(images, training=False)
+        outputs = None if teacher is None else teacher(images)
         if outputs is not None and outputs.logits.shape[1] > groups.num_old_classes:
             # Where only more images of known classes come it knows the last group too, and methods expect K classes.
             old = slice(groups.num_old_classes)

@@ -18,7 +18,7 @@ from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system import devices
 from mnemonics_tf.system.tracking import Tracker
-from mnemonics_tf.training.loop import Trainer
+from mnemonics_tf.training.loop import CompiledStep, Trainer
 from mnemonics_tf.training.settings import ModelLevel
 
 PIXELS = PixelRange((0.0,), (1.0,))
@@ -85,6 +85,24 @@ def test_step_is_traced_once_though_the_last_batch_is_smaller(model, strategy):
     batch_losses = cross_entropy_in_inference_mode(model, traces)
     trainer(strategy).fit(model, batch_losses, some_data(10), settings, "train_model", seed=0)
     assert len(traces) == 1
+
+
+def test_a_compiled_step_is_taken_over_and_all_else_begins_anew(model, strategy):
+    traces, compiled = [], CompiledStep()
+    start, data = model.get_weights(), some_data(10)
+    batch_losses = cross_entropy_in_inference_mode(model, traces)
+    # Momentum and a falling rate would be seen, if they were taken over.
+    settings = ModelLevel(epochs=2, batch_size=4, learning_rate=0.1, milestones=(1,), decay=0.1)
+    found = []
+    for seed, kept in ((0, compiled), (1, compiled), (1, None)):
+        model.set_weights(start)
+        trainer(strategy).fit(model, batch_losses, data, settings, "train_model", seed, compiled=kept)
+        found.append(model.get_weights())
+    assert len(traces) == 2
+    for _, second, alone in zip(*found, strict=True):
+        np.testing.assert_array_equal(second, alone)
+    # Another seed is another order of batches.
+    assert any(not np.array_equal(first, second) for first, second, _ in zip(*found, strict=True))
 
 
 def test_nothing_keeps_the_traced_step_once_the_training_is_over(model, strategy):

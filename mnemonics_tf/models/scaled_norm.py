@@ -1,0 +1,75 @@
+"""Batch norm of a convolution whose filters are scaled, with a derivative by the scales that costs nothing.
+
+Weight transfer scales a filter W by s in front of a batch norm. With c = W x, its variance v over the batch, the batch
+norm's own gain and offset, and the epsilon e:
+
+    y = gain * s (c - mean c) / sqrt(s^2 v + e) + offset
+    dy / ds = gain * e (c - mean c) / (s^2 v + e)^(3/2)
+
+The derivative by the gain is (y - offset) / gain. So with any gradient of the outputs
+
+    by_scale = by_gain * gain * e / (s (s^2 v + e))
+
+and `by_gain` is found anyway: the gradient of the kernel, a quarter of a training step, is not needed. Through the
+kernel, what is left of it is rounding for the most part: e is 1e-5, and all else cancels.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow.python.eager import record  # `tf.custom_gradient` keeps every graph it was traced in for ever.
+
+_SMALLEST_SCALE = 1e-12
+
+
+def nonzero(scale: tf.Tensor) -> tf.Tensor:
+    """Scales, of which those at 0 are moved away from it by less than counts, so that one can divide by them."""
+    moved = tf.where(tf.abs(scale) < _SMALLEST_SCALE, tf.constant(_SMALLEST_SCALE, scale.dtype), scale)
+    return scale + tf.stop_gradient(moved - scale)  # the derivative by the scale passes
+
+
+def scaled_batch_norm(
+    outputs: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, gain: tf.Tensor, offset: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Batch norm of `outputs + shift` by the moments of the batch, in TensorFlow's fused kernel.
+
+    Args:
+      outputs: of the convolution by the scaled filters, s c: `[B, H, W, C]`.
+      scale: s, `[C]`, none of them 0 (`nonzero`). `outputs` are taken not to depend on it: the derivative by it is all
+        told here.
+      shift: what is added to each channel, `[C]`. Batch norm takes it out again, so that only the mean knows it, and
+        the derivative by it is 0.
+      gain: of batch norm, `[C]`.
+      offset: of batch norm, `[C]`.
+      epsilon: e, above 0.
+
+    Returns:
+      The normalised outputs, `[B, H, W, C]`, and mean and variance of the batch, `[C]`, as the kernel tells them: the
+      variance is unbiased. Only the first of the three can be differentiated.
+    """
+    inputs = [tf.convert_to_tensor(each) for each in (outputs, scale, shift, gain, offset)]
+    outputs, scale, shift, gain, offset = inputs
+    none = tf.constant([], gain.dtype)
+    with record.stop_recording():
+        normalised, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(
+            x=outputs, scale=gain, offset=offset, mean=none, variance=none, epsilon=epsilon, is_training=True
+        )
+    count = tf.cast(tf.reduce_prod(tf.shape(outputs)[:3]), variance.dtype)
+    biased = variance * (tf.maximum(count - 1.0, 1.0) / count)
+
+    def differentiate(by_normalised: tf.Tensor) -> list[tf.Tensor]:
+        by_outputs, by_gain, by_offset, *_ = tf.raw_ops.FusedBatchNormGradV3(
+            y_backprop=by_normalised,
+            x=outputs,
+            scale=gain,
+            reserve_space_1=saved[0],
+            reserve_space_2=saved[1],
+            reserve_space_3=saved[2],
+            epsilon=epsilon,
+            is_training=True,
+        )
+        by_scale = tf.cast(by_gain * gain * epsilon / (biased + epsilon), scale.dtype) / scale
+        return [by_outputs, by_scale, tf.zeros_like(shift), by_gain, by_offset]
+
+    record.record_operation("ScaledBatchNorm", [normalised], inputs, differentiate)
+    return normalised, mean + tf.cast(shift, mean.dtype), variance
