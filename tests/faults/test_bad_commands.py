@@ -1,0 +1,126 @@
+"""Command lines that nobody should give: each is refused in a few lines, and leaves nothing behind.
+
+`pytest -m heavy tests/faults` draws ten times as many as the suite does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+_QUICK = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+    "phases": (Phase.explicit, Phase.generate),
+}
+_FLAGS = {
+    "main": ("gin_file", "gin_param", "output_dir", "initial_phases_dir", "gin_import", "version"),
+    "learn": ("method", "memory", "learn_exemplars", "backbone", "size", "flip", "held_out", "seed", "from_run",
+              "epochs", "gin_import"),
+    "predict": ("top",),
+    "verify": (),
+    "report": ("tables", "output_dir", "no_tsne"),
+    "export": ("format", "name", "base_path", "copy"),
+}  # fmt: skip
+_MODULES = {**{name: f"mnemonics_tf.{name}" for name in _FLAGS}, "report": "mnemonics_tf.report.__main__"}
+
+# What stands in the folder in which commands are called: none of it is a run, a learner, a model, or images.
+_PLACES = ("missing", "empty", "file", "pipe", "loop", "junk", "/dev/null", "/proc/self/mem", "a" * 300, "no\0de", "")
+_VALUES = st.one_of(
+    st.sampled_from([
+        *_PLACES, "-1", "0", "1e400", "nan", "9" * 400, "true", "@lucir", "None", "../..", "configs/methods/lucir.gin",
+        "configs", "serving", "tflite", "lucir", "20", "2MB", "-3KB", "table1", "all", "\x1b[31mred", "żółw", "'",
+    ]),
+    st.text(max_size=12),
+    st.integers().map(str),
+    st.floats().map(str),
+)  # fmt: skip
+
+
+@st.composite
+def _lines(draw, command: str) -> list[str]:
+    """Arguments for a command: flags of its own or of none, with any values, and places that are not what they should."""
+    names = st.sampled_from([*_FLAGS[command], "verbosity", "no_such_flag"])
+    given_flags = draw(st.lists(st.tuples(names, _VALUES), max_size=3))
+    found = [f"--{name}={value}" for name, value in given_flags] + draw(st.lists(st.sampled_from(_PLACES), max_size=3))
+    found += draw(st.lists(st.sampled_from(["--", "-", "--top", "--=", "--format", "-v"]), max_size=1))
+    # No process can be given a zero byte.
+    return [argument.replace("\0", "\\0").encode(errors="replace").decode() for argument in found]
+
+
+def _strange_places(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "file").write_bytes(bytes(range(256)))
+    os.mkfifo(folder / "pipe")
+    (folder / "loop").symlink_to("loop")
+    for name, content in (
+        ("config.gin", b"\xff\xfe"),
+        ("results.json", b"[" * 10_000),
+        ("learner.json", b'{"state": "../../etc", "checksum": 0}'),
+        ("saved_model.pb", b"\x08\x01\x12"),
+        ("phases/000/COMPLETE", b"{}"),
+        ("cat/1.png", b"no picture"),
+    ):
+        (folder / "junk" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "junk" / name).write_bytes(content)
+
+
+def _content(folder: Path) -> dict[str, bytes | str]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else "no file"
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@st.composite
+def _all_commands(draw, count: int) -> list[list[str]]:
+    """So many command lines of each command, each with the command's module first."""
+    return [[_MODULES[command], *draw(_lines(command))] for command in _FLAGS for _ in range(count)]
+
+
+def _check(folder: Path, lines: list[list[str]]) -> None:
+    _strange_places(folder)
+    before = _content(folder)
+    called = subprocess.run(
+        [sys.executable, str(ROOT / "tests/faults/call_commands.py")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+        timeout=3_000,
+    )
+    assert called.returncode == 0, called.stderr[-3_000:]
+    refused = set()
+    for line, (code, told) in zip(lines, json.loads(called.stdout), strict=True):
+        assert "Traceback" not in told, (line, told[-2_000:])
+        # Nothing was asked for that could be done, but the version, and the paper's figures.
+        assert code in (0, 1, 2), (line, code, told[-500:])
+        if code == 2:
+            refused.add(line[0])
+            assert told.strip().count("\n") <= 3, (line, told)
+    assert refused == set(_MODULES.values())
+    assert _content(folder) == before
+
+
+@settings(max_examples=1, **_QUICK)
+@given(_all_commands(10))
+def test_bad_command_lines_are_refused_in_a_message(tmp_path_factory, lines):
+    _check(tmp_path_factory.mktemp("called"), lines)
+
+
+@pytest.mark.heavy
+@settings(max_examples=1, **_QUICK)
+@given(_all_commands(100))
+def test_many_bad_command_lines_are_refused_in_a_message(tmp_path_factory, lines):
+    _check(tmp_path_factory.mktemp("called"), lines)
