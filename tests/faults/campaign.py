@@ -22,12 +22,13 @@ from children import NO_FAULT, Fault
 from power_cuts import cut_power
 from trials import Tally, Trials, every_call, every_error
 from whole_trials import WholeTrials, killed
+from worker_trials import WorkerTrials
 from workers import Worker
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MEMORY = "/dev/shm"  # syncs take no time there, and a process that is killed loses nothing of what it has written
 _PAGE = ROOT / "docs" / "faults.md"
-_JOBS = ("storage", "cuts", "digits", "folder")
+_JOBS = ("storage", "cuts", "digits", "folder", "workers")
 _BEGIN, _END = "<!-- bash launch/faults.sh --jobs={} -->", "<!-- end -->"
 
 
@@ -66,8 +67,8 @@ def main() -> int:
     for job in flags.jobs.split(","):
         draw = random.Random(f"{flags.seed} {job}")
         with tempfile.TemporaryDirectory(dir=room) as folder:
-            title, trials, tallies = _campaign(job, folder, draw, flags)
-            section = _section(title, trials, tallies, failures)
+            title, calls, tallies = _campaign(job, folder, draw, flags)
+            section = _section(title, calls, tallies, failures)
         _write(flags.page, job, section, flags.seed)
     for failure in failures:
         print(f"FAILED  {failure}", file=sys.stderr)
@@ -80,6 +81,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--storage", type=int, default=20, help="size of the small job's campaign")
     parser.add_argument("--whole", type=int, default=10, help="size of the campaign of each whole job")
     parser.add_argument("--cuts", type=int, default=20, help="power cuts, of each kind of file system")
+    parser.add_argument("--workers", type=int, default=10, help="how often one of two workers is killed")
     parser.add_argument("--every", type=int, default=1, help="of the small job's calls, only each so many is tried")
     parser.add_argument("--minutes", type=float, default=60, help="of each job, after which no trial is begun any more")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
@@ -87,28 +89,30 @@ def _flags() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _campaign(job: str, folder: str, draw: random.Random, flags) -> tuple[str, Trials, Iterator[Tally]]:
-    """The title, the trials and the tallies of one of the jobs."""
+def _campaign(job: str, folder: str, draw: random.Random, flags) -> tuple[str, int | None, Iterator[Tally]]:
+    """The title, the calls that the undisturbed job makes, where they are counted, and the tallies of a job."""
     seconds = 60 * flags.minutes
+    if job == "workers":
+        workers = WorkerTrials(folder, draw, seconds)
+        return "Two workers", None, iter([workers.lose_one(flags.workers)])
     if job in ("storage", "cuts"):
         small = Trials(_small_job, folder, draw, seconds)
         if job == "storage":
-            return "The folder alone", small, storage_trials(small, flags.storage, flags.every)
-        return "Power cuts", small, power_cuts(small, Worker(storage_job.run), flags.cuts, draw)
-    import whole_job  # and with it TensorFlow, once for all children
+            return "The folder alone", small.calls, storage_trials(small, flags.storage, flags.every)
+        return "Power cuts", small.calls, power_cuts(small, Worker(storage_job.run), flags.cuts, draw)
+    import whole_job  # TensorFlow, once for all children
 
     run = whole_job.digits if job == "digits" else whole_job.on_folder(os.path.join(folder, "images"))
-    whole_job.prepare(run, os.path.join(folder, "tried"))
     trials = WholeTrials(Worker(run), folder, draw, seconds)
     title = "Whole runs on digits" if job == "digits" else "Whole runs on a folder of images"
-    return title, trials, whole_trials(trials, flags.whole)
+    return title, trials.calls, whole_trials(trials, flags.whole)
 
 
 def _small_job(place: str, fault: Fault = NO_FAULT) -> children.Outcome:
     return children.run(lambda: storage_job.run(place), fault)
 
 
-def _section(title: str, trials: Trials, tallies: Iterable[Tally], failures: list[str]) -> str:
+def _section(title: str, calls: int | None, tallies: Iterable[Tally], failures: list[str]) -> str:
     """A heading and a table, told on the screen as they come."""
     start = time.monotonic()
     rows = []
@@ -126,9 +130,9 @@ def _section(title: str, trials: Trials, tallies: Iterable[Tally], failures: lis
         total.update(trials=tried, failed=len(tally.failures))
     minutes = (time.monotonic() - start) / 60
     told = f"{total['trials']} trials in {minutes:.0f} minutes, {total['failed']} of them ended as they must not."
-    counted = f"The undisturbed job makes {trials.calls} calls that change the file system."
+    counted = f" The undisturbed job makes {calls} calls that change the file system." if calls else ""
     head = "| what was done | trials | how they ended | must not be |\n| --- | --- | --- | --- |"
-    return "\n".join([f"## {title}", "", f"{told} {counted}", "", head, *rows, ""])
+    return "\n".join([f"## {title}", "", f"{told}{counted}", "", head, *rows, ""])
 
 
 def _write(page: pathlib.Path, job: str, section: str, seed: int) -> None:

@@ -49,7 +49,7 @@ _VALUES = st.one_of(
 
 @st.composite
 def _lines(draw, command: str) -> list[str]:
-    """Arguments for a command: flags of its own or of none, with any values, and places that are not what they should."""
+    """Arguments for a command: flags, its own or of none, with any values, and places that hold something else."""
     names = st.sampled_from([*_FLAGS[command], "verbosity", "no_such_flag"])
     given_flags = draw(st.lists(st.tuples(names, _VALUES), max_size=3))
     found = [f"--{name}={value}" for name, value in given_flags] + draw(st.lists(st.sampled_from(_PLACES), max_size=3))

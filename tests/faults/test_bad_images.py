@@ -76,7 +76,9 @@ def _check(folder: Path, pictures: list[bytes], monkeypatch, capsys) -> None:
     told = capsys.readouterr()
     refused = [line.removeprefix("mnemonics_tf: ").partition(" cannot be read: ")[0] for line in told.err.splitlines()]
     assert sorted(refused) == sorted(skipped)
-    assert [line.partition(": ")[0] for line in told.out.splitlines()] == [each for each in paths if each not in skipped]
+    assert [line.partition(": ")[0] for line in told.out.splitlines()] == [
+        each for each in paths if each not in skipped
+    ]
     assert code == (2 if skipped else 0)
     assert sorted(os.walk(folder)) == before
     assert 0 < len(skipped) < len(paths)

@@ -1,23 +1,22 @@
 """The whole jobs that faults are done to: runs of two phases, made in Python.
 
-*Digits* holds its images in memory and goes through every step there is: exemplars that are learned and adjusted,
-weight transfer, probes, fine-tuning. *Folder* reads PNG and JPEG files in every epoch, keeps exemplars as JPEG, and has
-BiC's second stage. Networks and data are tiny and steps are not traced, so a run takes seconds, but it writes all that
-a run writes; what its steps have come to is kept as often as a run allows.
+*Digits* holds its images in memory and learns and adjusts its exemplars, after LUCIR's training and before fine-tuning.
+*Folder* reads PNG and JPEG files in every epoch, keeps exemplars as JPEG, and has BiC's second stage. Networks and data
+are tiny and steps are not traced, so a run takes seconds, and what its steps have come to is kept as often as a run
+allows. It writes all that a run writes. Two things that take TensorFlow most of the folder job's time, as it traces them
+anew for each pass, are done otherwise there: images are decoded one by one, by the same functions, and in the place of
+the SavedModel stands a file of another content.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
-import sys
-import tempfile
-import threading
 from collections.abc import Callable
 
 import numpy as np
 
+from mnemonics_tf.data import decoding
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.folder import Folder
 from mnemonics_tf.data.sources import Digits
@@ -30,32 +29,52 @@ from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.bic import BiC
 from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.models.backbone import Backbone
+from mnemonics_tf.run import phase_files
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 SNAPSHOT_SECONDS = 0.01  # a run takes fewer where they would cost more than 2.5 % of its time, and here they would
 _PROTOCOL = Protocol(num_phases=1, initial_share=0.5)
-_LEVEL = ExemplarLevel(
-    epochs=2, steps_per_epoch=2, inner_steps=1, batch_size=6, learning_rate=1e4, adjust_learning_rate=1e4,
-    engine="truncated", window=1,
-)  # fmt: skip
 _DIGITS = Settings(
     LUCIR(),
     memory=Memory(per_class=2),
-    model_level=ModelLevel(epochs=3, batch_size=8, milestones=(2,), weight_transfer="none"),
-    exemplar_level=_LEVEL,
-    finetuning=BalancedFinetune(epochs=3, batch_size=4),
-    probe=Probe(repeats=1, epochs=1, scratch_epochs=1),
-)
+    model_level=ModelLevel(epochs=2, batch_size=8, milestones=(1,), weight_transfer="none"),
+    exemplar_level=ExemplarLevel(
+        epochs=1, steps_per_epoch=2, inner_steps=1, batch_size=6, learning_rate=1e4, adjust_learning_rate=1e4,
+        engine="truncated", window=1,
+    ),
+    finetuning=BalancedFinetune(epochs=2, batch_size=4),
+    probe=Probe(enabled=False),
+)  # fmt: skip
 _FOLDER = Settings(
     BiC(held_out_share=0.5),
     memory=Memory("herding", "herding", 3, adjust=False, codec="jpeg", quality=80),
-    model_level=ModelLevel(epochs=3, batch_size=6, milestones=(2,), weight_transfer="none"),
+    model_level=ModelLevel(epochs=2, batch_size=6, milestones=(1,), weight_transfer="none"),
     finetuning=BalancedFinetune(enabled=False),
     probe=Probe(enabled=False),
     classifier="nme",
 )
+
+
+def _decoded_one_by_one(images, rows, decode, prepare, seeds):
+    """Takes the place of `decoding.decode_rows`."""
+    import tensorflow as tf
+
+    def read(positions: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(positions), *images.image_shape), np.uint8)
+        for place, (row, seed) in enumerate(zip(positions, drawn, strict=True)):
+            content, orientation = decoding._plain(images, row)
+            if images.is_pixels[row]:
+                bare = np.frombuffer(content, np.uint8).reshape(images.image_shape)
+                found[place] = prepare(tf.constant(bare), tf.constant(seed))
+            else:
+                turn = tf.constant(orientation) if images.may_be_turned else None
+                found[place] = decode(tf.constant(content), turn, tf.constant(seed))
+        return found
+
+    decoded = tf.numpy_function(read, [rows, seeds], tf.uint8, stateful=False)
+    return tf.ensure_shape(decoded, [None, *images.image_shape])
 
 
 class _Plain(Devices):
@@ -76,7 +95,19 @@ def on_folder(images: str) -> Callable[[str], None]:
     """The job on a folder of images, which is filled here."""
     _draw_images(images)
     source = Folder(images, 8, test_share=0.25, in_memory=False, resized_crop=True)
-    return lambda folder: _run(folder, _FOLDER, 3, source.load)
+
+    def run(folder: str) -> None:
+        phase_files.export_saved_model, decoding.decode_rows = _written_model, _decoded_one_by_one
+        _run(folder, _FOLDER, 3, source.load)
+
+    return run
+
+
+def _written_model(folder: str, model, *others) -> None:
+    """Takes the place of the export."""
+    os.makedirs(folder)
+    with open(os.path.join(folder, "saved_model.pb"), "wb") as file:
+        file.write(b"".join(weight.tobytes() for weight in model.get_weights()))
 
 
 def _run(folder: str, settings: Settings, channels: int, load: Callable[[], Dataset]) -> None:
@@ -107,7 +138,7 @@ def _few_digits() -> Dataset:
         rows = np.concatenate([np.flatnonzero(images.labels == digit)[:each] for digit in range(4)])
         return images.take(rows)
 
-    return Dataset("digits", part(whole.train, 8), part(whole.test, 3), whole.class_names[:4], False, 1)
+    return Dataset("digits", part(whole.train, 6), part(whole.test, 2), whole.class_names[:4], False, 1)
 
 
 def _draw_images(images: str) -> None:
@@ -122,35 +153,3 @@ def _draw_images(images: str) -> None:
             noise = np.clip(generator.normal([60 + 40 * kind, 128, 200 - 40 * kind], 30, (height, width, 3)), 0, 255)
             name = f"{number}.{('png', 'jpg')[number % 2]}"
             Image.fromarray(noise.astype(np.uint8)).save(os.path.join(images, f"kind {kind}", name))
-
-
-def prepare(job: Callable[[str], None], place: str) -> None:
-    """Imports here what a job imports, so that the processes that are forked from this one need not.
-
-    The job runs in a child: TensorFlow's runtime has threads, which no fork survives, and must not start here.
-
-    Raises:
-      RuntimeError: the job failed, or something has started threads.
-    """
-    with tempfile.TemporaryFile("w+") as names:
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                job(place)
-                names.write("\n".join(sys.modules))
-                names.flush()
-                code = 0
-            finally:
-                os._exit(code)
-        if os.waitpid(child, 0)[1]:
-            raise RuntimeError("The job failed when it was tried for the first time.")
-        names.seek(0)
-        wanted = names.read().split("\n")
-    for name in wanted:
-        try:
-            importlib.import_module(name)
-        except Exception:  # a module that is made while another is imported comes with that one
-            continue
-    if threading.active_count() > 1:
-        raise RuntimeError(f"Imports have started threads, which no fork survives: {threading.enumerate()}.")
