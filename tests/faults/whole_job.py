@@ -3,8 +3,8 @@
 *Digits* holds its images in memory and learns and adjusts its exemplars, after LUCIR's training and before fine-tuning.
 *Folder* reads PNG and JPEG files in every epoch, keeps exemplars as JPEG, and has BiC's second stage. Networks and data
 are tiny and steps are not traced, so a run takes seconds, and what its steps have come to is kept as often as a run
-allows. It writes all that a run writes. Two things that take TensorFlow most of the folder job's time, as it traces them
-anew for each pass, are done otherwise there: images are decoded one by one, by the same functions, and in the place of
+allows. It writes all that a run writes. Two things take most of the folder job's time, as TensorFlow traces them anew
+for each pass, and are done otherwise there: images are decoded one by one, by the same functions, and in the place of
 the SavedModel stands a file of another content.
 """
 
