@@ -184,10 +184,11 @@ class Counting:
                 os.kill(os.getpid(), signal.SIGKILL)
             if (number, False) in self._stops:
                 os.kill(os.getpid(), signal.SIGSTOP)
-            result = call(*args, **kwargs)
-            if (number, True) in self._stops:
-                os.kill(os.getpid(), signal.SIGSTOP)
-            return result
+            try:
+                return call(*args, **kwargs)
+            finally:
+                if (number, True) in self._stops:
+                    os.kill(os.getpid(), signal.SIGSTOP)
 
         return counting
 

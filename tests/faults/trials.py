@@ -152,7 +152,7 @@ class Trials:
             tally.add(outcome.kind, f"{name}: {outcome.text[-500:]}")
         elif self._is_same(place):
             tally.add("seen, and mended" if seen else "not seen, harmless")
-        elif self._is_same(place, but=_damaged(place)):
+        elif self._is_same(place, but=damaged_files(place)):
             tally.add("seen, and not needed any more")
         else:
             tally.add("another result", f"{name}: {'seen' if seen else 'not seen'}")
@@ -201,19 +201,19 @@ class Trials:
 _LINES = 12  # of a refusal: notices, and a difference of configurations, have a line each
 
 
-def _damaged(place: str) -> set[str]:
-    """What `verify` says is not whole; of a phase whose mark is lost, all files."""
-    named = {verdict.path for verdict in verify.verdicts(place) if verdict.state == verify.DAMAGED}
+def damaged_files(place: str) -> set[str]:
+    """What `verify` says is not whole; of a phase whose mark is lost, all files. `the folder` if it is no run."""
+    try:
+        named = {verdict.path for verdict in verify.verdicts(place) if verdict.state == verify.DAMAGED}
+    except checks.UsageError:
+        return {"the folder"}
     unmarked = [os.path.dirname(name) for name in named if name.endswith("COMPLETE")]
     return named | {name for name in _files(place) if name.startswith(tuple(f"{each}/" for each in unmarked))}
 
 
 def is_whole(place: str) -> bool:
     """Whether `verify` says that nothing is damaged."""
-    try:
-        return not _damaged(place)
-    except checks.UsageError:
-        return False
+    return not damaged_files(place)
 
 
 def _files(place: str) -> list[str]:
