@@ -39,9 +39,9 @@ def broken_pictures(draw, end: int = 200) -> bytes:
 
 @st.composite
 def damaged_pictures(draw) -> bytes:
-    """A picture of which one to six bytes, anywhere, were changed; of every third the end is cut off, too."""
+    """A picture of which one to six bytes, anywhere, were changed; of some the end is cut off, too."""
     content = bytearray(draw(st.sampled_from(PICTURES)))
     for _ in range(draw(st.integers(1, 6))):
         content[draw(st.integers(0, len(content) - 1))] ^= draw(st.integers(1, 255))
-    is_cut = draw(st.integers(0, 2)) == 0
-    return bytes(content[: draw(st.integers(0, len(content) - 1))] if is_cut else content)
+    is_cut = draw(st.integers(0, 3)) == 3
+    return bytes(content[: draw(st.integers(len(content) // 2, len(content) - 1))] if is_cut else content)

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from drawing import drawn
 from pictures import PICTURES, damaged_pictures
 
 from mnemonics_tf import predict
@@ -22,24 +21,16 @@ from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.folder import Folder
 from mnemonics_tf.data.stream import ClassStream
 
-_SIDE, _AT_ONCE = 8, 60
-_QUICK = {
-    "deadline": None,
-    "derandomize": True,
-    "database": None,
-    "suppress_health_check": list(HealthCheck),
-    "phases": (Phase.explicit, Phase.generate),
-}
-_MANY = st.lists(damaged_pictures(), min_size=_AT_ONCE, max_size=_AT_ONCE)
+_SIDE = 8
 
 
 def _written(folder: Path, pictures: list[bytes]) -> list[str]:
-    """The files of the pictures, in a folder of images with one good picture of each of two classes."""
-    for name in ("good", "odd"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "whole.png").write_bytes(PICTURES[1])
-        (folder / name / "tested.png").write_bytes(PICTURES[6])
-    paths = [folder / "odd" / f"{number:03d}.png" for number in range(len(pictures))]
+    """The files of the pictures, among images to train on, of two classes with a good one each."""
+    for split in ("train", "test"):
+        for name in ("good", "odd"):
+            (folder / split / name).mkdir(parents=True)
+            (folder / split / name / "whole.png").write_bytes(PICTURES[1])
+    paths = [folder / "train" / "odd" / f"{number:03d}.png" for number in range(len(pictures))]
     for path, content in zip(paths, pictures, strict=True):
         path.write_bytes(content)
     return [str(path) for path in paths]
@@ -47,7 +38,7 @@ def _written(folder: Path, pictures: list[bytes]) -> list[str]:
 
 def _read_by_a_run(folder: Path) -> tuple[dict[str, str], int]:
     """The images that a run leaves out, with the reason, and how many others it can read."""
-    stream = ClassStream(Folder(str(folder), _SIDE, test_share=0.01, in_memory=False).load(), Protocol(num_phases=0))
+    stream = ClassStream(Folder(str(folder), _SIDE, in_memory=False).load(), Protocol(num_phases=0))
     arrival = stream.arrival(0, False)
     squares = [decoding.in_memory(part).array for part in (arrival.train, arrival.test)]
     for images in squares:
@@ -76,22 +67,17 @@ def _check(folder: Path, pictures: list[bytes], monkeypatch, capsys) -> None:
     told = capsys.readouterr()
     refused = [line.removeprefix("mnemonics_tf: ").partition(" cannot be read: ")[0] for line in told.err.splitlines()]
     assert sorted(refused) == sorted(skipped)
-    assert [line.partition(": ")[0] for line in told.out.splitlines()] == [
-        each for each in paths if each not in skipped
-    ]
+    answered = [line.partition(": ")[0] for line in told.out.splitlines()]
+    assert answered == [path for path in paths if path not in skipped]
     assert code == (2 if skipped else 0)
     assert sorted(os.walk(folder)) == before
     assert 0 < len(skipped) < len(paths)
 
 
-@settings(max_examples=1, **_QUICK)
-@given(_MANY)
-def test_damaged_pictures_are_read_or_named(tmp_path_factory, monkeypatch, capsys, pictures):
-    _check(tmp_path_factory.mktemp("pictures") / "images", pictures, monkeypatch, capsys)
+def test_damaged_pictures_are_read_or_named(tmp_path, monkeypatch, capsys):
+    _check(tmp_path / "images", drawn(damaged_pictures(), 60), monkeypatch, capsys)
 
 
 @pytest.mark.heavy
-@settings(max_examples=10, **_QUICK)
-@given(_MANY)
-def test_many_damaged_pictures_are_read_or_named(tmp_path_factory, monkeypatch, capsys, pictures):
-    _check(tmp_path_factory.mktemp("pictures") / "images", pictures, monkeypatch, capsys)
+def test_many_damaged_pictures_are_read_or_named(tmp_path, monkeypatch, capsys):
+    _check(tmp_path / "images", drawn(damaged_pictures(), 600), monkeypatch, capsys)
