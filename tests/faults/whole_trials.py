@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import os
 import random
@@ -34,7 +33,6 @@ class WholeTrials(Trials):
         if first.kind != "finished":
             raise RuntimeError(f"The job has failed:\n{first.text}")
         super().__init__(worker.run, folder, draw, seconds)
-        self.inside_steps = 0
         self._unfinished: list[str] = []
         self._whole_or_not = itertools.cycle([True, True, False])
 
@@ -88,7 +86,6 @@ class WholeTrials(Trials):
             if outcome.kind != "finished" or not self._is_same(place):
                 tally.add(f"undisturbed, and {outcome.kind}", f"of {moments}: {outcome.text[-500:]}")
             for number, state in enumerate(kept):
-                self.inside_steps += bool(glob.glob(f"{state}/phases/*.snapshots/*.npz"))
                 self._keep_for_damage(state)
                 self.go_on(tally, state, f"state {number} of {moments}")
 
