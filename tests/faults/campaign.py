@@ -1,4 +1,4 @@
-"""The campaign of faults: `bash launch/faults.sh --storage=20 --whole=10`. Writes docs/faults.md.
+"""The campaign of faults: `bash launch/faults.sh --jobs=storage,digits`. Writes docs/faults.md.
 
 Exit code 0 if every trial ended as it should, else 1; trials that did not are told one by one.
 """
@@ -16,13 +16,20 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 
+import children
 import storage_job
+from children import NO_FAULT, Fault
+from power_cuts import cut_power
 from trials import Tally, Trials, every_call, every_error
+from whole_trials import WholeTrials, killed
+from worker_trials import WorkerTrials
+from workers import Worker
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MEMORY = "/dev/shm"  # syncs take no time there, and a process that is killed loses nothing of what it has written
 _PAGE = ROOT / "docs" / "faults.md"
-_BEGIN, _END = "<!-- bash launch/faults.sh --{} -->", "<!-- end -->"
+_JOBS = ("storage", "cuts", "digits", "folder", "workers")
+_BEGIN, _END = "<!-- bash launch/faults.sh --jobs={} -->", "<!-- end -->"
 
 
 def storage_trials(trials: Trials, count: int, every: int) -> Iterator[Tally]:
@@ -35,46 +42,77 @@ def storage_trials(trials: Trials, count: int, every: int) -> Iterator[Tally]:
     yield from trials.damage(2 * count)
 
 
-def whole_trials(trials: Trials, count: int, draw: random.Random) -> Iterator[Tally]:
-    """Of the whole job: each trial takes as long as a run and a half."""
-    yield trials.kill_at_random(count)
-    yield trials.kill_at_calls([(draw.randrange(trials.calls), draw.random() < 0.5) for _ in range(count)])
-    yield trials.full_disks([2_000, 20_000, 60_000][: max(1, count // 3)])
-    yield from trials.damage(max(1, count // 5))
+def whole_trials(trials: WholeTrials, count: int) -> Iterator[Tally]:
+    """Of one of the whole jobs."""
+    yield trials.stop_at_random(46 * count // 10)
+    yield killed(trials, max(1, 4 * count // 10))
+    yield trials.stop_at_calls(15 * count // 10)
+    yield trials.full_at_random(max(1, 4 * count // 10))
+    yield trials.full_disks([3_000, 30_000][: max(1, count // 5)])
+    yield trials.errors_at_random(max(1, 6 * count // 10))
+    yield from trials.damage(2 * count)
+
+
+def power_cuts(small: Trials, worker: Worker, count: int, draw: random.Random) -> Iterator[Tally]:
+    """Of the small job, which can be cut at any call."""
+    for journal in (True, False):
+        yield cut_power(small, worker, count, journal, draw)
 
 
 def main() -> int:
     """Runs the trials that the flags ask for, writes the page, and returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--storage", type=int, default=20, help="size of the small job's campaign; 0 for none")
-    parser.add_argument("--whole", type=int, default=10, help="size of the whole job's campaign; 0 for none")
-    parser.add_argument("--every", type=int, default=1, help="of the small job's calls, only each so many is tried")
-    parser.add_argument("--minutes", type=float, default=60, help="of each job, after which no trial is begun any more")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
-    parser.add_argument("--page", type=pathlib.Path, default=_PAGE, help="the page whose figures are replaced")
-    flags = parser.parse_args()
+    flags = _flags()
     failures: list[str] = []
-    sections = {}
-    draw = random.Random(flags.seed)
     room = _MEMORY if os.path.isdir(_MEMORY) else None
-    with tempfile.TemporaryDirectory(dir=room) as folder:
-        if flags.storage:
-            small = Trials(storage_job.run, folder, draw, 60 * flags.minutes)
-            tallies = storage_trials(small, flags.storage, flags.every)
-            sections["storage"] = _section("The folder alone", small, tallies, failures)
-    if flags.whole:
-        import whole_job  # and with it TensorFlow, once for all children
-
+    for job in flags.jobs.split(","):
+        draw = random.Random(f"{flags.seed} {job}")
         with tempfile.TemporaryDirectory(dir=room) as folder:
-            whole = Trials(whole_job.run, folder, draw, 60 * flags.minutes)
-            sections["whole"] = _section("Whole runs", whole, whole_trials(whole, flags.whole, draw), failures)
-    _write(flags.page, sections, flags.seed)
+            title, calls, tallies = _campaign(job, folder, draw, flags)
+            section = _section(title, calls, tallies, failures)
+        _write(flags.page, job, section, flags.seed)
     for failure in failures:
         print(f"FAILED  {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _section(title: str, trials: Trials, tallies: Iterable[Tally], failures: list[str]) -> str:
+def _flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", default=",".join(_JOBS), help=f"any of {', '.join(_JOBS)}, separated by commas")
+    parser.add_argument("--storage", type=int, default=20, help="size of the small job's campaign")
+    parser.add_argument("--whole", type=int, default=10, help="size of the campaign of each whole job")
+    parser.add_argument("--cuts", type=int, default=20, help="power cuts, of each kind of file system")
+    parser.add_argument("--workers", type=int, default=10, help="how often one of two workers is killed")
+    parser.add_argument("--every", type=int, default=1, help="of the small job's calls, only each so many is tried")
+    parser.add_argument("--minutes", type=float, default=60, help="of each job, after which no trial is begun any more")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    parser.add_argument("--page", type=pathlib.Path, default=_PAGE, help="the page whose figures are replaced")
+    return parser.parse_args()
+
+
+def _campaign(job: str, folder: str, draw: random.Random, flags) -> tuple[str, int | None, Iterator[Tally]]:
+    """The title, the calls that the undisturbed job makes, where they are counted, and the tallies of a job."""
+    seconds = 60 * flags.minutes
+    if job == "workers":
+        workers = WorkerTrials(folder, draw, seconds)
+        return "Two workers", None, iter([workers.lose_one(flags.workers)])
+    if job in ("storage", "cuts"):
+        small = Trials(_small_job, folder, draw, seconds)
+        if job == "storage":
+            return "The folder alone", small.calls, storage_trials(small, flags.storage, flags.every)
+        return "Power cuts", small.calls, power_cuts(small, Worker(storage_job.run), flags.cuts, draw)
+    import whole_job  # TensorFlow, once for all children
+
+    run = whole_job.digits if job == "digits" else whole_job.on_folder(os.path.join(folder, "images"))
+    trials = WholeTrials(Worker(run), folder, draw, seconds)
+    title = "Whole runs on digits" if job == "digits" else "Whole runs on a folder of images"
+    return title, trials.calls, whole_trials(trials, flags.whole)
+
+
+def _small_job(place: str, fault: Fault = NO_FAULT) -> children.Outcome:
+    return children.run(lambda: storage_job.run(place), fault)
+
+
+def _section(title: str, calls: int | None, tallies: Iterable[Tally], failures: list[str]) -> str:
     """A heading and a table, told on the screen as they come."""
     start = time.monotonic()
     rows = []
@@ -92,19 +130,18 @@ def _section(title: str, trials: Trials, tallies: Iterable[Tally], failures: lis
         total.update(trials=tried, failed=len(tally.failures))
     minutes = (time.monotonic() - start) / 60
     told = f"{total['trials']} trials in {minutes:.0f} minutes, {total['failed']} of them ended as they must not."
-    counted = f"The undisturbed job makes {trials.calls} calls that change the file system."
+    counted = f" The undisturbed job makes {calls} calls that change the file system." if calls else ""
     head = "| what was done | trials | how they ended | must not be |\n| --- | --- | --- | --- |"
-    return "\n".join([f"## {title}", "", f"{told} {counted}", "", head, *rows, ""])
+    return "\n".join([f"## {title}", "", f"{told}{counted}", "", head, *rows, ""])
 
 
-def _write(page: pathlib.Path, sections: dict[str, str], seed: int) -> None:
+def _write(page: pathlib.Path, job: str, section: str, seed: int) -> None:
     """Puts figures in the place of those that the page has of the same job."""
-    for job, section in sections.items():
-        begin = _BEGIN.format(job)
-        before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-        _, _, after = rest.partition(_END)
-        told = f"Measured on {datetime.date.today().isoformat()}, seed {seed}."
-        page.write_text("\n".join([f"{before}{begin}", "", told, "", f"{section}{_END}{after}"]), encoding="utf-8")
+    begin = _BEGIN.format(job)
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(_END)
+    told = f"Measured on {datetime.date.today().isoformat()}, seed {seed}."
+    page.write_text("\n".join([f"{before}{begin}", "", told, "", f"{section}{_END}{after}"]), encoding="utf-8")
 
 
 if __name__ == "__main__":

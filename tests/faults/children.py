@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mnemonics_tf.system import screen
 
@@ -115,46 +115,82 @@ def _work(job: Callable[[], object], fault: Fault, screen_file: int, counted: in
     try:
         os.dup2(screen_file, 1)
         os.dup2(screen_file, 2)
-        _count(fault, counted)
+        counting = Counting(counted)
+        counting.install()
+        counting.begin(fault)
         if fault.file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (fault.file_size, fault.file_size))
-        try:
-            job()
-            code = 0
-        except Exception as error:
-            found, text = screen.explained(error, "the run's folder", "the same command goes on")
-            if found is None:
-                traceback.print_exc()
-            else:
-                code = found
-                print(text, file=sys.stderr)
+        code = called(job)
         sys.stderr.flush()
         sys.stdout.flush()
     finally:
         os._exit(code)
 
 
-def _count(fault: Fault, counted: int) -> None:
-    """Counts calls from here on, and does what the fault says at one of them."""
-    number = iter(range(10**9))
+def called(job: Callable[[], object]) -> int:
+    """The exit code of a job that is called as the command line would: errors of users are told in one line."""
+    try:
+        job()
+    except Exception as error:
+        code, text = screen.explained(error, "the run's folder", "the same command goes on")
+        if code is None:
+            traceback.print_exc()
+            return 1
+        print(text, file=sys.stderr)
+        return code
+    return 0
 
-    def around(call):
+
+class Counting:
+    """Counts calls that change the file system, and does what a fault says at one of them.
+
+    Args:
+      counted: a file that gets a byte a call, so that others know of them even if this process is killed; or None.
+    """
+
+    def __init__(self, counted: int | None = None):
+        self._counted, self._number = counted, 0
+        self._fault: Fault | None = None
+        self._stops: Collection[tuple[int, bool]] = ()
+
+    def begin(self, fault: Fault, stops: Collection[tuple[int, bool]] = ()) -> None:
+        """From here on calls are counted, from 0 on; before or after some of them the process stops itself."""
+        self._number, self._fault, self._stops = 0, fault, stops
+
+    def end(self) -> int:
+        """Ends the counting. Returns how many calls there were."""
+        self._fault = None
+        return self._number
+
+    def install(self) -> None:
+        """Puts itself around Python's functions."""
+        for name in _CALLS:
+            setattr(os, name, self._around(getattr(os, name)))
+
+    def _around(self, call):
         def counting(*args, **kwargs):
-            # `counted` gets a byte a call, so that the parent knows of them even if this process is killed.
-            is_the_one = next(number) == fault.call
-            os.write(counted, b".")
+            if self._fault is None:
+                return call(*args, **kwargs)
+            fault, number = self._fault, self._number
+            self._number += 1
+            if self._counted is not None:
+                os.write(self._counted, b".")
+            is_the_one = number == fault.call
             if is_the_one and fault.after:
                 call(*args, **kwargs)
             if is_the_one and fault.number is not None:
                 raise OSError(fault.number, os.strerror(fault.number), str(args[0]) if args else None)
             if is_the_one:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return call(*args, **kwargs)
+            if (number, False) in self._stops:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                if (number, True) in self._stops:
+                    os.kill(os.getpid(), signal.SIGSTOP)
 
         return counting
-
-    for name in _CALLS:
-        setattr(os, name, around(getattr(os, name)))
 
 
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOENT)

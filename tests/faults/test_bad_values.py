@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 
 import gin
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from pictures import broken_pictures
 
 from mnemonics_tf import config, methods
 from mnemonics_tf.checks import UsageError
@@ -133,32 +132,8 @@ def test_gin_file_of_any_bytes_is_refused_in_a_message(tmp_path_factory, content
         config.parse([str(path)], [])
 
 
-def _pictures() -> list[bytes]:
-    """A small picture in each format."""
-    image, found = Image.new("RGB", (7, 5), (200, 30, 40)), []
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for form in ("JPEG", "PNG", "GIF", "BMP", "WEBP"):
-        file = io.BytesIO()
-        image.save(file, form, **({"exif": exif} if form in ("JPEG", "PNG", "WEBP") else {}))
-        found.append(file.getvalue())
-    return found
-
-
-_PICTURES = _pictures()
-
-
-@st.composite
-def _broken_pictures(draw) -> bytes:
-    """A picture with some bytes changed, and perhaps its end cut off, or bytes that are none."""
-    content = bytearray(draw(st.sampled_from(_PICTURES)))
-    for _ in range(draw(st.integers(0, 6))):
-        content[draw(st.integers(0, min(len(content), 200) - 1))] = draw(st.integers(0, 255))
-    return draw(st.one_of(st.just(bytes(content[: draw(st.integers(0, len(content)))])), st.binary(max_size=60)))
-
-
 @settings(max_examples=2 * _SAMPLE, **_QUICK)
-@given(_broken_pictures())
+@given(broken_pictures())
 def test_head_of_any_picture_is_read(content):
     assert headers.orientation(content) in range(1, 9)
     extent = headers.extent(content)
@@ -170,7 +145,7 @@ def test_head_of_any_picture_is_read(content):
 
 @pytest.mark.heavy
 @settings(max_examples=_MANY, **_QUICK)
-@given(_broken_pictures())
+@given(broken_pictures())
 def test_picture_is_decoded_or_unreadable(content):
     import tensorflow as tf
 

@@ -22,7 +22,7 @@ from damages import DAMAGES
 
 from mnemonics_tf import checks, verify
 
-Job = Callable[[str], None]
+Runner = Callable[[str, Fault], children.Outcome]  # runs a job in a folder, and does something to it
 T = TypeVar("T")
 
 # What may differ between two runs that came to the same: names drawn at random, times, and what is only looked at.
@@ -56,14 +56,14 @@ class Trials:
     """The trials of one job.
 
     Args:
-      job: runs in a folder, or goes on there.
+      runner: runs the job in a folder, or goes on there.
       folder: where trials have their folders.
       draw: decides what is not exhausted.
       seconds: after which no further trial is begun.
     """
 
-    def __init__(self, job: Job, folder: str, draw: random.Random, seconds: float = float("inf")):
-        self._job, self._folder, self._draw = job, folder, draw
+    def __init__(self, runner: Runner, folder: str, draw: random.Random, seconds: float = float("inf")):
+        self._runner, self._folder, self._draw = runner, folder, draw
         self._end = time.monotonic() + seconds
         self.whole = os.path.join(folder, "undisturbed")
         outcome = self._run(self.whole)
@@ -78,7 +78,7 @@ class Trials:
         for call, after in self._in_time(calls):
             with self._place() as place:
                 self._run(place, Fault(call=call, after=after))
-                self._go_on(tally, place, f"call {call}, after={after}")
+                self.go_on(tally, place, f"call {call}, after={after}")
         return tally
 
     def kill_at_random(self, count: int) -> Tally:
@@ -88,7 +88,7 @@ class Trials:
             seconds = self._draw.uniform(0, self.seconds)
             with self._place() as place:
                 self._run(place, Fault(seconds=seconds))
-                self._go_on(tally, place, f"{seconds:.2f} s of {self.seconds:.2f}")
+                self.go_on(tally, place, f"{seconds:.2f} s of {self.seconds:.2f}")
         return tally
 
     def errors_at_calls(self, faults: list[tuple[int, int]]) -> Tally:
@@ -130,7 +130,7 @@ class Trials:
             tallies.append(tally)
             for _ in self._in_time(range(count)):
                 with self._place() as place:
-                    shutil.copytree(self.whole, place)
+                    shutil.copytree(self._to_damage(), place)
                     name = self._draw.choice([each for each in _files(place) if "tensorboard" not in each])
                     if not damage(os.path.join(place, name), self._draw):
                         tally.add("nothing to damage")
@@ -138,8 +138,12 @@ class Trials:
                     self._judge_damage(tally, place, name)
         return tallies
 
+    def _to_damage(self) -> str:
+        """The run that is damaged next, as a copy."""
+        return self.whole
+
     def _judge_damage(self, tally: Tally, place: str, name: str) -> None:
-        seen, before = _is_seen(place), content_of(place)
+        seen, before = not is_whole(place), content_of(place)
         outcome = self._run(place)
         if outcome.kind == "told" and outcome.text.count("\n") <= _LINES:
             changed = content_of(place) != before
@@ -148,7 +152,7 @@ class Trials:
             tally.add(outcome.kind, f"{name}: {outcome.text[-500:]}")
         elif self._is_same(place):
             tally.add("seen, and mended" if seen else "not seen, harmless")
-        elif self._is_same(place, but=_damaged(place)):
+        elif self._is_same(place, but=damaged_files(place)):
             tally.add("seen, and not needed any more")
         else:
             tally.add("another result", f"{name}: {'seen' if seen else 'not seen'}")
@@ -159,19 +163,19 @@ class Trials:
         elif outcome.kind != "told" or outcome.text.count("\n") > _LINES:
             tally.add(outcome.kind, f"{what}: {outcome.text[-800:]}")
         else:
-            self._go_on(tally, place, what)
+            self.go_on(tally, place, what)
 
-    def _go_on(self, tally: Tally, place: str, what: str) -> None:
-        """Runs the job again: it must end as the undisturbed one has."""
+    def go_on(self, tally: Tally, place: str, what: str, same: str = "same result") -> None:
+        """Runs the job again: it must end as the undisturbed one has, which counts under the name `same`."""
         outcome = self._run(place)
         if outcome.kind != "finished":
             tally.add(f"then {outcome.kind}", f"{what}: {outcome.text[-800:]}")
         elif not self._is_same(place):
             tally.add("another result", what)
-        elif _is_seen(place):
+        elif not is_whole(place):
             tally.add("same result, and not whole", what)
         else:
-            tally.add("same result")
+            tally.add(same)
 
     def _in_time(self, trials: Iterable[T]) -> Iterator[T]:
         return itertools.takewhile(lambda _: time.monotonic() < self._end, trials)
@@ -186,7 +190,7 @@ class Trials:
         return found == expected
 
     def _run(self, place: str, fault: Fault = NO_FAULT) -> children.Outcome:
-        return children.run(lambda: self._job(place), fault)
+        return self._runner(place, fault)
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[str]:
@@ -197,19 +201,19 @@ class Trials:
 _LINES = 12  # of a refusal: notices, and a difference of configurations, have a line each
 
 
-def _damaged(place: str) -> set[str]:
-    """What `verify` says is not whole; of a phase whose mark is lost, all files."""
-    named = {verdict.path for verdict in verify.verdicts(place) if verdict.state == verify.DAMAGED}
+def damaged_files(place: str) -> set[str]:
+    """What `verify` says is not whole; of a phase whose mark is lost, all files. `the folder` if it is no run."""
+    try:
+        named = {verdict.path for verdict in verify.verdicts(place) if verdict.state == verify.DAMAGED}
+    except checks.UsageError:
+        return {"the folder"}
     unmarked = [os.path.dirname(name) for name in named if name.endswith("COMPLETE")]
     return named | {name for name in _files(place) if name.startswith(tuple(f"{each}/" for each in unmarked))}
 
 
-def _is_seen(place: str) -> bool:
-    """Whether `verify` says that something is not whole."""
-    try:
-        return bool(_damaged(place))
-    except checks.UsageError:
-        return True
+def is_whole(place: str) -> bool:
+    """Whether `verify` says that nothing is damaged."""
+    return not damaged_files(place)
 
 
 def _files(place: str) -> list[str]:
