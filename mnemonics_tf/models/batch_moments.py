@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from mnemonics_tf.models.recorded import with_gradient
+
 # Of c: gamma r P(c), sum(c x') and sum(c).
 _Project = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
@@ -52,12 +54,11 @@ def normalised(inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: fl
     # Single precision and images are what the kernel knows.
     by_kernel = inputs.dtype == tf.float32 and inputs.shape.rank == 4
 
-    @tf.custom_gradient
     def forwards(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor):
         made = (_by_kernel if by_kernel else _by_operations)(x, gamma, beta, epsilon)
         return made.outputs, lambda upstream: _backwards(made, x, gamma, upstream)
 
-    return forwards(inputs, gamma, beta)
+    return with_gradient("BatchNormByMoments", forwards, inputs, gamma, beta)
 
 
 def _backwards(
@@ -65,7 +66,6 @@ def _backwards(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """`dL/dx`, `dL/dgamma` and `dL/dbeta`, themselves with derivatives by all they depend on."""
 
-    @tf.custom_gradient
     def backwards(x: tf.Tensor, gamma: tf.Tensor, dy: tf.Tensor):
         by_x, by_gamma, by_beta = made.project(dy)
 
@@ -74,7 +74,7 @@ def _backwards(
 
         return (by_x, by_gamma, by_beta), second
 
-    return backwards(x, gamma, upstream)
+    return with_gradient("GradientOfBatchNormByMoments", backwards, x, gamma, upstream)
 
 
 def _second(

@@ -16,8 +16,11 @@ kernel, what is left of it is rounding for the most part: e is 1e-5, and all els
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
-from tensorflow.python.eager import record  # `tf.custom_gradient` keeps every graph it was traced in for ever.
+
+from mnemonics_tf.models.recorded import with_gradient
 
 _SMALLEST_SCALE = 1e-12
 
@@ -48,16 +51,20 @@ def scaled_batch_norm(
       variance is unbiased. Only the first of the three can be differentiated.
     """
     inputs = [tf.convert_to_tensor(each) for each in (outputs, scale, shift, gain, offset)]
-    outputs, scale, shift, gain, offset = inputs
+    normalised, mean, variance = with_gradient("ScaledBatchNorm", functools.partial(_forwards, epsilon), *inputs)
+    return normalised, mean + tf.cast(inputs[2], mean.dtype), variance
+
+
+def _forwards(epsilon: float, outputs, scale, shift, gain, offset):
     none = tf.constant([], gain.dtype)
-    with record.stop_recording():
-        normalised, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(
-            x=outputs, scale=gain, offset=offset, mean=none, variance=none, epsilon=epsilon, is_training=True
-        )
+    normalised, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(
+        x=outputs, scale=gain, offset=offset, mean=none, variance=none, epsilon=epsilon, is_training=True
+    )
     count = tf.cast(tf.reduce_prod(tf.shape(outputs)[:3]), variance.dtype)
     biased = variance * (tf.maximum(count - 1.0, 1.0) / count)
 
-    def differentiate(by_normalised: tf.Tensor) -> list[tf.Tensor]:
+    def differentiate(by_normalised: tf.Tensor, *by_moments: tf.Tensor) -> list[tf.Tensor]:
+        del by_moments  # only batch norm's moving statistics, which nothing is differentiated by, read these
         by_outputs, by_gain, by_offset, *_ = tf.raw_ops.FusedBatchNormGradV3(
             y_backprop=by_normalised,
             x=outputs,
@@ -71,5 +78,4 @@ def scaled_batch_norm(
         by_scale = tf.cast(by_gain * gain * epsilon / (biased + epsilon), scale.dtype) / scale
         return [by_outputs, by_scale, tf.zeros_like(shift), by_gain, by_offset]
 
-    record.record_operation("ScaledBatchNorm", [normalised], inputs, differentiate)
-    return normalised, mean + tf.cast(shift, mean.dtype), variance
+    return (normalised, mean, variance), differentiate

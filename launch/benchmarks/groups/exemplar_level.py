@@ -21,7 +21,7 @@ PyTorch compute the same gradient; the other engines compute less.
 
 Tracing is what the first call took longer. Ratios of times are medians over rounds of taking turns, except where a case
 ran on its own. The floor is the time of the plain gradients that the work cannot do without, as measured here at one T:
-4 of an inner batch for each inner step of `adjoint`, 3 of `adjoint_forward`, 1 and another 3 for each step in the
+4 of an inner batch for each inner step of `adjoint` and `adjoint_forward`, 1 and another 3 for each step in the
 window of `truncated`, and one of the validation batch."""
 
 _COLUMNS = ("T", "batch norm", "engine", "seconds", "first call, s", "tracing, s", "peak memory, GB")
@@ -98,8 +98,8 @@ def meta_step(engine: str, inner_steps: int, batch_norm: str, name: str, **more:
     """One engine's meta-step."""
     settings = {"engine": engine, "inner_steps": inner_steps, "batch_norm": batch_norm}
     settings |= {key: value for key, value in more.items() if value is not None}
-    # Training is a pass a step, and walking back takes three more: by a tape over a tape eight of the nine products with
-    # each kernel that three passes have, in forward mode all nine (a tangent of a product is two products).
+    # Training is a pass a step, and walking back takes three more: by a tape over a tape eight of the nine products
+    # with each kernel that three passes have, in forward mode all nine (a tangent of a product is two products).
     passes = {
         "adjoint": 4 * inner_steps,
         "adjoint_forward": 4 * inner_steps,
