@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -12,12 +13,14 @@ from mnemonics_tf.data import pixels
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.optimising.augmentation import draw_transformation
 from mnemonics_tf.memory.optimising.objective_settings import num_pseudo_new
-from mnemonics_tf.memory.optimising.pseudo_phases import PseudoPhases
+from mnemonics_tf.memory.optimising.pseudo_phases import PseudoPhases, at_hand
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.simulation import LaterPhase, Simulation
-from mnemonics_tf.memory.optimising.tasks import UnsuitableError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
+
+# From parameters, velocity, images and labels of a batch to the next parameters and velocity.
+_Step: TypeAlias = Callable[[Params, Params, tf.Tensor, tf.Tensor], tuple[Params, Params]]
 
 
 class Forgetting(NamedTuple):
@@ -72,33 +75,28 @@ class ForgettingNetworks:
         Raises:
           UnsuitableError: there are not two classes at hand.
         """
-        old = self._old.take(~np.isin(self._old.labels, exemplars.labels))
-        at_hand = data.join(old) if len(old) else data
-        num_classes = len(np.unique(at_hand.labels))
-        if num_classes < 2:
-            raise UnsuitableError(
-                "Matching.later_phases needs two classes at hand, of which one plays a new one, and there is one."
-            )
-        simulation = Simulation(self._model, self._level.batch_norm, self._phase, num_pseudo_new(num_classes))
-        phases = PseudoPhases(simulation, self._pixel_range, at_hand, len(old), seed, stage)
-        images = pixels.normalise(exemplars.array, self._pixel_range)
-        step = self._step(simulation)
-        return [
-            network
-            for index in range(num_phases)
-            for network in self._of_phase(phases, step, images, exemplars.labels, index, (seed, stage))
-        ]
+        images, num_old = at_hand("Matching.later_phases", exemplars, data, self._old)
+        num_new = num_pseudo_new(len(np.unique(images.labels)))
+        simulation = Simulation(self._model, self._level.batch_norm, self._phase, num_new)
+        phases = PseudoPhases(simulation, self._pixel_range, images, num_old, seed, stage)
+        memory = pixels.normalise(exemplars.array, self._pixel_range)
+        step, networks = self._step(simulation), []
+        for index in range(num_phases):
+            draws = seeds.generator(seed, stage, "later_phase", index)
+            networks += self._of_phase(phases, step, memory, exemplars.labels, index, draws)
+        return networks
 
     def _of_phase(
         self,
         phases: PseudoPhases,
-        step: tf.types.experimental.PolymorphicFunction,
-        images,
-        labels,
+        step: _Step,
+        images: tf.Tensor,
+        labels: np.ndarray,
         index: int,
-        drawn_by,
+        draws: np.random.Generator,
     ) -> list[Forgetting]:
-        level, draws = self._level, seeds.generator(*drawn_by, "later_phase", index)
+        """The networks half-way and at the end of the phase `index`; `images` are the exemplars, normalised."""
+        level = self._level
         new_classes = phases.new_classes(index)
         place_of = phases.simulation.draw(new_classes)
         shown, shown_labels, plan = phases.training(
@@ -118,7 +116,7 @@ class ForgettingNetworks:
         pairs = zip(self._model.trainable_variables, params, strict=True)
         return {names[id(variable)]: value.numpy() for variable, value in pairs}
 
-    def _step(self, simulation: Simulation) -> tf.types.experimental.PolymorphicFunction:
+    def _step(self, simulation: Simulation) -> _Step:
         """One step of SGD, from parameters and velocity to the next ones."""
         sgd = self._level.inner_sgd
 

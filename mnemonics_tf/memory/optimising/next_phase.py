@@ -11,10 +11,10 @@ from mnemonics_tf.data import pixels
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.optimising.augmentation import draw_transformation
 from mnemonics_tf.memory.optimising.objective_settings import NextPhase
-from mnemonics_tf.memory.optimising.pseudo_phases import PseudoPhases
+from mnemonics_tf.memory.optimising.pseudo_phases import PseudoPhases, at_hand
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.simulation import LaterPhase, Simulation
-from mnemonics_tf.memory.optimising.tasks import Found, UnsuitableError, values_of
+from mnemonics_tf.memory.optimising.tasks import Found, values_of
 from mnemonics_tf.memory.optimising.validation import ValidationBatches
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.models.classifier import Classifier
@@ -48,16 +48,9 @@ class SimulatedNextPhase:
 
     def task(self, exemplars: LabelledImages, data: LabelledImages, seed: int, stage: str) -> _Simulated:
         """See `Tasks`. Raises UnsuitableError if there are not two classes at hand."""
-        old = self._old.take(~np.isin(self._old.labels, exemplars.labels))
-        at_hand = data.join(old) if len(old) else data
-        num_classes = len(np.unique(at_hand.labels))
-        if num_classes < 2:
-            raise UnsuitableError(
-                "ExemplarLevel.objective = 'next_phase' needs two classes at hand, of which one plays a new one, and "
-                "there is one."
-            )
-        simulation, engine = self.compiled(self.settings.num_new(num_classes))
-        phases = PseudoPhases(simulation, self.pixel_range, at_hand, len(old), seed, stage)
+        images, num_old = at_hand("ExemplarLevel.objective = 'next_phase'", exemplars, data, self._old)
+        simulation, engine = self.compiled(self.settings.num_new(len(np.unique(images.labels))))
+        phases = PseudoPhases(simulation, self.pixel_range, images, num_old, seed, stage)
         return _Simulated(self, phases, engine, seed, stage)
 
     def compiled(self, num_new: int) -> tuple[Simulation, MetaGradientEngine]:

@@ -13,11 +13,36 @@ from mnemonics_tf.data import pixels
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages, PixelRange
 from mnemonics_tf.memory.optimising.simulation import Simulation
+from mnemonics_tf.memory.optimising.tasks import UnsuitableError
 from mnemonics_tf.models.imprinting import imprinted
 from mnemonics_tf.system import seeds
 
 # Images of a class by which the head's weights are imprinted, and images that go through the network at once.
 _IMPRINTED_BY, _AT_ONCE = 64, 256
+
+
+def at_hand(
+    wanted_by: str, exemplars: LabelledImages, data: LabelledImages, old: LabelledImages
+) -> tuple[LabelledImages, int]:
+    """The images that later phases are made of, with exemplars that stand for those of earlier classes at the end.
+
+    Args:
+      wanted_by: the setting that asks for such phases, for the message.
+      exemplars: those that are learned.
+      data: real images of the same classes.
+      old: exemplars of the classes of earlier phases, decoded; those of other classes than `exemplars` have are used.
+
+    Returns:
+      The images, and how many of them are exemplars of earlier classes.
+
+    Raises:
+      UnsuitableError: there are not two classes.
+    """
+    old = old.take(~np.isin(old.labels, exemplars.labels))
+    images = data.join(old) if len(old) else data
+    if len(np.unique(images.labels)) < 2:
+        raise UnsuitableError(f"{wanted_by} needs two classes at hand, of which one plays a new one, and there is one.")
+    return images, len(old)
 
 
 class PseudoPhases:
@@ -26,25 +51,29 @@ class PseudoPhases:
     Args:
       simulation: the network in such a phase.
       pixel_range: normalisation.
-      at_hand: real images, and at their end exemplars that stand for the images of earlier classes.
+      images: real images, and at their end exemplars of earlier classes, see `at_hand`.
       num_old: how many of these exemplars there are.
       seed: of all that is drawn.
       stage: its name, which is part of every draw.
+
+    Attributes:
+      simulation: the same.
+      at_hand: the images.
     """
 
     def __init__(
         self,
         simulation: Simulation,
         pixel_range: PixelRange,
-        at_hand: LabelledImages,
+        images: LabelledImages,
         num_old: int,
         seed: int,
         stage: str,
     ):
-        self.simulation, self.at_hand = simulation, at_hand
+        self.simulation, self.at_hand = simulation, images
         self._pixel_range, self._num_old = pixel_range, num_old
         self._seed, self._stage = seed, stage
-        self._classes = np.unique(at_hand.labels)
+        self._classes = np.unique(images.labels)
         self._directions = self._imprinted() if simulation.phase.imprints else None
 
     def new_classes(self, draw: int) -> np.ndarray:
