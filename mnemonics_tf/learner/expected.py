@@ -70,6 +70,7 @@ def passes(settings: Settings, load: Load) -> float:
     total += load.num_images * (memory.selection == "herding") + 2.0 * (new + load.num_kept)
     if memory.learns:
         total += _meta_steps(level, level.epochs, load.num_images, load.num_new) * _learning(settings, load, new)
+        total += _simulated_phases(settings, load)
     if memory.adjust and load.num_kept:
         part, epochs = load.num_kept // level.num_parts, level.adjust_epochs or level.epochs
         steps = level.num_parts * _meta_steps(level, epochs, load.num_kept - part, load.num_old)
@@ -103,6 +104,15 @@ def _learning(settings: Settings, load: Load, num_exemplars: int) -> float:
         inner = level.inner_steps * level.inner_batch_size * (_TRAINED + _WALKED_BACK + settings.method.distils)
         return settings.next_phase.draws * (inner + _TRAINED * real)
     return _temporary_model(level, num_exemplars, load.num_images, load.num_new)
+
+
+def _simulated_phases(settings: Settings, load: Load) -> float:
+    """Forward passes of the later phases that `matching` takes networks from, before the first meta-step."""
+    level = settings.exemplar_level
+    if level.objective != "matching":
+        return 0.0
+    steps = settings.matching.later_phases * _num_chunks(level, load.num_new) * level.inner_steps
+    return steps * level.inner_batch_size * (_TRAINED + settings.method.distils)
 
 
 def _temporary_model(level: ExemplarLevel, num_exemplars: int, num_images: int, num_classes: int) -> float:

@@ -73,6 +73,9 @@ def test_objectives_take_what_their_meta_steps_pass():
     # 16 real images forward, 5 exemplars of each of 2 classes forward and back; gradients of a block take a pass more.
     assert of_a_meta_step(matching=Matching(classes=2)) == 16 + 10 * 3
     assert of_a_meta_step(matching=Matching(classes=2, gradients="block")) == 16 * 3 + 10 * 7
+    # Two later phases of 4 steps of 8 images with a teacher, once for all 6 meta-steps.
+    forgetting = of_a_meta_step(matching=Matching(classes=2, later_phases=2))
+    assert forgetting == pytest.approx(16 + 10 * 3 + 2 * 4 * 8 * (3 + 1) / 6)
     # Three draws of 4 inner steps of 8 images with a teacher, walked back, and an outer batch of 16.
     simulated = dataclasses.replace(level, objective="next_phase")
     assert of_a_meta_step(exemplar_level=simulated, next_phase=NextPhase(draws=3)) == 3 * (4 * 8 * (3 + 7 + 1) + 16 * 3)
