@@ -89,7 +89,10 @@ def _write_page(found: "Collection", folders: list[str]) -> None:
     if one_run is not None:
         path = site.write_run_page(one_run, output_dir or os.path.join(one_run, "report"), looks_at_data)
     else:
-        path = site.write_set_page(found, folders, str(output_dir), found.grids(_TABLES.value, _ALL), looks_at_data)
+        options = [f"--tables={','.join(_TABLES.value)}"] if _TABLES.value else []
+        options += ["--no_tsne"] if _NO_TSNE.value else []
+        tables = found.grids(_TABLES.value, _ALL)
+        path = site.write_set_page(found, folders, str(output_dir), tables, looks_at_data, options)
     print(f"\npage  {screen.shown(path)}")
 
 

@@ -208,6 +208,8 @@ def test_set_of_one_run_and_one_without_finished_runs_have_pages(call, tmp_path)
     assert "There is one seed of each" in words
     write_run(tmp_path / "two/run", num_complete=1)
     assert call(tmp_path / "two", f"--output_dir={tmp_path / 'b'}", "--no_tsne")[0] == 0
+    page = _read(tmp_path / "a/index.html")
+    assert f"python -m mnemonics_tf.report {tmp_path}/one --output_dir={tmp_path}/a --no_tsne" in page.words
     assert "No run is finished yet" in _read(tmp_path / "b/index.html").words
 
 

@@ -63,7 +63,12 @@ def write_run_page(folder: str, output_dir: str, looks_at_data: bool) -> str:
 
 
 def write_set_page(
-    found: Collection, folders: Sequence[str], output_dir: str, tables: Sequence[Grid], looks_at_data: bool
+    found: Collection,
+    folders: Sequence[str],
+    output_dir: str,
+    tables: Sequence[Grid],
+    looks_at_data: bool,
+    options: Sequence[str] = (),
 ) -> str:
     """Writes the page of several runs beside one another.
 
@@ -73,6 +78,7 @@ def write_set_page(
       output_dir: where the page goes; made if need be.
       tables: tables of all runs.
       looks_at_data: whether data and networks are loaded, for t-SNE.
+      options: flags of the command that makes this page, but for `--output_dir`.
 
     Returns:
       The path of the page.
@@ -86,9 +92,7 @@ def write_set_page(
     records = {run.folder: record_of(run) for group in found.groups for run in group.runs}
     with _writing(output_dir) as figures:
         page = SetPage(found.groups, records, found.left_out, tables, figures, looks_at_data)
-        command = (
-            f"python -m mnemonics_tf.report {' '.join(map(shlex.quote, [*folders, f'--output_dir={output_dir}']))}"
-        )
+        command = shlex.join(["python", "-m", "mnemonics_tf.report", *folders, f"--output_dir={output_dir}", *options])
         count = len(records)
         subtitle = f"{count} finished run{'' if count == 1 else 's'} beside one another"
         name = ", ".join(os.path.basename(os.path.abspath(os.path.expanduser(each))) for each in folders)

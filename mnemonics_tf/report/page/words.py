@@ -116,7 +116,8 @@ def verdict(groups: Sequence[Group]) -> list[str]:
         f"{title(others[0][0], groups)}, has {_text(second)}."
     )
     if top.half_interval is None or second.half_interval is None:
-        sentences.append("One of the two has one seed only: their difference may be chance.")
+        whose = "Both have" if top.half_interval is second.half_interval else "One of the two has"
+        sentences.append(f"{whose} one seed only: their difference may be chance.")
     elif top.mean - top.half_interval > second.mean + second.half_interval:
         sentences.append("Their 95 % intervals over seeds do not overlap.")
     else:
