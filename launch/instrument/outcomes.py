@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-import math
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -40,7 +39,7 @@ class Outcome:
       moved: mean change of a pixel by learning, in grey levels; 0 for a memory that is chosen.
       still_real: percent of the exemplars that are real images bit for bit, before they are coded.
       apart_before: squared distance between the means of exemplars and of images of their class, in variances within
-        classes, by the network that the memory was made for; see `likeness.distance_of_means`. NaN without exemplars.
+        classes, by the network that the memory was made for; see `likeness.distance_of_means`. None without exemplars.
       apart_after: the same by the network of the later phase.
     """
 
@@ -60,8 +59,8 @@ class Outcome:
     meta_steps: int = 0
     moved: float = 0.0
     still_real: float = 100.0
-    apart_before: float = math.nan
-    apart_after: float = math.nan
+    apart_before: float | None = None
+    apart_after: float | None = None
 
 
 def accuracies(predictions: Any, num_old: int) -> dict[str, dict[str, float]]:
@@ -123,18 +122,18 @@ def table(outcomes: Sequence[Outcome]) -> str:
             f"{_mean(member.meta_steps for member in members):,.0f}",
             f"{_mean(member.moved for member in members):.1f}",
             f"{_mean(member.still_real for member in members):.0f} %",
-            f"{_mean(member.apart_before for member in members):.3f}",
-            f"{_mean(member.apart_after for member in members):.3f}",
+            _distance(member.apart_before for member in members),
+            _distance(member.apart_after for member in members),
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += ["", "Images and bytes are those of an old class, seconds those of the memory and of the later phase."]
     lines.append(
-        "Meta-steps learned the memory; moved: the mean change of a pixel, in grey levels. Apart: how far means of"
+        "Meta-steps learned the memory; moved: the mean change of a pixel, in grey levels. Apart: how far means"
     )
     lines.append(
-        "exemplars are from those of their classes, squared, in variances within classes (1 / n for n drawn at"
+        "of exemplars are from those of their classes, squared, in variances within classes (1 / n for n drawn"
     )
-    lines.append("random), to the network before and after the later phase.")
+    lines.append("at random), to the network before and after the later phase.")
     return "\n".join([*lines, *_warnings(groups)])
 
 
@@ -158,6 +157,11 @@ def _warnings(groups: dict[tuple, list[Outcome]]) -> list[str]:
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
+
+
+def _distance(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{_mean(known):.3f}" if known else ""
 
 
 def _with_interval(values: Sequence[float]) -> str:

@@ -63,7 +63,7 @@ def test_command_of_the_page_says_what_the_page_says(command, message, home, mon
     monkeypatch.chdir(home)
     before = sorted(path.relative_to(home) for path in home.rglob("*"))
     code, said = _said(command)
-    assert code == (3 if "/busy" in command else 2)
+    assert code == (4 if "/busy" in command else 2)
     said = said.replace(str(home), _HOME)
     if "undo the difference" in message:  # the run that is there has nothing but a seed: all else differs, too
         said = "\n".join([said.partition("\n")[0], *re.findall(r"^ *[-+]Experiment\.seed.*", said, re.MULTILINE)])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from bad_pictures import PICTURES, damaged_pictures
 from drawing import drawn
-from pictures import PICTURES, damaged_pictures
 
 from mnemonics_tf import predict
 from mnemonics_tf.data import decoding

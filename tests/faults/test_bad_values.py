@@ -10,9 +10,9 @@ import dataclasses
 
 import gin
 import pytest
+from bad_pictures import broken_pictures
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from pictures import broken_pictures
 
 from mnemonics_tf import config, methods
 from mnemonics_tf.checks import UsageError
