@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures what users wait for, in time and memory, against the same work in PyTorch where there is any; prints tables
-# and ratios and writes docs/benchmarks.md and docs/benchmarks.json. About half an hour on 2 idle cores, and 17 GB of
+# and ratios and writes docs/benchmarks.md and docs/benchmarks.json. About an hour on 2 idle cores, and 17 GB of
 # memory for all cases: those that need more than is free are left out, and said to be. PyTorch's figures mean nothing on
 # a busy machine.
 # Usage: bash launch/benchmark.sh [--quick] [--only=group,...] [--output_dir=folder] [--torch_python=python]
