@@ -140,7 +140,8 @@ class _Trial:
             seeds.make_deterministic()
         self._state: LearnerState | None = None
         self._memory_seconds = 0.0
-        self._learning: dict[str, float] = {}
+        self._made: dict[str, float] = {}
+        self._likeness: Likeness | None = None
 
     def later_phase(self, length: float, training_seed: int) -> dict:
         """Runs the second phase from the memory of the first: fields of `Outcome`."""
@@ -173,19 +174,14 @@ class _Trial:
             "steps": tracker.steps.get("train_model", 0),
             "seconds": time.perf_counter() - begun,
             "memory_seconds": self._memory_seconds,
-            **self._learning,
-            **self._likeness(state, finished),
+            **self._made,
+            **self._apart_after(finished),
         }
 
-    def _likeness(self, before: LearnerState, after: LearnerState) -> dict[str, float]:
-        """How like its classes the memory is to the network that it was made for, and to that of the later phase."""
-        if before.network is None or after.network is None or not len(before.exemplars):
+    def _apart_after(self, finished: LearnerState) -> dict[str, float]:
+        if self._likeness is None or finished.network is None:
             return {}
-        likeness = Likeness(before.exemplars.decoded(), self._stream.arrival(0).train)
-        return {
-            "apart_before": likeness.distance(before.network.predictor),
-            "apart_after": likeness.distance(after.network.predictor),
-        }
+        return {"apart_after": self._likeness.distance(finished.network.predictor)}
 
     def _with_memory(self) -> LearnerState:
         """The state after phase 0."""
@@ -200,7 +196,10 @@ class _Trial:
             learned = self._journal.movement.get("learned")
             if learned is not None:
                 steps = sum(count for name, count in tracker.steps.items() if name.startswith("learn_exemplars"))
-                self._learning = {"meta_steps": steps, "moved": learned.mean, "still_real": learned.unmoved}
+                self._made = {"meta_steps": steps, "moved": learned.mean, "still_real": learned.unmoved}
+            if self._state.network is not None and len(self._state.exemplars):
+                self._likeness = Likeness(self._state.exemplars.decoded(), arrival.train)
+                self._made["apart_before"] = self._likeness.distance(self._state.network.predictor)
             self._memory_seconds = sum(tracker.seconds.get(name, 0.0) for name in _MAKING_MEMORY)
         return self._state
 

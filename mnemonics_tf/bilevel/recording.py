@@ -12,8 +12,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD, Params, State
-from mnemonics_tf.bilevel.problem import Loss, connected
-from mnemonics_tf.bilevel.second_order import OF_SECOND, WHAT_SECOND, SecondOrder, gradients_of
+from mnemonics_tf.bilevel.problem import Loss
+from mnemonics_tf.bilevel.second_order import SecondOrder, gradients_of, second_order_of
 
 
 class Recording(NamedTuple):
@@ -61,8 +61,7 @@ class Recorder:
     @staticmethod
     def second_order(recording: Recording, p: Params) -> SecondOrder:
         """Derivatives at the recorded step, along p; its activations are given up."""
-        hessian_p, mixed = recording.tape.gradient(
+        found = recording.tape.gradient(
             recording.gradients, [recording.state.params, recording.inputs], output_gradients=p
         )
-        hessian_p, mixed = connected(hessian_p, OF_SECOND, WHAT_SECOND), connected(mixed, OF_SECOND, WHAT_SECOND)
-        return SecondOrder(recording.gradients, hessian_p, mixed[0], mixed[1] if len(mixed) > 1 else None)
+        return second_order_of(recording.gradients, *found)

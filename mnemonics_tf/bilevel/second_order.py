@@ -14,8 +14,8 @@ import tensorflow as tf
 from mnemonics_tf.bilevel.inner_sgd import Params
 from mnemonics_tf.bilevel.problem import Loss, connected
 
-OF_SECOND = "gradient of the inner loss"
-WHAT_SECOND = "a parameter or the exemplars"
+_OF = "gradient of the inner loss"
+_WHAT = "a parameter or the exemplars"
 
 
 class SecondOrder(NamedTuple):
@@ -32,6 +32,17 @@ class SecondOrder(NamedTuple):
     hessian_p: Params
     images: tf.Tensor
     labels: tf.Tensor | None
+
+
+def second_order_of(
+    gradients: Params, hessian_p: Sequence[tf.Tensor | None], mixed: Sequence[tf.Tensor | None]
+) -> SecondOrder:
+    """What was found at a step; `mixed` are derivatives by images and, where they are soft, by labels.
+
+    Raises what `connected` raises for a derivative that is missing.
+    """
+    images, *labels = connected(mixed, _OF, _WHAT)
+    return SecondOrder(gradients, connected(hessian_p, _OF, _WHAT), images, labels[0] if labels else None)
 
 
 def gradients_of(loss: Loss, params: Sequence[tf.Tensor], images: tf.Tensor, labels: tf.Tensor, of: str):
@@ -51,9 +62,7 @@ def reverse_over_reverse(
         tape.watch([params, inputs])
         _, gradients = gradients_of(loss, params, images, labels, "inner loss")
         product = tf.add_n([tf.reduce_sum(g * part) for g, part in zip(gradients, p, strict=True)])
-    hessian_p, mixed = tape.gradient(product, [params, inputs])
-    hessian_p, mixed = connected(hessian_p, OF_SECOND, WHAT_SECOND), connected(mixed, OF_SECOND, WHAT_SECOND)
-    return SecondOrder(gradients, hessian_p, mixed[0], mixed[1] if len(mixed) > 1 else None)
+    return second_order_of(gradients, *tape.gradient(product, [params, inputs]))
 
 
 def forward_over_reverse(
@@ -68,6 +77,4 @@ def forward_over_reverse(
         gradients, by_input = tape.gradient(value, [params, inputs])
         gradients = connected(gradients, "inner loss", "a parameter")
         by_input = connected(by_input, "inner loss", "the exemplars")
-    hessian_p = connected(accumulator.jvp(gradients), OF_SECOND, WHAT_SECOND)
-    mixed = connected(accumulator.jvp(by_input), OF_SECOND, WHAT_SECOND)
-    return SecondOrder(gradients, hessian_p, mixed[0], mixed[1] if len(mixed) > 1 else None)
+    return second_order_of(gradients, accumulator.jvp(gradients), accumulator.jvp(by_input))

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from mnemonics_tf.models.fused_norm import fused_norm
 from mnemonics_tf.models.recorded import with_gradient
 
 # Of c: gamma r P(c), sum(c x') and sum(c).
@@ -102,26 +103,8 @@ def _second(
 
 
 def _by_kernel(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> _Normalised:
-    outputs, mean, variance, *reserved = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
-    )
-
-    def project(c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return tf.raw_ops.FusedBatchNormGradV3(
-            y_backprop=c,
-            x=x,
-            scale=gamma,
-            reserve_space_1=reserved[0],
-            reserve_space_2=reserved[1],
-            reserve_space_3=reserved[2],
-            epsilon=epsilon,
-            is_training=True,
-        )[:3]
-
-    # The kernel gives the variance of the population that the batch is a sample of.
-    count = _count(x)
-    own_variance = variance * ((count - 1) / count)
-    return _Normalised(outputs, mean, tf.math.rsqrt(own_variance + epsilon), project)
+    made = fused_norm(x, gamma, beta, epsilon)
+    return _Normalised(made.outputs, made.mean, tf.math.rsqrt(made.variance + epsilon), made.back)
 
 
 def _by_operations(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> _Normalised:

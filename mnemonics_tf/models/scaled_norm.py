@@ -20,6 +20,7 @@ import functools
 
 import tensorflow as tf
 
+from mnemonics_tf.models.fused_norm import fused_norm
 from mnemonics_tf.models.recorded import with_gradient
 
 _SMALLEST_SCALE = 1e-12
@@ -56,26 +57,12 @@ def scaled_batch_norm(
 
 
 def _forwards(epsilon: float, outputs, scale, shift, gain, offset):
-    none = tf.constant([], gain.dtype)
-    normalised, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(
-        x=outputs, scale=gain, offset=offset, mean=none, variance=none, epsilon=epsilon, is_training=True
-    )
-    count = tf.cast(tf.reduce_prod(tf.shape(outputs)[:3]), variance.dtype)
-    biased = variance * (tf.maximum(count - 1.0, 1.0) / count)
+    made = fused_norm(outputs, gain, offset, epsilon)
 
     def differentiate(by_normalised: tf.Tensor, *by_moments: tf.Tensor) -> list[tf.Tensor]:
         del by_moments  # only batch norm's moving statistics, which nothing is differentiated by, read these
-        by_outputs, by_gain, by_offset, *_ = tf.raw_ops.FusedBatchNormGradV3(
-            y_backprop=by_normalised,
-            x=outputs,
-            scale=gain,
-            reserve_space_1=saved[0],
-            reserve_space_2=saved[1],
-            reserve_space_3=saved[2],
-            epsilon=epsilon,
-            is_training=True,
-        )
-        by_scale = tf.cast(by_gain * gain * epsilon / (biased + epsilon), scale.dtype) / scale
+        by_outputs, by_gain, by_offset = made.back(by_normalised)
+        by_scale = tf.cast(by_gain * gain * epsilon / (made.variance + epsilon), scale.dtype) / scale
         return [by_outputs, by_scale, tf.zeros_like(shift), by_gain, by_offset]
 
-    return (normalised, mean, variance), differentiate
+    return (made.outputs, made.mean, made.unbiased), differentiate
