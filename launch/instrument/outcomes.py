@@ -14,6 +14,13 @@ import numpy as np
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.system import files
 
+_LEGEND = (
+    "Images and bytes are those of an old class, seconds those of the memory and of the later phase. Balanced: all",
+    "classes, with that constant on the logits of old ones which suits each memory best. Meta-steps learned the",
+    "memory; moved: the mean change of a pixel, in grey levels. Apart: how far means of exemplars are from those of",
+    "their classes, squared, in variances within classes (1 / n for n drawn at random), to the network before and",
+    "after the later phase.",
+)
 _SAME = 0.01  # share by which steps or bytes of rows that are compared may differ
 
 
@@ -41,6 +48,8 @@ class Outcome:
       apart_before: squared distance between the means of exemplars and of images of their class, in variances within
         classes, by the network that the memory was made for; see `likeness.distance_of_means`. None without exemplars.
       apart_after: the same by the network of the later phase.
+      balanced: percent of all test images at the best constant between old and new classes; see
+        `balance.balanced_accuracy`. None for a classifier other than the network's head.
     """
 
     method: str
@@ -61,6 +70,7 @@ class Outcome:
     still_real: float = 100.0
     apart_before: float | None = None
     apart_after: float | None = None
+    balanced: float | None = None
 
 
 def accuracies(predictions: Any, num_old: int) -> dict[str, dict[str, float]]:
@@ -99,15 +109,16 @@ def table(outcomes: Sequence[Outcome]) -> str:
     groups: dict[tuple, list[Outcome]] = collections.defaultdict(list)
     for outcome in outcomes:
         groups[outcome.method, outcome.num_phases, outcome.memory, outcome.length].append(outcome)
-    headings = ["method", "N", "memory", "images", "bytes", "length", "steps", "all", "old", "new", "runs", "seconds"]
-    headings += ["meta-steps", "moved", "still real", "apart", "apart after"]
+    headings = ["method", "N", "memory", "images", "bytes", "length", "steps", "all", "balanced", "old", "new"]
+    headings += ["runs", "seconds", "meta-steps", "moved", "still real", "apart", "apart after"]
     lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
     for (method, num_phases, memory, length), members in groups.items():
         first = members[0]
-        shares = [
-            _with_interval([member.accuracy[member.classifier][part] for member in members])
+        shares = {
+            part: _with_interval([member.accuracy[member.classifier][part] for member in members])
             for part in ("all", "old", "new")
-        ]
+        }
+        balanced = [member.balanced for member in members if member.balanced is not None]
         cells = (
             f"{method} ({first.classifier})",
             num_phases,
@@ -116,7 +127,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
             f"{_mean(member.bytes_per_class for member in members):,.0f}",
             f"{length:g}",
             f"{_mean(member.steps for member in members):,.0f}",
-            *shares,
+            shares["all"],
+            _with_interval(balanced) if balanced else "",
+            shares["old"],
+            shares["new"],
             len(members),
             f"{_mean(member.seconds + member.memory_seconds for member in members):.0f}",
             f"{_mean(member.meta_steps for member in members):,.0f}",
@@ -126,14 +140,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
             _distance(member.apart_after for member in members),
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += ["", "Images and bytes are those of an old class, seconds those of the memory and of the later phase."]
-    lines.append(
-        "Meta-steps learned the memory; moved: the mean change of a pixel, in grey levels. Apart: how far means"
-    )
-    lines.append(
-        "of exemplars are from those of their classes, squared, in variances within classes (1 / n for n drawn"
-    )
-    lines.append("at random), to the network before and after the later phase.")
+    lines += ["", *_LEGEND]
     return "\n".join([*lines, *_warnings(groups)])
 
 

@@ -13,11 +13,12 @@ import tqdm
 from sweeping.grid import ROOT, PlannedRun
 
 from instrument import outcomes
+from instrument.balance import balanced_accuracy
 from instrument.likeness import Likeness
 from instrument.outcomes import Outcome
 from mnemonics_tf import __version__, checks, config
 from mnemonics_tf.data.stream import ClassStream
-from mnemonics_tf.data.types import Arrival, Dataset, Phase
+from mnemonics_tf.data.types import Arrival, Dataset, LabelledImages, Phase
 from mnemonics_tf.learner.context import Context, beginning, context_of
 from mnemonics_tf.learner.journal import NoJournal
 from mnemonics_tf.learner.settings import Settings
@@ -160,9 +161,8 @@ class _Trial:
         tracker = _CountingTracker()
         tracker.start_phase(1, 2)
         begun = time.perf_counter()
-        finished = run_phase(
-            state, self._stream.arrival(1, settings.method.trains_on_old_data), self._context(settings, tracker)
-        )
+        arrival = self._stream.arrival(1, settings.method.trains_on_old_data)
+        finished = run_phase(state, arrival, self._context(settings, tracker))
         if finished.predictions is None:
             raise checks.UsageError("The later phase has no test images: there is nothing to measure by.")
         num_old = len(state.classes)
@@ -175,13 +175,19 @@ class _Trial:
             "seconds": time.perf_counter() - begun,
             "memory_seconds": self._memory_seconds,
             **self._made,
-            **self._apart_after(finished),
+            **self._seen_by_network(finished, arrival.test, num_old),
         }
 
-    def _apart_after(self, finished: LearnerState) -> dict[str, float]:
-        if self._likeness is None or finished.network is None:
+    def _seen_by_network(self, finished: LearnerState, test: LabelledImages | None, num_old: int) -> dict[str, float]:
+        if finished.network is None:
             return {}
-        return {"apart_after": self._likeness.distance(finished.network.predictor)}
+        found = {}
+        if self._likeness is not None:
+            found["apart_after"] = self._likeness.distance(finished.network.predictor)
+        if test is not None and self._settings.primary_classifier == "cnn":
+            _, logits = finished.network.predictor(test, "balance")
+            found["balanced"] = balanced_accuracy(logits, test.labels, num_old)
+        return found
 
     def _with_memory(self) -> LearnerState:
         """The state after phase 0."""

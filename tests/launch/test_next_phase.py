@@ -15,6 +15,7 @@ from conftest import ROOT, TINY_BINDINGS
 sys.path.insert(0, str(ROOT / "launch"))
 
 from instrument import outcomes
+from instrument.balance import balanced_accuracy
 from instrument.likeness import distance_of_means
 from instrument.outcomes import Outcome
 
@@ -68,8 +69,9 @@ def test_memory_has_later_phases_of_every_length_and_they_are_not_run_twice(tmp_
     assert [row[2:6] for row in rows] == [["four", "4.0", "288", "1"], ["four", "4.0", "288", "2"]]
     assert int(rows[1][6]) == 2 * int(rows[0][6]) > 0
     for row in rows:
-        everything, old, new = (float(cell) for cell in row[7:10])
+        everything, balanced, old, new = (float(cell) for cell in row[7:11])
         assert min(old, new) <= everything <= max(old, new)
+        assert 0 < balanced <= 100
         assert all(float(cell.rstrip(" |")) > 0 for cell in row[-2:])
     assert (tmp_path / "out/table.md").read_text() in finished.stdout
     again = _call(tmp_path, *flags)
@@ -84,6 +86,37 @@ def test_distance_of_means_is_in_variances_within_classes():
     memory, memory_labels = np.array([[5.0, 0], [0, 2], [0, 4]]), np.array([0, 1, 1])
     expected = ((9 + 1) / 2) / ((4 + 1) / 2)
     assert distance_of_means(memory, memory_labels, images, labels) == pytest.approx(expected)
+
+
+def test_balanced_accuracy_is_that_of_the_best_constant_of_the_other_half():
+    draws = np.random.default_rng(5)
+    labels = draws.integers(0, 5, 400)
+    logits = draws.normal(size=(400, 5))
+    logits[np.arange(400), labels] += 1.0
+    logits[:, 3:] += 2.0  # new classes are favoured
+
+    def right(rows: slice, constant: float) -> np.ndarray:
+        shifted = logits[rows].copy()
+        shifted[:, :3] += constant
+        return shifted.argmax(axis=1) == labels[rows]
+
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    expected = []
+    for judged, chosen_on in ((even, odd), (odd, even)):
+        best = max(np.arange(-5, 5, 0.002), key=lambda constant: right(chosen_on, constant).mean())
+        expected.append(right(judged, best))
+    found = balanced_accuracy(logits, labels, 3)
+    # A constant is any of an interval between two images: a few of the other half may lie in it.
+    assert found == pytest.approx(100 * np.mean(expected), abs=1.0)
+    plain = 100 * np.mean(logits.argmax(axis=1) == labels)
+    assert found > plain + 5
+
+
+def test_balanced_accuracy_of_a_network_that_only_favours_new_classes_is_full():
+    labels = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    logits = np.eye(4)[labels] + [0, 0, 10, 10]
+    assert (logits.argmax(axis=1) == labels).mean() == 0.5
+    assert balanced_accuracy(logits, labels, 2) == 100
 
 
 def test_budget_that_holds_no_image_is_refused_before_anything_is_trained(tmp_path):
@@ -116,11 +149,13 @@ def test_accuracies_are_those_of_all_old_and_new_classes():
 
 
 def test_table_has_means_and_intervals_and_says_what_is_not_comparable():
-    second = dataclasses.replace(_OUTCOME, training_seed=1, accuracy={"cnn": {"all": 44.0, "old": 30.0, "new": 60.0}})
+    second = dataclasses.replace(
+        _OUTCOME, training_seed=1, accuracy={"cnn": {"all": 44.0, "old": 30.0, "new": 60.0}}, balanced=45.0
+    )
     longer = dataclasses.replace(_OUTCOME, memory="more", steps=120, meta_steps=50, moved=2.34, still_real=10.0)
     text = outcomes.table([_OUTCOME, second, longer])
     # Student's t with one degree of freedom at 97.5 %: 12.706; s / sqrt(2) = 2.
-    assert "| 42.00 ± 25.41 | 30.00 ± 0.00 | 60.00 ± 0.00 | 2 | 11 | 0 | 0.0 | 100 % |" in text
+    assert "| 42.00 ± 25.41 | 45.00 | 30.00 ± 0.00 | 60.00 ± 0.00 | 2 | 11 | 0 | 0.0 | 100 % |" in text
     assert "| 1 | 11 | 50 | 2.3 | 10 % |" in text
     assert "Other steps in replay, N = 5, length 1: random 100, more 120." in text
     assert "have no interval" in text
