@@ -123,18 +123,28 @@ class MatchedStatistics:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(exemplars)
             seen, gradients = self._seen(weights, exemplars, shares, labels)
-            distances = []
-            for of_real, of_exemplars in zip(expected, seen, strict=True):
-                means = tf.matmul(real_shares, of_real, transpose_a=True)
-                apart = tf.reduce_sum((means - tf.matmul(shares, of_exemplars, transpose_a=True)) ** 2, axis=1)
-                distances.append(tf.math.divide_no_nan(tf.reduce_mean(apart), _variance(of_real, real_shares, means)))
-            loss = tf.add_n(distances) / len(distances)
+            pairs = [
+                self._distance(*each, real_shares, shares) for each in zip(expected, seen, strict=True)
+            ]
+            loss = tf.add_n(pairs) / len(pairs)
             if gradients:
                 pairs = zip(expected_gradients, gradients, strict=True)
                 apart = tf.add_n([tf.reduce_sum((of_real - own) ** 2) for of_real, own in pairs])
                 length = tf.add_n([tf.reduce_sum(of_real**2) for of_real in expected_gradients])
                 loss += self.settings.gradient_weight * tf.math.divide_no_nan(apart, length)
         return loss, tape.gradient(loss, exemplars)
+
+    def _distance(self, of_real: tf.Tensor, of_exemplars: tf.Tensor, real_shares: tf.Tensor, shares: tf.Tensor):
+        """Of means, and of variances if they are matched, of what is seen at one place, `[B, d]` and `[n, d]`: a scalar."""
+        means = tf.matmul(real_shares, of_real, transpose_a=True)
+        apart = tf.reduce_sum((means - tf.matmul(shares, of_exemplars, transpose_a=True)) ** 2, axis=1)
+        variances = _variances(of_real, real_shares, means)
+        within = tf.reduce_mean(tf.reduce_sum(variances, axis=1))
+        distance = tf.math.divide_no_nan(tf.reduce_mean(apart), within)
+        if self.settings.spread_weight:
+            apart = tf.reduce_sum((variances - _variances(of_exemplars, shares, means)) ** 2)
+            distance += self.settings.spread_weight * tf.math.divide_no_nan(apart, tf.reduce_sum(variances**2))
+        return distance
 
     def _seen(self, weights: _Weights, images: tf.Tensor, shares: tf.Tensor, labels: tf.Tensor):
         """What a network makes of images: of each stage and the embedding `[B, d]`, and gradients of cross-entropy."""
@@ -214,8 +224,8 @@ def _pooled(maps: tf.Tensor) -> tf.Tensor:
     return tf.reshape(cells, [-1, cells.shape[1] * cells.shape[2] * cells.shape[3]])
 
 
-def _variance(values: tf.Tensor, shares: tf.Tensor, means: tf.Tensor) -> tf.Tensor:
-    """Mean over classes of the variance within a class, all d numbers together: a scalar.
+def _variances(values: tf.Tensor, shares: tf.Tensor, means: tf.Tensor) -> tf.Tensor:
+    """How far the images of each class are from given means, squared, on average: `[c, d]`.
 
     Args:
       values: `[B, d]`.
@@ -223,8 +233,8 @@ def _variance(values: tf.Tensor, shares: tf.Tensor, means: tf.Tensor) -> tf.Tens
       means: of the classes, `[c, d]`.
     """
     own = tf.matmul(tf.cast(shares > 0, means.dtype), means)
-    within = tf.linalg.matvec(shares, tf.reduce_sum((values - own) ** 2, axis=1), transpose_a=True)
-    return tf.reduce_mean(within)
+    return tf.matmul(shares, (values - own) ** 2, transpose_a=True)
+
 
 
 def _weights(model: Classifier, network: keras.Model, checkpoint: Mapping[str, np.ndarray]) -> _Weights:

@@ -84,6 +84,9 @@ class Matching:
       perturbation: standard deviation of what is added to each kernel of the backbone, as a multiple of the root of
         its mean square; 0 for none. 0.05 by default, so that exemplars do not fit single networks.
       classes: classes in a meta-step; all, where there are fewer. 10 by default.
+      spread_weight: weight of |v - v'|^2 / |v|^2 beside each distance above, with the variances v of real images about
+        the mean of their class, of each number apart, and v' of exemplars about the same mean. 0 by default: means
+        alone.
       gradients: which gradients of cross-entropy are matched too: of the `head`, of the last `block` and the head, or
         `none`. `none` by default: means are the cheapest.
       gradient_weight: weight of |g - g'|^2 / |g|^2, with the gradients g of real images and g' of exemplars, beside the
@@ -97,6 +100,7 @@ class Matching:
     later_phases: int = 0
     perturbation: float = 0.05
     classes: int = 10
+    spread_weight: float = 0.0
     gradients: str = "none"
     gradient_weight: float = 0.1
 
@@ -105,6 +109,7 @@ class Matching:
         checks.check_non_negative_integer(**{"Matching.later_phases": self.later_phases})
         checks.check_non_negative(**{"Matching.perturbation": self.perturbation})
         checks.check_positive_integer(**{"Matching.classes": self.classes})
+        checks.check_non_negative(**{"Matching.spread_weight": self.spread_weight})
         checks.check_choice("Matching.gradients", self.gradients, GRADIENTS)
         checks.check_positive(**{"Matching.gradient_weight": self.gradient_weight})
 

@@ -92,7 +92,8 @@ def _embedding(axes: Axes, embedded: Embedded, which: str) -> None:
         across, up = embedded.data[embedded.data_owners == place].T
         axes.scatter(across, up, s=9, color=colour, alpha=0.28, linewidth=0, rasterized=True)
         across, up = points[owners == place].T
-        axes.scatter(across, up, s=17, color=_deep(colour), edgecolor=INK, linewidth=0.3, label=name, zorder=3)
+        # The ring, which is of the page's ink, keeps deep colours apart from a dark page too.
+        axes.scatter(across, up, s=20, color=_deep(colour), edgecolor=INK, linewidth=0.9, label=name, zorder=3)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)

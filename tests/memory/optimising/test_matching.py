@@ -70,6 +70,21 @@ def _loss_by_numpy(model, exemplars: LabelledImages, real: LabelledImages) -> fl
     return float(np.mean(terms))
 
 
+def _spread_by_numpy(model, exemplars: LabelledImages, real: LabelledImages) -> float:
+    terms = []
+    pairs = zip(_statistics(model, _normalised(real)), _statistics(model, _normalised(exemplars)), strict=True)
+    for of_real, of_exemplars in pairs:
+        apart = length = 0.0
+        for label in range(3):
+            members = of_real[real.labels == label]
+            variances = members.var(axis=0)
+            of_class = ((of_exemplars[exemplars.labels == label] - members.mean(axis=0)) ** 2).mean(axis=0)
+            apart += ((variances - of_class) ** 2).sum()
+            length += (variances**2).sum()
+        terms.append(apart / length)
+    return float(np.mean(terms))
+
+
 def _head_gradient_by_numpy(model, data: LabelledImages) -> np.ndarray:
     """Of the mean over classes of the mean cross-entropy of a class, by the kernel and bias of the linear head."""
     features = _statistics(model, _normalised(data))[-1]
@@ -91,6 +106,11 @@ def test_loss_and_gradient_are_those_of_the_formulas(model):
     loss, _ = _call(_objective(model), exemplars, real)
     expected = _loss_by_numpy(model, exemplars, real)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+    loss, _ = _call(_objective(model, spread_weight=0.5), exemplars, real)
+    spread = _spread_by_numpy(model, exemplars, real)
+    assert spread > 0.01
+    assert float(loss) == pytest.approx(expected + 0.5 * spread, rel=1e-4)
 
     gradients = [_head_gradient_by_numpy(model, each) for each in (real, exemplars)]
     apart = np.sum((gradients[0] - gradients[1]) ** 2) / np.sum(gradients[0] ** 2)
