@@ -135,7 +135,7 @@ class MatchedStatistics:
         return loss, tape.gradient(loss, exemplars)
 
     def _distance(self, of_real: tf.Tensor, of_exemplars: tf.Tensor, real_shares: tf.Tensor, shares: tf.Tensor):
-        """Of means, and of variances if they are matched, of what is seen at one place, `[B, d]` and `[n, d]`: a scalar."""
+        """Of means, and of variances if they are matched, between `[B, d]` and `[n, d]` of one place: a scalar."""
         means = tf.matmul(real_shares, of_real, transpose_a=True)
         apart = tf.reduce_sum((means - tf.matmul(shares, of_exemplars, transpose_a=True)) ** 2, axis=1)
         variances = _variances(of_real, real_shares, means)
