@@ -123,10 +123,8 @@ class MatchedStatistics:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(exemplars)
             seen, gradients = self._seen(weights, exemplars, shares, labels)
-            pairs = [
-                self._distance(*each, real_shares, shares) for each in zip(expected, seen, strict=True)
-            ]
-            loss = tf.add_n(pairs) / len(pairs)
+            distances = [self._distance(*each, real_shares, shares) for each in zip(expected, seen, strict=True)]
+            loss = tf.add_n(distances) / len(distances)
             if gradients:
                 pairs = zip(expected_gradients, gradients, strict=True)
                 apart = tf.add_n([tf.reduce_sum((of_real - own) ** 2) for of_real, own in pairs])
