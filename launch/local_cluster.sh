@@ -9,7 +9,7 @@
 #   Output    of worker 0 on the screen, of the others in worker1.log, worker2.log, ...; the first line says where.
 #   Result    in --output_dir, runs/<names of the configurations> by default.
 #   A death   of one worker ends the others, and its exit code is that of the script. So does Ctrl-C (exit code 130).
-#             The same command goes on with the first phase that is not complete.
+#             The same command goes on from the step it was in.
 set -euo pipefail
 case "${1:-}" in
     -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
@@ -63,7 +63,7 @@ end_all() { # asks those that are left to end, and kills them after five seconds
 
 stopped() { # exit code
     end_all
-    echo "local_cluster.sh: stopped. The same command goes on with the first phase that is not complete." >&3
+    echo "local_cluster.sh: stopped. The same command goes on from the step it was in." >&3
     exit "$1"
 }
 
@@ -113,6 +113,6 @@ if [ -s "$logs/worker$failed.log" ]; then
     tail -n 5 "$logs/worker$failed.log" >&3
 fi
 if [ "$failed_code" -ne 2 ]; then # 2 is a mistake in the command or the configuration
-    echo "The same command goes on with the first phase that is not complete." >&3
+    echo "The same command goes on from the step it was in." >&3
 fi
 exit "$failed_code"

@@ -138,7 +138,7 @@ def test_death_of_a_local_worker_ends_the_others_and_gives_its_exit_code(project
     message = f"local_cluster.sh: worker {worker} ended with exit code {exit_code}, so the others were ended.\n"
     assert stderr.startswith(message)
     assert (f"screen of {worker}\n" in stderr) == (worker > 0)  # else it is on the screen
-    assert stderr.endswith("The same command goes on with the first phase that is not complete.\n")
+    assert stderr.endswith("The same command goes on from the step it was in.\n")
     assert not any(_is_running(worker["pid"]) for worker in told(project))
 
 
