@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from mnemonics_tf import checks
-from mnemonics_tf.report.runs import FinishedRun, Setup
+from mnemonics_tf.report.runs import MeasuredRun, Setup
 
 _NOT_SET = "(not set)"
 
@@ -23,10 +23,10 @@ class Group:
     """
 
     setup: Setup
-    runs: tuple[FinishedRun, ...]
+    runs: tuple[MeasuredRun, ...]
 
 
-def leave_out_repeats(runs: Iterable[FinishedRun]) -> tuple[list[FinishedRun], list[str]]:
+def leave_out_repeats(runs: Iterable[MeasuredRun]) -> tuple[list[MeasuredRun], list[str]]:
     """Keeps the first of the runs that have the same settings and seed: grids of several tables share some of theirs.
 
     Args:
@@ -39,7 +39,7 @@ def leave_out_repeats(runs: Iterable[FinishedRun]) -> tuple[list[FinishedRun], l
       UsageError: two runs of the same settings and seed have different figures and lie in the same folder, so that no
         sweep's name tells them apart; or something else in their setups differs, such as their data.
     """
-    kept: dict[tuple[frozenset[tuple[str, str]], int], FinishedRun] = {}
+    kept: dict[tuple[frozenset[tuple[str, str]], int], MeasuredRun] = {}
     lines = []
     for run in runs:
         first = kept.setdefault((_settings(run), run.seed), run)
@@ -56,7 +56,7 @@ def leave_out_repeats(runs: Iterable[FinishedRun]) -> tuple[list[FinishedRun], l
     return list(kept.values()), lines
 
 
-def group_seeds(runs: Iterable[FinishedRun]) -> list[Group]:
+def group_seeds(runs: Iterable[MeasuredRun]) -> list[Group]:
     """Puts runs together that differ in nothing but their seed.
 
     Args:
@@ -68,7 +68,7 @@ def group_seeds(runs: Iterable[FinishedRun]) -> list[Group]:
     Raises:
       UsageError: two runs have the same settings, and something else in their setups differs, such as their data.
     """
-    by_settings: dict[frozenset[tuple[str, str]], list[FinishedRun]] = {}
+    by_settings: dict[frozenset[tuple[str, str]], list[MeasuredRun]] = {}
     for run in runs:
         by_settings.setdefault(_settings(run), []).append(run)
     for members in by_settings.values():
@@ -90,16 +90,16 @@ def setting(group: Group, name: str) -> str:
     return group.setup.settings.get(name, _NOT_SET)
 
 
-def _settings(run: FinishedRun) -> frozenset[tuple[str, str]]:
+def _settings(run: MeasuredRun) -> frozenset[tuple[str, str]]:
     return frozenset(run.setup.settings.items())
 
 
-def _sweep(run: FinishedRun) -> str:
+def _sweep(run: MeasuredRun) -> str:
     """The folder that a run's folder lies in."""
     return os.path.dirname(os.path.realpath(run.folder))
 
 
-def _check_alike(first: FinishedRun, second: FinishedRun) -> None:
+def _check_alike(first: MeasuredRun, second: MeasuredRun) -> None:
     """Raises UsageError unless the runs' setups are equal: data or package may have changed between them."""
     for field in dataclasses.fields(Setup):
         values = [getattr(run.setup, field.name) for run in (first, second)]

@@ -54,29 +54,18 @@ class Setup:
 
 
 @dataclasses.dataclass(frozen=True)
-class FinishedRun:
-    """A run that has completed all of its phases.
+class MeasuredRun:
+    """A run as its files tell of it. Of one that is still going, figures are those so far: tables leave it out.
 
     Attributes:
       folder: the run's folder, as the user would name it.
-      seed: the seed of its training.
       setup: what the run shares with runs of other seeds.
-      figures: percentages by measure and classifier. Measures are `average_accuracy`, `last_accuracy` (after the last
-        phase) and `forgetting`; classifiers `cnn` and, where exemplars were kept, `nme`.
-      movement: how far learned exemplars moved, means over the phases: `mean`, the change of a pixel in grey levels,
-        and `unmoved`, the percentage that is still a real image. Empty where none were learned, or nobody looked.
-      kept_bytes: what is kept of all images after the last phase: exemplars with their labels, and a method's
-        statistics; None in files of versions that counted no bytes.
       results: all that its results.json holds.
       config: the text of its config.gin.
     """
 
     folder: str
-    seed: int
     setup: Setup
-    figures: dict[tuple[str, str], float]
-    movement: dict[str, float]
-    kept_bytes: int | None
     results: Results
     config: str
 
@@ -84,6 +73,43 @@ class FinishedRun:
     def name(self) -> str:
         """The folder as text for the screen, on which it can do no harm: control characters are escaped."""
         return screen.shown(self.folder)
+
+    @property
+    def seed(self) -> int:
+        """The seed of its training."""
+        return self.results.seed
+
+    @property
+    def figures(self) -> dict[tuple[str, str], float]:
+        """Percentages by measure and classifier.
+
+        Measures are `average_accuracy`, `last_accuracy` (after the last phase) and `forgetting`; classifiers `cnn` and,
+        where exemplars were kept, `nme`.
+        """
+        by_measure = {
+            "average_accuracy": self.results.average_accuracy,
+            "last_accuracy": self.results.phases[-1].accuracy,
+            "forgetting": self.results.forgetting,
+        }
+        return {(measure, name): value for measure, values in by_measure.items() for name, value in values.items()}
+
+    @property
+    def movement(self) -> dict[str, float]:
+        """How far learned exemplars moved, means over the phases; empty where none were learned, or nobody looked.
+
+        `mean` is the change of a pixel in grey levels, and `unmoved` the percentage that is still a real image.
+        """
+        moved = [phase.movement["learned"] for phase in self.results.phases if "learned" in phase.movement]
+        return {name: statistics.fmean(each[name] for each in moved) for name in ("mean", "unmoved")} if moved else {}
+
+    @property
+    def kept_bytes(self) -> int | None:
+        """What is kept of all images after the last phase: exemplars with their labels, and a method's statistics.
+
+        None in files of versions that counted no bytes.
+        """
+        last = self.results.phases[-1]
+        return None if last.memory_bytes is None else last.memory_bytes + last.statistics_bytes
 
     @property
     def notes(self) -> list[str]:
@@ -124,7 +150,7 @@ class Found:
       unreadable: a line of text for each run that is damaged, or of another version: its file and what is wrong.
     """
 
-    finished: list[FinishedRun]
+    finished: list[MeasuredRun]
     unfinished: list[str]
     unreadable: list[str]
 
@@ -183,8 +209,8 @@ def _runs_below(folder: str) -> Iterator[str]:
             yield path
 
 
-def measured(folder: str, read: Results) -> FinishedRun:
-    """What a run has measured. Of a run that is still going these are the figures so far: tables leave them out.
+def measured(folder: str, read: Results) -> MeasuredRun:
+    """A run, finished or not, with its configuration.
 
     Args:
       folder: the run's folder.
@@ -201,25 +227,7 @@ def measured(folder: str, read: Results) -> FinishedRun:
         for field in dataclasses.fields(Setup)
         if field.name != "settings"
     }
-    by_measure = {
-        "average_accuracy": read.average_accuracy,
-        "last_accuracy": read.phases[-1].accuracy,
-        "forgetting": read.forgetting,
-    }
-    figures = {
-        (measure, classifier): value for measure, values in by_measure.items() for classifier, value in values.items()
-    }
-    last = read.phases[-1]
-    kept = None if last.memory_bytes is None else last.memory_bytes + last.statistics_bytes
-    setup = Setup(**shared, settings=settings)
-    return FinishedRun(folder, read.seed, setup, figures, _movement(read), kept, read, config)
-
-
-def _movement(read: Results) -> dict[str, float]:
-    moved = [phase.movement["learned"] for phase in read.phases if "learned" in phase.movement]
-    if not moved:
-        return {}
-    return {name: statistics.fmean(each[name] for each in moved) for name in ("mean", "unmoved")}
+    return MeasuredRun(folder, Setup(**shared, settings=settings), read, config)
 
 
 def _config_in(folder: str) -> str:

@@ -21,7 +21,7 @@ def dataset_of(record: Record) -> Dataset:
     Raises:
       MissingError: they are not on this machine, are others now, or come from a function of the user's own.
     """
-    settings = record.measured.setup.settings
+    settings = record.run.setup.settings
     source = settings.get("Experiment.dataset", "").removeprefix("@").rpartition(".")[2]
     bound = {name.partition(".")[2]: text for name, text in settings.items() if name.startswith(f"{source}.")}
     data = _load(source, tuple(sorted(bound.items())))

@@ -67,11 +67,11 @@ class RunPage:
         """The phases, and where the run is finished and has a place there, the paper's tables."""
         found = [_phase_grid(self._record)]
         if self._record.results.is_complete:
-            alone = groups.group_seeds([self._record.measured])
+            alone = groups.group_seeds([self._record.run])
             found += [
                 tables.paper_grid(table, alone, {})
                 for table in paper.tables().values()
-                if table.cell(self._record.measured.setup)
+                if table.cell(self._record.run.setup)
             ]
         return found
 
@@ -79,12 +79,12 @@ class RunPage:
         return drawn(name, size, caption, self._figures, draw, *arguments)
 
     def _summary(self) -> list[Block]:
-        notes = [f"{note[0].upper()}{note[1:]}" for note in self._record.measured.notes]
+        notes = [f"{note[0].upper()}{note[1:]}" for note in self._record.run.notes]
         return [*map(Text, summary(self._record)), *(Text(note, missing=True) for note in notes)]
 
     def _accuracy(self) -> list[Block]:
         results = self._record.results
-        found = paper.figures_for(self._record.measured.setup, "average_accuracy") if results.is_complete else []
+        found = paper.figures_for(self._record.run.setup, "average_accuracy") if results.is_complete else []
         references = [(f"the paper's average, {name}", value) for name, value in found]
         caption = "Accuracy on the test images of all classes so far, after each phase."
         if references:
@@ -180,8 +180,8 @@ class RunPage:
 
     def _bytes(self) -> list[Block]:
         results = self._record.results
-        setting = self._record.measured.setup.settings.get("ExemplarMemory.codec", "'raw'").strip("'\"")
-        quality = self._record.measured.setup.settings.get("ExemplarMemory.quality", "")
+        setting = self._record.run.setup.settings.get("ExemplarMemory.codec", "'raw'").strip("'\"")
+        quality = self._record.run.setup.settings.get("ExemplarMemory.quality", "")
         last = results.phases[-1]
         if last.memory_bytes is None:
             raise MissingError("The run was made by an earlier version, which counted no bytes.")
@@ -283,7 +283,7 @@ class RunPage:
         return [
             Text(f"The run was made by mnemonics_tf {version}. The same data and this command repeat it:"),
             Listing(command),
-            Listing(self._record.measured.config, "The resolved configuration (config.gin)", folded=True),
+            Listing(self._record.run.config, "The resolved configuration (config.gin)", folded=True),
         ]
 
 

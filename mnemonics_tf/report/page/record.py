@@ -25,19 +25,25 @@ _DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFi
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A run, finished or not.
+    """A run, finished or not, with what lies in its folder.
 
     Attributes:
-      folder: the run's folder.
-      results: all phases so far.
-      measured: its setup and figures, as tables take them, and the text of its resolved configuration.
+      run: as tables take it.
       class_names: by class index; `class 17` where the run's data.json does not say.
     """
 
-    folder: str
-    results: Results
-    measured: runs.FinishedRun
+    run: runs.MeasuredRun
     class_names: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """The run's folder."""
+        return self.run.folder
+
+    @property
+    def results(self) -> Results:
+        """All phases so far."""
+        return self.run.results
 
     @property
     def name(self) -> str:
@@ -111,9 +117,9 @@ def read_record(folder: str) -> Record:
     return record_of(runs.measured(folder, read))
 
 
-def record_of(run: runs.FinishedRun) -> Record:
+def record_of(run: runs.MeasuredRun) -> Record:
     """The record of a run whose results and configuration have been read."""
-    return Record(run.folder, run.results, run, _class_names(run.folder, run.results))
+    return Record(run, _class_names(run.folder, run.results))
 
 
 def _class_names(folder: str, read: Results) -> tuple[str, ...]:

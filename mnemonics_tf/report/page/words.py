@@ -18,7 +18,7 @@ _APART = 5.0  # percentage points between old and new classes that are worth a s
 
 def summary(record: Record) -> list[str]:
     """Sentences on a run: what it is, how far it is, what it reached, and how that compares with the paper."""
-    results, setup = record.results, record.measured.setup
+    results, setup = record.results, record.run.setup
     last, name = results.phases[-1], results.primary_classifier
     kept = "" if results.exemplars == "none" else f" ({budget_label(setup)})"
     sentences = [
@@ -66,7 +66,7 @@ def _beside_paper(record: Record) -> list[str]:
     name = record.results.primary_classifier
     ours = record.results.average_accuracy[name]
     sentences = []
-    for table, value in paper.figures_for(record.measured.setup, "average_accuracy"):
+    for table, value in paper.figures_for(record.run.setup, "average_accuracy"):
         side = "above" if ours >= value else "below"
         sentences.append(
             f"The paper has an average of {value:.2f} % for this row ({table}): this run is {abs(ours - value):.2f} "
