@@ -302,6 +302,8 @@ def _as_kind(kind: Any, value: Any, where: str) -> Any:
         return origin(_as_kind(arguments[0], each, f"{where}[{index}]") for index, each in enumerate(value))
     if origin is dict:
         _check(type(value) is dict, f"'{where}' is {_brief(value)}, not an object")
+        # Names of stages and classifiers stand in figures, which hold no control characters, and on screens.
+        _check(all(map(str.isprintable, value)), f"'{where}' has a name with characters that cannot be printed")
         return {name: _as_kind(arguments[1], each, f"{where}.{name}") for name, each in value.items()}
     allowed = arguments if origin in (types.UnionType, typing.Union) else (kind,)
     names = " or ".join("null" if each is _NoneType else each.__name__ for each in allowed)

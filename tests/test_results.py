@@ -188,6 +188,7 @@ def _without(*path: Any) -> str:
         (_changed("schema_version", to=[[0] * 1000]), "has schema_version a list: expected 2"),
         (_without("distillation"), "it has no 'distillation'"),
         (_without("phases", 1, "accuracy"), "it has no 'phases[1].accuracy'"),
+        (_changed("phases", 1, "seconds", to={"a\x1b": 1.0}), "a name with characters that cannot be printed"),
         (_changed("seed", to="0"), "'seed' is '0', not of type int"),
         (_changed("seed", to=True), "'seed' is True, not of type int"),
         (_changed("seed", to=1.0), "'seed' is 1.0, not of type int"),
