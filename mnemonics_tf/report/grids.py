@@ -31,7 +31,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",  # LaTeX's own fonts (OT1) have no \textquotedbl
     "±": r"$\pm$",
 }
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~&$])")
@@ -136,8 +136,8 @@ def latex(grid: Grid) -> str:
 
 
 def inert(cell: str) -> str:
-    """A cell of a CSV file that no spreadsheet computes; numbers stay numbers."""
-    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell
+    """A cell of a CSV file that no spreadsheet computes; numbers stay numbers, and a dash alone a dash."""
+    return f"'{cell}" if len(cell) > 1 and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell
 
 
 def in_latex(text: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from mnemonics_tf.report import grids
 from mnemonics_tf.report.grids import Grid
 
-_UNFRIENDLY = "a|b & 50% #1 $x$ {y} ~^ \\z <b> *c* [d](e) `f`"
+_UNFRIENDLY = 'a|b & 50% #1 $x$ {y} ~^ \\z <b> *c* [d](e) `f` "g"'
 _GRID = Grid(
     name="t",
     title="Table & <title>",
@@ -30,7 +30,7 @@ def test_csv_is_read_back_and_nothing_in_it_is_computed():
     assert rows[0] == ["method", "average accuracy N=5", "average accuracy N=10"]
     # A number stays one, and so does a negative number.
     assert rows[1] == ["'=HYPERLINK(1)", "60.50", "-1.25"]
-    assert rows[2] == [_UNFRIENDLY, "'-", "60.50 ± 0.25"]
+    assert rows[2] == [_UNFRIENDLY, "-", "60.50 ± 0.25"]
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@"])
@@ -57,6 +57,8 @@ def test_latex_prints_what_stands_in_cells():
         r"a\textbar{}b \& 50\% \#1 \$x\$ \{y\} \textasciitilde{}\textasciicircum{} \textbackslash{}z \textless{}b"
     )
     assert row.endswith(r"& - & 60.50 $\pm$ 0.25 \\")
+    # All fonts have two apostrophes, and those that LaTeX begins with no straight quotes.
+    assert "f` ''g'' &" in row
     # Columns are separated by what is not escaped.
     assert row.replace(r"\&", "").count("&") == 2
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
