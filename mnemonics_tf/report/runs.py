@@ -124,7 +124,7 @@ def find_runs(folders: Iterable[str]) -> list[str]:
       UsageError: a folder does not exist, cannot be listed, or has no run in it.
     """
     found: dict[str, str] = {}
-    for folder in map(os.path.expanduser, folders):
+    for folder in (os.path.expanduser(each).rstrip(os.sep) or each for each in folders):
         if not os.path.isdir(folder):
             raise checks.UsageError(
                 f"{screen.shown(folder)}: there is no such folder. Expected that of a run, or one with runs below."

@@ -38,7 +38,7 @@ def test_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
 def test_run_that_is_named_twice_counts_once(tmp_path):
     run = write_run(tmp_path / "run")
     (tmp_path / "link").symlink_to(run)
-    assert runs.find_runs([str(run), str(tmp_path), f"{run}/", str(tmp_path / "link")]) == [str(run)]
+    assert runs.find_runs([f"{run}/", str(tmp_path), str(run), str(tmp_path / "link")]) == [str(run)]
 
 
 def test_figures_and_settings_are_read(tmp_path):
