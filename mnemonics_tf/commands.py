@@ -19,7 +19,7 @@ PROGRAM = "mnemonics-tf"
 # What each command runs, and what it is for.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("mnemonics_tf.main", "an experiment that gin files configure, phase after phase"),
-    "report": ("mnemonics_tf.report", "tables of finished runs"),
+    "report": ("mnemonics_tf.report", "tables of runs, and a page with figures"),
     "learn": ("mnemonics_tf.learn", "a learner is taught what is new in a folder of images"),
     "predict": ("mnemonics_tf.predict", "what images show"),
     "export": ("mnemonics_tf.export", "a model for TensorFlow Serving, TensorFlow Lite or ONNX"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from mnemonics_tf.report.tables import Grid
+from mnemonics_tf.report.grids import Grid
 
 
 class MissingError(Exception):
