@@ -77,6 +77,7 @@ def _add_versions(source: str, out: str) -> list[str]:
     versions.check_name(name)
     with contextlib.ExitStack() as stack:
         if folders.is_learner(source):
+            stack.enter_context(screen.quiet())  # TensorFlow's libraries talk
             models = {_state_of(source): stack.enter_context(_saved_model(source))[0]}
         else:
             found = models_of_run(source) if folders.is_run(source) else [model_of(source)[1]]

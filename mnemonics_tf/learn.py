@@ -38,6 +38,7 @@ _EXPORTED = os.path.join("assets.extra", "state")  # in a model: which state of 
 _MOST_ROWS = 40
 _ROOM = 30_000_000  # bytes of a new learner with its model
 _SMALLEST = 32  # pixels, for the network `small`
+_BUDGET = ("per_class", "total", "bytes_per_class", "total_bytes", "codec")  # what --memory says of a memory
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 # These are settled when a learner is begun, the last two aside.
@@ -160,7 +161,11 @@ def _check_settled(folder: str, options: dict[str, Any]) -> None:
         memory, backbone = options["memory"], BACKBONES.get(options["backbone"])
         wanted = {
             "method": (options["method"], card["method"]["name"]),
-            "memory": (memory and dataclasses.asdict(memory), card["memory"]),
+            "memory": (
+                memory and [getattr(memory, each) for each in _BUDGET],
+                [card["memory"][each] for each in _BUDGET],
+            ),
+            "learn_exemplars": (_LEARN.value, card["memory"]["strategy"] == "mnemonics"),
             "backbone": (backbone and json.loads(json.dumps(dataclasses.asdict(backbone))), card["network"]),
             "size": (options["image_size"], card["traits"]["image_shape"][0]),
             "flip": (options["horizontal_flip"], card["traits"]["horizontal_flip"]),
@@ -169,7 +174,6 @@ def _check_settled(folder: str, options: dict[str, Any]) -> None:
         }
     except (files.UnreadableError, KeyError, TypeError, IndexError):
         return  # damaged, or of another version: whoever loads it says so
-    wanted["learn_exemplars"] = wanted["memory"]
     for name, (now, then) in wanted.items():
         if flags.FLAGS[name].present and now not in (then, None, AUTO):
             raise checks.UsageError(

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -183,10 +184,16 @@ def test_model_and_learner_answer_alike(taught, learner):
     assert best == list(learner.predict(paths))
 
 
-def test_learner_becomes_a_version_for_each_state(copy, taught, tmp_path):
+def test_learner_becomes_a_version_for_each_state(copy, taught, tmp_path, monkeypatch, capfd):
+    export_model = IncrementalLearner.export
+    # As TensorFlow's libraries do when they are loaded.
+    monkeypatch.setattr(
+        IncrementalLearner, "export", lambda *given: (os.write(2, b"a library talks\n"), export_model(*given))
+    )
     for _ in range(2):  # the second time nothing is new
         ended = _call(export, copy, tmp_path / "models", "--name=tiles", "--format=serving")
         assert (ended.code, ended.stderr) == (0, "")
+    assert "a library talks" not in capfd.readouterr().err
     assert "Nothing is new" in ended.stdout
     assert {path.name for path in (tmp_path / "models/tiles").iterdir()} == {"1"}
     photographs = sorted(taught.images[1].glob("*/00[0-3].jpg"))
@@ -282,6 +289,20 @@ def test_mistake_is_one_line_and_touches_nothing(taught, tmp_path, arguments, me
     (line,) = ended.stderr.splitlines()
     assert message.format(**names) in line
     assert not names["new"].exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "is_same"),
+    [("--memory=4", True), ("--learn_exemplars", True), ("--memory=5", False), ("--nolearn_exemplars", False)],
+)
+def test_flags_of_the_memory_are_compared_one_by_one(copy, taught, monkeypatch, flag, is_same):
+    card = json.loads((copy / "learner.json").read_text())
+    card["memory"] |= {"strategy": "mnemonics", "adjust": True}  # as `--memory=4 --learn_exemplars` begins one
+    (copy / "learner.json").write_text(json.dumps(card))
+    monkeypatch.setattr(learn, "_learn", lambda *arguments: None)
+    ended = _call(learn, copy, taught.images[1], flag)
+    assert ended.code == (0 if is_same else 2)
+    assert ("was begun with another" in ended.stderr) != is_same
 
 
 def test_memory_in_bytes(tmp_path):
