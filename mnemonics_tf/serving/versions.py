@@ -32,6 +32,8 @@ def check_name(name: str) -> None:
         raise checks.UsageError(
             f"--name = {name!r}: expected letters, digits, '_', '-' and '.', as the name becomes a part of an address."
         )
+    if name == CONFIG:
+        raise checks.UsageError(f"--name = {name!r}: the list of all models is called so. Give another name.")
 
 
 def add_versions(root: str, name: str, models: Mapping[str, str], base_path: str, copy: bool = False) -> list[str]:

@@ -107,6 +107,7 @@ def test_onnx_is_the_keras_model(phase, exported, tmp_path):
         (("{model}", "{new}/x.tflite", "--format=onnx"), "expected a name that ends in .onnx"),
         (("{model}", "{new}/x.onnx", "--format=onnx", "--copy"), "--copy is for --format=serving"),
         (("{model}", "{new}", "--name=a/b"), "--name = 'a/b': expected letters"),
+        (("{model}", "{new}", "--name=models.config"), "the list of all models is called so"),
         (("{model}", "{model}"), "that is itself a model, learner or run"),
         (("{model}", "{file}/x"), "cannot be written to"),
         (("{model}", "{file}/x.onnx", "--format=onnx"), "cannot be written"),
