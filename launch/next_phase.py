@@ -25,7 +25,7 @@ from sweeping.output import prepared
 
 from mnemonics_tf import checks
 from mnemonics_tf.system import files
-from mnemonics_tf.system.screen import USAGE_ERROR, explained, notice, parse_flags, quiet
+from mnemonics_tf.system.screen import explained, notice, parse_flags, quiet
 
 if TYPE_CHECKING:
     from instrument.trials import Bench
@@ -50,6 +50,8 @@ def main(argv: list[str]) -> int:
         lengths = [_length(text) for text in _LENGTHS.value]
         if not lengths:
             raise checks.UsageError("--lengths is empty: expected numbers above 0, such as --lengths=1,2.")
+        if len(set(lengths)) < len(lengths):
+            raise checks.UsageError("--lengths has a number twice: both would be the same later phases. Leave one out.")
         grid = read_grid(grid_file)
         with quiet():
             from instrument.trials import Bench, Plan, configured  # TensorFlow: once the flags are known to be right
@@ -61,12 +63,15 @@ def main(argv: list[str]) -> int:
         initial_phases = InitialPhases(_INITIAL_PHASES_DIR.value or str(folder / "initial_phases"))
         bench = Bench(folder, initial_phases, Plan(lengths, range(_TRAINING_SEEDS.value)))
         return _measure(grid, folder, bench)
-    except checks.UsageError as error:
-        print(f"next_phase: {explained(error, place='', advice='')[1]}", file=sys.stderr)
-        return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"next_phase: stopped. To go on: {shlex.join(['python', *sys.argv])}", file=sys.stderr)
         return 128 + 2
+    except Exception as error:  # too little memory and a full disk among them
+        code, text = explained(error, _OUTPUT_DIR.value or "runs", "the same command goes on")
+        if code is None:
+            raise
+        print(f"next_phase: {text}", file=sys.stderr)
+        return code
 
 
 def _length(text: str) -> float:

@@ -179,6 +179,7 @@ def test_outcome_of_other_settings_is_not_used(tmp_path):
         (("--grid=nowhere.gin",), "there is no such file"),
         (("--grid=configs/sweeps/next_phase.gin", "--lengths=0"), "--lengths = 0.0"),
         (("--grid=configs/sweeps/next_phase.gin", "--lengths=long"), "--lengths has 'long'"),
+        (("--grid=configs/sweeps/next_phase.gin", "--lengths=1,2,1.0"), "--lengths has a number twice"),
         (("--grid=configs/sweeps/next_phase.gin", "--training_seeds=0"), "--training_seeds = 0"),
     ],
 )
