@@ -3,7 +3,7 @@
     python launch/sweep.py --grid=configs/sweeps/digits.gin
 
 The same command goes on where an earlier sweep stopped: finished runs are left alone unless a gin file of theirs has
-changed, others resume after their last complete phase. Runs share their trained phase 0 where their settings allow it.
+changed, others go on from the step they were in. Runs share their trained phase 0 where their settings allow it.
 """
 
 from __future__ import annotations

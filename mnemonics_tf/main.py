@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
             files.check_path(flag, path)
         results, directory = _outcome(output_dir)
     except Exception as error:
-        code, text = screen.explained(error, output_dir, "the same command goes on after the last complete phase")
+        code, text = screen.explained(error, output_dir, "the same command goes on")
         if code is None or flags.FLAGS["verbosity"].present:
             raise
         print(f"mnemonics_tf: {text}", file=sys.stderr)

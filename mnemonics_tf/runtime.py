@@ -61,7 +61,7 @@ def explaining_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         raise checks.LostWorkerError(
             f"Worker {worker_index(strategy)} stops: another worker has ended or cannot be reached any more "
             f"({reason}). See that worker's own output for the cause. Start all workers again with the same command: "
-            "complete phases are kept."
+            "the run goes on from the last snapshot."
         ) from error
 
 

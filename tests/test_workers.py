@@ -243,7 +243,7 @@ def test_worker_that_is_killed_stops_the_others_with_a_clear_message(resumed_wor
     complaint = resumed_workers.complaint
     last = complaint.strip().splitlines()[-1]
     assert last.startswith("mnemonics_tf: Worker 0 stops: another worker has ended or cannot be reached any more")
-    assert "Start all workers again with the same command: complete phases are kept." in last
+    assert "Start all workers again with the same command: the run goes on from the last snapshot." in last
     assert "Traceback" not in complaint
 
 

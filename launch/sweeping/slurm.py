@@ -49,7 +49,7 @@ def _script(path: str, grid_file: str, output_dir: pathlib.Path, num_runs: int, 
 #
 # Submit:  sbatch {shlex.quote(path)}
 #
-# Submitted again, it goes on: finished runs are left alone, others resume after their last complete phase. The tasks
+# Submitted again, it goes on: finished runs are left alone, others go on from the step they were in. The tasks
 # read the grid when they start, so leave it as it is until all have. Edit the lines below to suit your cluster.
 #SBATCH --job-name=sweep
 #SBATCH --array=0-{num_runs - 1}%{jobs}
