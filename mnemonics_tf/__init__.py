@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Backbone": "mnemonics_tf.models.backbone",
     "BalancedFinetune": "mnemonics_tf.training.settings",
+    "BusyError": "mnemonics_tf.checks",
     "Devices": "mnemonics_tf.system.devices",
     "DivergedError": "mnemonics_tf.checks",
     "ExemplarLevel": "mnemonics_tf.memory.optimising.settings",
@@ -26,8 +27,11 @@ _PUBLIC = {
     "Memory": "mnemonics_tf.memory.settings",
     "ModelLevel": "mnemonics_tf.training.settings",
     "NextPhase": "mnemonics_tf.memory.optimising.objective_settings",
+    "Probe": "mnemonics_tf.evaluation.settings",
+    "Protocol": "mnemonics_tf.data.class_order",
     "Rehearsal": "mnemonics_tf.training.rehearsal",
     "ResNet": "mnemonics_tf.models.resnet",
+    "Settings": "mnemonics_tf.learner.settings",
     "UsageError": "mnemonics_tf.checks",
     "learner_from_run": "mnemonics_tf.going_on",
 }

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 from doc_pages import PAGES, blocks, name_of, text_of
 
+import mnemonics_tf
 from mnemonics_tf.config import CONFIGURABLES
 
 # Files that a page has the reader write, and a typing error that another page is about.
@@ -118,6 +119,14 @@ def test_dotted_names_of_the_package_exist(page):
                 found = importlib.import_module(".".join(parts[:end]))
             else:
                 found = getattr(found, part)
+
+
+def test_names_of_the_reference_are_imported_from_the_package_itself():
+    text = text_of(ROOT / "docs/reference/python.md")
+    answers = text.partition("## What it answers")[2].partition("\n## ")[0]
+    names = re.findall(r"^::: mnemonics_tf\.[\w.]+\.(\w+)$", text.replace(answers, ""), re.MULTILINE)
+    assert {"IncrementalLearner", "ResNet", "Probe", "BusyError"} <= set(names)
+    assert [name for name in names if not hasattr(mnemonics_tf, name)] == []
 
 
 def _rows_of_paper() -> list[tuple[list[str], list[str]]]:
