@@ -161,6 +161,7 @@ def test_list_of_configurables_is_complete():
         and any(ast.unparse(each).startswith("dataclasses.dataclass") for each in node.decorator_list)
         and _checks_what_users_bind(node)
     }
+    assert {"ExemplarLevel", "Probe", "Protocol"} <= settings  # the search finds what it looks for
     assert settings <= {configurable.__name__ for configurable in config.CONFIGURABLES.values()}
 
 

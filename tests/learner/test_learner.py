@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from tiny_learner import bars, tiny_learner
 
 import mnemonics_tf
@@ -303,6 +306,8 @@ def test_learner_that_knows_nothing_says_so(ask, tmp_path):
 
 
 def test_package_imports_nothing_before_it_is_asked_for():
+    script = "import sys, mnemonics_tf; print({'tensorflow', 'keras', 'numpy', 'absl'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True).stdout == "set()\n"
     assert mnemonics_tf.IncrementalLearner is IncrementalLearner
     assert "Memory" in dir(mnemonics_tf)
     with pytest.raises(AttributeError, match="no attribute 'Learner'"):
