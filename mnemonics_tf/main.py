@@ -47,6 +47,8 @@ def main(argv: list[str]) -> int:
             raise checks.UsageError(f"Unexpected argument {argv[1]!r}: everything is a flag; see --help.")
         if not _GIN_FILES.value:
             raise checks.UsageError("No --gin_file was given. Try --gin_file=configs/lucir_digits.gin.")
+        if _OUTPUT_DIR.value == "":  # such as of a variable that is not set
+            raise checks.UsageError(f"--output_dir is empty: expected a folder. Leave it out for {output_dir}.")
         for flag, path in (("--output_dir", output_dir), ("--initial_phases_dir", _INITIAL_PHASES_DIR.value or "")):
             files.check_path(flag, path)
         results, directory = _outcome(output_dir)

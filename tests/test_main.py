@@ -303,9 +303,11 @@ def test_run_of_another_configuration_is_refused_with_the_difference(tiny_run, c
     assert sorted(path.stat().st_mtime for path in tiny_run.rglob("*")) == before
 
 
-def test_unusable_output_folders_are_refused(call_main, tmp_path):
+def test_unusable_output_folders_are_refused(call_main, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("something")
-    for folder, message in ((tmp_path / "file", "a file is there"), ("/proc/runs/x", "cannot be used")):
+    unusable = {tmp_path / "file": "a file is there", "/proc/runs/x": "cannot be used", "": "--output_dir is empty"}
+    for folder, message in unusable.items():
         code, shown = call_main(tiny_arguments(folder))
         assert code == 2
         assert message in shown

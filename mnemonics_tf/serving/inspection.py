@@ -43,15 +43,18 @@ def load(folder: str) -> Any:
 
     Raises:
       ReachingOutError: it does more.
-      UnreadableError: there is no graph, or it cannot be read.
-      Exception: TensorFlow cannot load it.
+      UnreadableError: there is no graph, it cannot be read, or TensorFlow cannot load it.
     """
     import tensorflow as tf
 
     outside = reaching_out(folder)
     if outside:
         raise ReachingOutError(outside)
-    return tf.saved_model.load(folder)
+    try:
+        return tf.saved_model.load(folder)
+    except Exception as error:  # of damaged files it raises all kinds, an IndexError among them
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise files.UnreadableError(f"TensorFlow cannot load it: {reason}") from error
 
 
 def reaching_out(folder: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from mnemonics_tf.serving.inspection import reaching_out
+from mnemonics_tf.serving.inspection import load, reaching_out
 from mnemonics_tf.system.files import UnreadableError
 
 
@@ -37,7 +37,7 @@ def test_model_that_computes_is_harmless(tmp_path):
         (lambda: tf.io.write_file("/tmp/never", "x"), "WriteFile"),
         (lambda: tf.io.read_file("/etc/passwd"), "ReadFile"),
         (
-            lambda: tf.cond(tf.random.uniform([]) > 2, lambda: tf.io.write_file("/tmp/never", "x"), tf.no_op),
+            lambda: tf.cond(tf.timestamp() < 0, lambda: tf.io.write_file("/tmp/never", "x"), tf.no_op),
             "WriteFile",
         ),
         (lambda: tf.raw_ops.SaveV2(prefix="x", tensor_names=["a"], shape_and_slices=[""], tensors=[1.0]), "SaveV2"),
@@ -59,3 +59,18 @@ def test_what_is_no_model_is_unreadable(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 100)
     with pytest.raises(UnreadableError, match="no SavedModel"):
         reaching_out(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["variables.index", "variables.data-00000-of-00001"])
+def test_model_whose_weights_are_cut_off_or_lost_is_unreadable(tmp_path, name):
+    folder = _saved(tmp_path / "model", lambda: None)
+    assert load(folder).serve(tf.constant(3.0)) == 6
+    path = tmp_path / "model/variables" / name
+    content = path.read_bytes()
+    for kept in (len(content) - 1, len(content) // 2, 10, 0):
+        path.write_bytes(content[:kept])
+        with pytest.raises(UnreadableError, match="TensorFlow cannot load it: "):
+            load(folder)
+    path.unlink()
+    with pytest.raises(UnreadableError, match="TensorFlow cannot load it: "):
+        load(folder)
