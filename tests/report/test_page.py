@@ -9,11 +9,16 @@ import shutil
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from page_folders import NAMES, write_full_run
 from run_folders import call_report, write_run, write_seeds
 
 from mnemonics_tf.report.page import curves, drawing, site
+from mnemonics_tf.report.page.blocks import MissingError
+from mnemonics_tf.report.page.embedding import network_of
+from mnemonics_tf.report.page.record import read_record
 
 
 class _Reader(HTMLParser):
@@ -174,6 +179,31 @@ def test_files_of_a_run_that_are_damaged_are_named(full, tmp_path):
     assert f"{run}/phases/002/exemplars.npz is damaged" in words
     assert "hold no losses" in words
     assert "--no_tsne" in words
+
+
+def test_network_of_another_run_and_one_that_is_damaged_are_told(full, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(full, run, ignore=shutil.ignore_patterns("report"))
+    for phase, size in ((0, 16), (1, 9)):  # the run's images are 16 x 16
+
+        @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)])
+        def serve(images):
+            return {
+                "class_ids": tf.zeros(tf.shape(images)[:1], tf.int64),
+                "embeddings": tf.cast(images[:, 0, 0], "float32"),
+            }
+
+        model = tf.Module()
+        model.serve, model.weight = serve, tf.Variable([1.0])
+        tf.saved_model.save(model, str(run / f"phases/{phase:03d}/saved_model"))
+    record = read_record(str(run))
+    images, _ = record.exemplars(0)
+    np.testing.assert_array_equal(network_of(record, 0)(images)["embeddings"], images[:, 0, 0])
+    with pytest.raises(MissingError, match="is not a network of the run"):
+        network_of(record, 1)(images)
+    (run / "phases/001/saved_model/variables/variables.data-00000-of-00001").write_bytes(b"x")
+    with pytest.raises(MissingError, match="saved_model cannot be loaded"):
+        network_of(record, 1)
 
 
 def test_several_runs_are_shown_beside_one_another(call, tmp_path):

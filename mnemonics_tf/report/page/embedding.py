@@ -15,7 +15,7 @@ from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.report.page.data import dataset_of
 from mnemonics_tf.report.page.record import Record
 from mnemonics_tf.serving import inspection
-from mnemonics_tf.system import screen
+from mnemonics_tf.system import files, screen
 
 _NUM_COLOURED = 5  # as in the paper's figures
 _DATA_PER_CLASS = 100  # images of each coloured class
@@ -23,6 +23,7 @@ _OTHERS_PER_CLASS = 10  # images whose mean is the cross of another class
 _MOST_OTHERS = 200  # other classes
 _MOST_TESTED = 10_000  # test images for confusions
 _BATCH = 250
+_ANSWERS = ("class_ids", "embeddings")  # of a network, that are looked at
 
 Network = Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -103,6 +104,8 @@ def confusion_by_network(record: Record, phase: int) -> np.ndarray:
     for start in range(0, len(test), _BATCH):
         predicted = network(images[start : start + _BATCH])["class_ids"]
         true = test.labels[start : start + _BATCH]
+        if not set(predicted.tolist()) <= index.keys():
+            raise MissingError(f"The saved_model in phase {phase} knows other classes than the run had by then.")
         np.add.at(counts, ([index[int(each)] for each in true], [index[int(each)] for each in predicted]), 1)
     return counts
 
@@ -111,7 +114,8 @@ def network_of(record: Record, phase: int) -> Network:
     """The servable network of a phase: uint8 images `[B, H, W, C]` in, arrays by name out.
 
     Raises:
-      MissingError: it is not there, or cannot be loaded.
+      MissingError: it is not there, or cannot be loaded. What is returned raises it, too, if the network is another's,
+        which does not take the run's images or answer as ours do.
     """
     folder = record.phase_file(phase, "saved_model")
     if not os.path.isdir(folder):
@@ -125,12 +129,17 @@ def network_of(record: Record, phase: int) -> Network:
         except inspection.ReachingOutError as error:
             named = screen.shown(", ".join(error.operations))
             raise MissingError(f"{screen.shown(folder)} is not loaded: besides computing it does {named}.") from error
-        except (OSError, ValueError, AttributeError, tf.errors.OpError) as error:
-            raise MissingError(f"{screen.shown(folder)} cannot be loaded ({type(error).__name__}).") from error
+        except (files.UnreadableError, AttributeError) as error:
+            reason = screen.shown(str(error))
+            raise MissingError(f"{screen.shown(folder)} cannot be loaded ({reason}).") from error
 
     def run(images: np.ndarray, model: object = loaded) -> dict[str, np.ndarray]:
         # `model` keeps the variables alive, which the endpoint alone does not.
-        return {name: value.numpy() for name, value in serve(tf.constant(images, tf.uint8)).items()}
+        try:
+            answer = serve(tf.constant(images, tf.uint8))
+            return {name: answer[name].numpy() for name in _ANSWERS}
+        except (AttributeError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+            raise MissingError(f"{screen.shown(folder)} is not a network of the run.") from error
 
     return run
 
