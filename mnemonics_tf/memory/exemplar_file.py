@@ -55,6 +55,10 @@ def read_exemplars(path: str | os.PathLike) -> Exemplars:
         with archives.reading(path) as arrays:
             found = {name: arrays[name] for name in arrays.files}
         labels, images = found["labels"], _images_of(path, found)
+        if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+            raise ValueError(f"labels {labels.shape} of the type {labels.dtype} for images {images.shape}")
+        if len(images) and (images.dtype != np.uint8 or images.ndim != 4 or not images.size):
+            raise ValueError(f"images {images.shape} of the type {images.dtype}")
     except checks.UsageError:
         raise
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -195,6 +195,27 @@ def _with_first_codes_damaged(path: Path) -> None:
     np.savez(path, **found)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": np.zeros(3, np.int64)},
+        {"labels": np.array(["a", "b"])},
+        {"images": np.zeros((2, 4), np.uint8)},
+        {"images": np.zeros((2, 0, 4, 3), np.uint8)},
+        {"images": np.full((2, 4, 4, 3), np.nan, np.float32)},
+    ],
+    ids=["number of labels", "names", "no pixels", "no height", "floats"],
+)
+def test_file_of_what_are_no_exemplars_is_damaged(tmp_path, changes):
+    path = tmp_path / "e.npz"
+    arrays = {"images": np.zeros((2, 4, 4, 3), np.uint8), "labels": np.zeros(2, np.int64)}
+    np.savez(path, **arrays)
+    assert len(read_exemplars(path).images) == 2
+    np.savez(path, **{**arrays, **changes})
+    with pytest.raises(UsageError, match=r"e\.npz is damaged: .* Take a copy of it"):
+        read_exemplars(path)
+
+
 def test_damaged_image_is_named_by_class_and_number(tmp_path):
     path, memory = tmp_path / "e.npz", _memory(codec="webp")
     kept = as_kept(LabelledImages(_data().array[:4], np.array([0, 1, 1, 2])), codec_for(memory))

@@ -18,6 +18,7 @@ from run_folders import call_report, write_run, write_seeds
 from mnemonics_tf.report.page import curves, drawing, site
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.report.page.embedding import network_of
+from mnemonics_tf.report.page.gallery import galleries
 from mnemonics_tf.report.page.record import read_record
 
 
@@ -204,6 +205,21 @@ def test_network_of_another_run_and_one_that_is_damaged_are_told(full, tmp_path)
     (run / "phases/001/saved_model/variables/variables.data-00000-of-00001").write_bytes(b"x")
     with pytest.raises(MissingError, match="saved_model cannot be loaded"):
         network_of(record, 1)
+
+
+def test_exemplars_of_another_run_are_told_and_those_of_two_channels_shown(full, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(full, run, ignore=shutil.ignore_patterns("report"))
+    paths = [*run.glob("phases/*/exemplars.npz"), *run.glob("phases/*/starting_images.npz")]
+    for path in paths:
+        with np.load(path) as arrays:
+            images, labels = arrays["images"][..., :2], arrays["labels"]
+        np.savez(path, images=images, labels=labels)
+    shown = galleries(read_record(str(run)))
+    assert [each.kind for each in shown] == ["text", "gallery", "gallery", "gallery"]
+    np.savez(paths[0], images=images[:, :8, :8], labels=labels)
+    with pytest.raises(MissingError, match="as if of another run"):
+        galleries(read_record(str(run)))
 
 
 def test_several_runs_are_shown_beside_one_another(call, tmp_path):

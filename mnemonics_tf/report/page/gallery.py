@@ -29,7 +29,7 @@ def galleries(record: Record) -> list[Text | Gallery]:
     """A gallery for each phase that brought classes.
 
     Raises:
-      MissingError: the run keeps no exemplars.
+      MissingError: the run keeps no exemplars, or they are of several runs.
     """
     last, last_labels = record.exemplars(record.last)
     if not len(last):
@@ -45,6 +45,9 @@ def galleries(record: Record) -> list[Text | Gallery]:
         except MissingError:
             start = None
             without_start.append(phase)
+        sizes = {each.shape[1:] for each in (images, last, *(() if start is None else start[:1]))}
+        if len(sizes) > 1:
+            raise MissingError(f"Exemplars in phase {phase} have other sizes than the last ones, as if of another run.")
         classes = list(record.classes_of(phase))
         strips = []
         for index in classes[:_MOST_CLASSES]:
@@ -105,7 +108,7 @@ def _gain(record: Record) -> float:
         except MissingError:
             continue
         after = images[np.isin(labels, of)]
-        if len(after) == len(before):
+        if after.shape == before.shape:
             strong = float(np.percentile(np.abs(after.astype(np.float32) - before), 99))
             return float(np.clip(_STRONG / max(strong, 1e-6), 1, _MOST_GAIN))
     return 3.0
@@ -123,10 +126,11 @@ def _per_class(record: Record, images: Images) -> int:
 
 
 def _address(images: Images) -> str:
-    """Images side by side, with a pixel between them, as the address of a picture within the page."""
+    """Images side by side, with a pixel between them, as the address of a picture within the page. Of images of other
+    than one or three channels, the first ones are shown."""
     framed = np.pad(images, [(0, 0), (0, 0), (0, 1), (0, 0)], constant_values=128)
     row = np.concatenate(list(framed), axis=1)[:, :-1]
-    picture = Image.fromarray(row[..., 0] if row.shape[2] == 1 else row)
+    picture = Image.fromarray(row[..., 0] if row.shape[2] < 3 else row[..., :3])
     if picture.height > _LARGEST:
         factor = _LARGEST / picture.height
         picture = picture.resize((max(1, round(picture.width * factor)), _LARGEST), Image.Resampling.LANCZOS)

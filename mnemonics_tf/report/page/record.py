@@ -80,7 +80,8 @@ class Record:
         count = self.results.phases[phase].num_classes
         ids = arrays.pop("class_ids", np.zeros(0, np.int64))
         expected = np.array(self.results.class_order[:count])
-        if not np.array_equal(ids, expected) or any(each.shape != (count, count) for each in arrays.values()):
+        counted = all(each.shape == (count, count) and each.dtype.kind in "iu" for each in arrays.values())
+        if not np.array_equal(ids, expected) or not counted:
             raise MissingError(f"{screen.shown(self.phase_file(phase, _CONFUSION_FILE))} is of other classes.")
         return arrays
 
