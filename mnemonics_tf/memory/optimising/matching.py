@@ -234,7 +234,6 @@ def _variances(values: tf.Tensor, shares: tf.Tensor, means: tf.Tensor) -> tf.Ten
     return tf.matmul(shares, (values - own) ** 2, transpose_a=True)
 
 
-
 def _weights(model: Classifier, network: keras.Model, checkpoint: Mapping[str, np.ndarray]) -> _Weights:
     """Weights by name, as functional calls of backbone and head take them; what has no name there is Θ_i's."""
     names = {id(variable): name for name, variable in model.named_weights().items()}
