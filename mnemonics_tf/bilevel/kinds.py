@@ -57,6 +57,11 @@ class Engine:
         """The shortest temporary training that it can work on."""
         return 1
 
+    @property
+    def piece_size(self) -> int | None:
+        """The most images of a batch that are worked on at a time; None for whole batches."""
+        return None
+
     def num_steps(self, longest: int, generator: np.random.Generator) -> int:
         """T of one meta-step, where settings allow `longest` steps: all of them."""
         return longest
@@ -124,6 +129,10 @@ class _Walking(Engine):
             self._num_recorded,
             strategy,
         )
+
+    @property
+    def piece_size(self) -> int | None:
+        return self.images_at_once
 
     # The function of `second_order` that differentiates a step.
     _second_order: ClassVar[str] = "reverse_over_reverse"

@@ -22,10 +22,10 @@ def mend_bilinear_resizing() -> None:
     with bilinear resizing (see `second_derivatives`).
     """
     registry = getattr(ops.gradient_registry, "_registry", {})
-    entries = {name: registry.get(name) for name in ("ResizeBilinear", "ResizeBilinearGrad")}
-    if all(isinstance(entry, dict) and "type" in entry for entry in entries.values()):
-        entries["ResizeBilinear"]["type"] = _gradient
-        entries["ResizeBilinearGrad"]["type"] = _gradient_of_gradient
+    mended = {"ResizeBilinear": _gradient, "ResizeBilinearGrad": _gradient_of_gradient}
+    if all(isinstance(registry.get(name), dict) and "type" in registry[name] for name in mended):
+        for name, gradient in mended.items():
+            registry[name]["type"] = gradient
 
 
 def _gradient(op: tf.Operation, upstream: tf.Tensor) -> list[tf.Tensor | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mnemonics_tf.bilevel.kinds import Adjoint
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.learner.settings import PhasePlan, Settings
 from mnemonics_tf.memory.optimising.objective_settings import NextPhase
@@ -53,6 +54,15 @@ _NONE_KEPT = {
             ),
             "BalancedFinetune.distil_from = 'teacher': ModelLevel.distillation = False",
         ),
+        (
+            # Its ranking is a mean over rehearsed images: in two pieces, one of them without any, it counts half.
+            (
+                LUCIR(),
+                Rehearsal(),
+                {"exemplar_level": ExemplarLevel(objective="next_phase", engine=Adjoint(images_at_once=2))},
+            ),
+            "ExemplarLevel.images_at_once = 2 with objective = 'next_phase': a part of the loss of method 'lucir'",
+        ),
     ],
 )
 def test_contradictions_are_refused_in_one_line(settings, message):
@@ -60,6 +70,11 @@ def test_contradictions_are_refused_in_one_line(settings, message):
     with pytest.raises(UsageError, match=f"^{message}") as raised:
         Settings(method, rehearsal=rehearsal, **others).check()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("method", [LUCIR(margin_weight=0.0), EEIL()])
+def test_losses_that_are_means_over_all_images_are_worked_on_in_pieces(method):
+    Settings(method, exemplar_level=ExemplarLevel(objective="next_phase", images_at_once=2)).check()
 
 
 def test_separated_softmax_needs_no_memory():

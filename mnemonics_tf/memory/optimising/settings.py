@@ -151,9 +151,9 @@ class ExemplarLevel:
 
     def _check_engine(self) -> None:
         engine = self.engine_object
-        if self.images_at_once is not None and self.batch_norm == "batch":
+        if engine.piece_size is not None and self.batch_norm == "batch":
             raise checks.UsageError(
-                f"ExemplarLevel.images_at_once = {self.images_at_once} with batch_norm = 'batch': the moments are "
+                f"ExemplarLevel.images_at_once = {engine.piece_size} with batch_norm = 'batch': the moments are "
                 "those of whole batches. Use 'frozen', or leave images_at_once out."
             )
         if engine.fewest_steps > self.inner_steps:
