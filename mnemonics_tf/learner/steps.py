@@ -35,6 +35,7 @@ from mnemonics_tf.memory import budget, store
 from mnemonics_tf.memory.codecs import Coded
 from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.memory.optimising.movement import movement_of, told
+from mnemonics_tf.memory.optimising.optimiser import real_slots
 from mnemonics_tf.memory.optimising.tasks import UnsuitableError
 from mnemonics_tf.memory.selection import margins_of
 from mnemonics_tf.models.folding import Inference
@@ -191,6 +192,9 @@ def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
         return _told(state.with_work(old=old), f"{error} Old exemplars are kept as they are.", context)
     context.journal.exemplars_changed("old", before, adjusted)
     state = _moved(state, "adjusted", before, adjusted, context)
+    fixed = real_slots(before.labels, context.settings.exemplar_level.real_share)
+    if fixed.any():
+        adjusted = store.with_unchanged(before, adjusted, fixed, context.codec, context.file)
     if not is_split.all():
         kept = store.as_kept(adjusted, context.codec, context.file)
         adjusted = _by_class(kept.join(old.take(~is_split)))

@@ -175,6 +175,25 @@ def as_kept(slots: LabelledImages, codec: Codec, file: PixelFile | None = None) 
     return dataclasses.replace(slots, images=codec.kept(in_memory(slots).array))
 
 
+def with_unchanged(
+    before: LabelledImages, after: LabelledImages, unchanged: np.ndarray, codec: Codec, file: PixelFile | None = None
+) -> LabelledImages:
+    """Optimised slots as they are kept, of which some have the images that they had: no code of these is made again.
+
+    Args:
+      before: slots as they were kept.
+      after: the same slots in the same order, optimised.
+      unchanged: which of them nothing has moved, `[n]` bool.
+      codec: how slots are kept.
+      file: where pixels, or codes, go that must not be held in memory; None holds them.
+    """
+    same = dataclasses.replace(after.take(unchanged), images=before.images[unchanged])
+    if unchanged.all():
+        return same
+    joined = as_kept(after.take(~unchanged), codec, file).join(same)
+    return joined.take(np.argsort(np.concatenate([np.flatnonzero(~unchanged), np.flatnonzero(unchanged)])))
+
+
 def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:
     """Cuts every class down to the budget for `num_classes` (line 17 of Algorithm 1; supplement A).
 
