@@ -197,7 +197,7 @@ def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
         adjusted = store.with_unchanged(before, adjusted, fixed, context.codec, context.file)
     if not is_split.all():
         kept = store.as_kept(adjusted, context.codec, context.file)
-        adjusted = _by_class(kept.join(old.take(~is_split)))
+        adjusted = _by_class(store.joined(kept, old.take(~is_split)))
     return state.with_work(old=adjusted)
 
 
@@ -211,7 +211,7 @@ def enforce_budget(state: LearnerState, arrival: Arrival, context: Context) -> L
         generator = seeds.generator(state.seed, state.phase, "enforce_budget")
         num_classes = state.phase_of(arrival).num_classes
         old = work.old if memory.counts_bytes else store.shrink(memory, work.old, num_classes, generator)
-        slots = _by_class(store.as_kept(old, codec, context.file).join(slots))
+        slots = _by_class(store.joined(store.as_kept(old, codec, context.file), slots))
     if memory.counts_bytes:
         slots = budget.fitting(memory, slots, codec, _names(state, arrival))
         fewest = int(np.unique(slots.labels, return_counts=True)[1].min()) * codec.images_per_slot

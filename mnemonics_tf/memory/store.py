@@ -194,6 +194,20 @@ def with_unchanged(
     return joined.take(np.argsort(np.concatenate([np.flatnonzero(~unchanged), np.flatnonzero(unchanged)])))
 
 
+def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
+    """Slots of both. Where one of the two has soft labels, the labels of the other become such, of a single class."""
+    soft = [each.soft_labels for each in (first, second) if each.soft_labels is not None]
+    if len(soft) == 1:
+        width = max(soft[0].shape[1], 1 + max(int(each.labels.max(initial=-1)) for each in (first, second)))
+        first, second = (
+            dataclasses.replace(each, soft_labels=np.eye(width, dtype=np.float32)[each.labels])
+            if each.soft_labels is None
+            else each
+            for each in (first, second)
+        )
+    return first.join(second)
+
+
 def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:
     """Cuts every class down to the budget for `num_classes` (line 17 of Algorithm 1; supplement A).
 

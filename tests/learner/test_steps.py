@@ -160,6 +160,17 @@ def test_budget_is_enforced_in_the_form_that_is_kept(strategy):
     assert kept.num_bytes == 10 * 8 * 8 * 3
 
 
+def test_learned_labels_of_old_exemplars_outlive_new_ones_without(strategy):
+    # The learning of new ones has diverged, for example. Classes 3 and 4 get labels of themselves alone.
+    context = _context(strategy, per_class=2)
+    old = dataclasses.replace(_labelled([0, 1, 2], 2), soft_labels=np.full((6, 3), 1 / 3, np.float32))
+    arrival = _arrival(_labelled([3, 4], 2))
+    state = _state(context, old).with_work(old=old, new=arrival.train)
+    kept = steps.enforce_budget(state, arrival, context).under_way.exemplars.slots
+    expected = [[1 / 3, 1 / 3, 1 / 3, 0, 0]] * 6 + [[0, 0, 0, 1, 0]] * 2 + [[0, 0, 0, 0, 1]] * 2
+    np.testing.assert_array_equal(kept.soft_labels, np.array(expected, np.float32))
+
+
 def test_networks_are_trained_on_new_images_as_the_codec_gives_them_back_too(strategy, monkeypatch):
     seen = []
 
