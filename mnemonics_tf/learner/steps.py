@@ -35,9 +35,8 @@ from mnemonics_tf.memory import budget, store
 from mnemonics_tf.memory.codecs import Coded
 from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.memory.optimising.movement import movement_of, told
-from mnemonics_tf.memory.optimising.optimiser import real_slots
 from mnemonics_tf.memory.optimising.tasks import UnsuitableError
-from mnemonics_tf.memory.selection import margins_of
+from mnemonics_tf.memory.selection import margins_of, real_slots
 from mnemonics_tf.models.folding import Inference
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import notice
@@ -209,8 +208,8 @@ def enforce_budget(state: LearnerState, arrival: Arrival, context: Context) -> L
     slots = store.as_kept(work.new, codec, context.file)
     if work.old is not None and len(work.old):
         generator = seeds.generator(state.seed, state.phase, "enforce_budget")
-        num_classes = state.phase_of(arrival).num_classes
-        old = work.old if memory.counts_bytes else store.shrink(memory, work.old, num_classes, generator)
+        num_classes, share = state.phase_of(arrival).num_classes, context.settings.exemplar_level.real_share
+        old = work.old if memory.counts_bytes else store.shrink(memory, work.old, num_classes, generator, share)
         slots = _by_class(store.joined(store.as_kept(old, codec, context.file), slots))
     if memory.counts_bytes:
         slots = budget.fitting(memory, slots, codec, _names(state, arrival))

@@ -16,7 +16,13 @@ from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.memory.codecs import Codec, Coded, Source, codec_of, decoded
 from mnemonics_tf.memory.pixel_file import PixelFile, as_codes, as_pixels
-from mnemonics_tf.memory.selection import select_boundary, select_herding, select_mixed, select_random
+from mnemonics_tf.memory.selection import (
+    real_slots,
+    select_boundary,
+    select_herding,
+    select_mixed,
+    select_random,
+)
 from mnemonics_tf.memory.settings import Memory
 
 
@@ -208,7 +214,9 @@ def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
     return first.join(second)
 
 
-def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:
+def shrink(
+    memory: Memory, slots: LabelledImages, num_classes: int, generator: np.random.Generator, real_share: float = 0.0
+) -> LabelledImages:
     """Cuts every class down to the budget for `num_classes` (line 17 of Algorithm 1; supplement A).
 
     Args:
@@ -216,6 +224,8 @@ def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: n
       slots: of any classes.
       num_classes: classes that are known by now, which share a total budget.
       generator: for random choices.
+      real_share: share of each class's exemplars that are real images, see `real_slots`; it stays what it is. 0 by
+        default, where nothing tells exemplars apart.
     """
     limit = memory.count(num_classes)
     positions = [np.zeros(0, np.int64)]
@@ -225,6 +235,17 @@ def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: n
             # They stand in the order in which they were chosen.
             members = members[:limit]
         elif len(members) > limit:
-            members = np.sort(members[select_random(len(members), limit, generator)])
+            members = _drawn(members, limit, generator, real_share)
         positions.append(members)
     return slots.take(np.concatenate(positions))
+
+
+def _drawn(members: np.ndarray, limit: int, generator: np.random.Generator, real_share: float) -> np.ndarray:
+    """So many of the exemplars of a class, at random; real images stand again where `real_slots` looks for them."""
+    if not real_share:
+        return np.sort(members[select_random(len(members), limit, generator)])
+    is_real, will_be = (real_slots(np.zeros(count, np.int64), real_share) for count in (len(members), limit))
+    drawn = np.empty(limit, members.dtype)
+    for kind, places in ((members[is_real], will_be), (members[~is_real], ~will_be)):
+        drawn[places] = np.sort(kind[select_random(len(kind), int(places.sum()), generator)])
+    return drawn

@@ -16,9 +16,10 @@ from mnemonics_tf.memory.codecs import codec_of
 from mnemonics_tf.memory.optimising.forgetting import Forgetting
 from mnemonics_tf.memory.optimising.matching import MatchedStatistics
 from mnemonics_tf.memory.optimising.objective_settings import Matching
-from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser, real_slots
+from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
+from mnemonics_tf.memory.selection import real_slots
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system import snapshots
