@@ -133,11 +133,11 @@ class Settings:
         if level.objective == "matching":
             self.matching.check_batches(level.batch_size)
         pieces = level.engine_object.piece_size
-        if level.objective == "next_phase" and pieces is not None and not self.method.averages_images:
+        if level.objective == "next_phase" and (pieces or 0) % 2 and not self.method.averages_images:
             raise checks.UsageError(
                 f"ExemplarLevel.images_at_once = {pieces} with objective = 'next_phase': a part of the loss of method "
-                f"{self.method.name!r} is a mean over some images of a batch, which pieces would weigh otherwise. "
-                "Leave images_at_once out; a smaller inner_batch_size takes less memory, too."
+                f"{self.method.name!r} is a mean over some images of a batch, so that half of each piece must be "
+                "memory. Give an even number."
             )
         if not memory.keeps:
             self._check_without_exemplars()

@@ -201,7 +201,8 @@ class Method:
     def averages_images(self) -> bool:
         """Whether its losses are means over all images of a batch, so that a batch can be worked on in pieces.
 
-        True by default. False for a mean over some of them, whose number differs from piece to piece.
+        True by default. False for a mean over the rehearsed images, or over the new ones: pieces must then have as many
+        of both.
         """
         return True
 

@@ -57,13 +57,13 @@ _NONE_KEPT = {
             "BalancedFinetune.distil_from = 'teacher': ModelLevel.distillation = False",
         ),
         (
-            # Its ranking is a mean over rehearsed images: in two pieces, one of them without any, it counts half.
+            # Its ranking is a mean over rehearsed images: half of each piece must be such.
             (
                 LUCIR(),
                 Rehearsal(),
-                {"exemplar_level": ExemplarLevel(objective="next_phase", engine=Adjoint(images_at_once=2))},
+                {"exemplar_level": ExemplarLevel(objective="next_phase", engine=Adjoint(images_at_once=3))},
             ),
-            "ExemplarLevel.images_at_once = 2 with objective = 'next_phase': a part of the loss of method 'lucir'",
+            "ExemplarLevel.images_at_once = 3 with objective = 'next_phase': a part of the loss of method 'lucir'",
         ),
     ],
 )
@@ -74,9 +74,9 @@ def test_contradictions_are_refused_in_one_line(settings, message):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("method", [LUCIR(margin_weight=0.0), EEIL()])
-def test_losses_that_are_means_over_all_images_are_worked_on_in_pieces(method):
-    Settings(method, exemplar_level=ExemplarLevel(objective="next_phase", images_at_once=2)).check()
+@pytest.mark.parametrize(("method", "size"), [(LUCIR(margin_weight=0.0), 3), (EEIL(), 3), (LUCIR(), 4)])
+def test_pieces_of_batches_that_weigh_losses_rightly_are_taken(method, size):
+    Settings(method, exemplar_level=ExemplarLevel(objective="next_phase", images_at_once=size)).check()
 
 
 def test_separated_softmax_needs_no_memory():
