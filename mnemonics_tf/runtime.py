@@ -115,7 +115,7 @@ def sum_over_workers(strategy: tf.distribute.Strategy, arrays: list[np.ndarray])
 
     Args:
       strategy: the one whose workers add up.
-      arrays: float32, of the same shapes on every worker.
+      arrays: of numbers, of the same shapes and dtypes on every worker.
 
     Returns:
       The sums, the same on every worker; `arrays` themselves where one works alone.

@@ -41,11 +41,13 @@ class Engine:
       name: what settings call it.
       trains: what the temporary training changes: all weights of the `network`, those of its `head`, or `nothing`.
       needs_scaled_head: whether it compares cosines at the scale that a head has learned; a linear head has none.
+      shares_batches: whether several devices share each batch; otherwise one device works on all of it.
     """
 
     name: ClassVar[str]
     trains: ClassVar[Literal["network", "head", "nothing"]] = "network"
     needs_scaled_head: ClassVar[bool] = False
+    shares_batches: ClassVar[bool] = False
 
     @property
     def needs_features(self) -> bool:
@@ -56,6 +58,11 @@ class Engine:
     def fewest_steps(self) -> int:
         """The shortest temporary training that it can work on."""
         return 1
+
+    @property
+    def piece_size(self) -> int | None:
+        """The most images of a batch that are worked on at a time; None for whole batches."""
+        return None
 
     def num_steps(self, longest: int, generator: np.random.Generator) -> int:
         """T of one meta-step, where settings allow `longest` steps: all of them."""
@@ -93,6 +100,7 @@ class _Walking(Engine):
         activations. None, the default, works on all at once, which is the fastest.
     """
 
+    shares_batches = True
     checkpoint_every: int | None = dataclasses.field(default=None, kw_only=True)
     images_at_once: int | None = dataclasses.field(default=None, kw_only=True)
 
@@ -124,6 +132,10 @@ class _Walking(Engine):
             self._num_recorded,
             strategy,
         )
+
+    @property
+    def piece_size(self) -> int | None:
+        return self.images_at_once
 
     # The function of `second_order` that differentiates a step.
     _second_order: ClassVar[str] = "reverse_over_reverse"

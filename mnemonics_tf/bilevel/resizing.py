@@ -7,10 +7,12 @@ network with one bilinear upsampling). The derivative of a linear map's transpos
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 from tensorflow.python.framework import ops  # TensorFlow has no public way to replace a gradient.
 
-_NAME = "ResizeBilinear"
+from mnemonics_tf.models.recorded import with_gradient
 
 
 def mend_bilinear_resizing() -> None:
@@ -19,25 +21,35 @@ def mend_bilinear_resizing() -> None:
     If a later TensorFlow keeps its list of gradients in another way, nothing happens, and the engines refuse models
     with bilinear resizing (see `second_derivatives`).
     """
-    registered = getattr(ops.gradient_registry, "_registry", {}).get(_NAME)
-    if isinstance(registered, dict) and "type" in registered:
-        registered["type"] = _gradient
-
-
-def is_mended(operation: str) -> bool:
-    """Whether a type of operation that TensorFlow takes for a constant is differentiated all the same."""
-    return operation == f"{_NAME}Grad" and ops.gradient_registry.lookup(_NAME) is _gradient
+    registry = getattr(ops.gradient_registry, "_registry", {})
+    mended = {"ResizeBilinear": _gradient, "ResizeBilinearGrad": _gradient_of_gradient}
+    if all(isinstance(registry.get(name), dict) and "type" in registry[name] for name in mended):
+        for name, gradient in mended.items():
+            registry[name]["type"] = gradient
 
 
 def _gradient(op: tf.Operation, upstream: tf.Tensor) -> list[tf.Tensor | None]:
-    images = op.inputs[0]  # of which only the shape and the dtype count
-    options = {name: op.get_attr(name) for name in ("align_corners", "half_pixel_centers")}
+    """`ResizeBilinear`'s, which tells tapes what its derivative is."""
+    images, options = op.inputs[0], _options(op)  # of the images only the shape and the dtype count
 
-    @tf.custom_gradient
     def transposed(upstream: tf.Tensor):
-        def differentiate(by_image: tf.Tensor) -> tf.Tensor:
-            return tf.raw_ops.ResizeBilinear(images=by_image, size=tf.shape(upstream)[1:3], **options)
+        def differentiate(by_image: tf.Tensor) -> list[tf.Tensor]:
+            return [_resized(by_image, upstream, options)]
 
         return tf.raw_ops.ResizeBilinearGrad(grads=upstream, original_image=images, **options), differentiate
 
-    return [transposed(upstream), None]
+    return [with_gradient("ResizeBilinearTransposed", transposed, upstream), None]
+
+
+def _gradient_of_gradient(op: tf.Operation, by_image: tf.Tensor) -> list[tf.Tensor | None]:
+    """`ResizeBilinearGrad`'s, for the gradients of functions and loops, which know operations alone and no tapes."""
+    # Tapes and forward mode remember no inputs of it: they are told by `_gradient`.
+    return [None if op.inputs is None else _resized(by_image, op.inputs[0], _options(op)), None]
+
+
+def _resized(images: tf.Tensor, like: tf.Tensor, options: dict[str, Any]) -> tf.Tensor:
+    return tf.raw_ops.ResizeBilinear(images=images, size=tf.shape(like)[1:3], **options)
+
+
+def _options(op: tf.Operation) -> dict[str, Any]:
+    return {name: op.get_attr(name) for name in ("align_corners", "half_pixel_centers")}

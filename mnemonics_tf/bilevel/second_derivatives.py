@@ -22,7 +22,6 @@ from tensorflow.python.framework import ops  # TensorFlow has no public way to i
 
 from mnemonics_tf.bilevel.inner_sgd import Params
 from mnemonics_tf.bilevel.problem import Loss, MetaStep, UnconnectedError, connected
-from mnemonics_tf.bilevel.resizing import is_mended
 from mnemonics_tf.bilevel.second_order import SecondOrder, forward_over_reverse, gradients_of, reverse_over_reverse
 
 # Images that are compared by: batch statistics need some, and more cost time.
@@ -114,8 +113,8 @@ class SecondOrderCheck:
         except NotImplementedError:  # tf.recompute_grad does not run eagerly; the engine will say what it thinks of it.
             return None
         if _is_off(difference, products, self._loss, point):
-            lost = [operation for operation in _constants(self._loss, point) if not is_mended(operation)]
-            found = ", ".join(lost) or "an operation that cannot be named here (look for custom gradients)"
+            constants = ", ".join(_constants(self._loss, point))
+            found = constants or "an operation that cannot be named here (look for custom gradients)"
             return (
                 f"The second derivatives of the inner loss are wrong: TensorFlow takes {found} for a constant. Every "
                 f"engine that differentiates twice would be off without a word. {_INSTEAD}"

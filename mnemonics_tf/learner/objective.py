@@ -47,6 +47,7 @@ def _later_phase(settings: Settings) -> LaterPhase:
         method.distils and settings.model_level.distillation,
         method.imprints,
         method.trains_old_head,
+        method.averages_images,
     )
 
 

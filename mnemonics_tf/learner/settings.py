@@ -132,6 +132,13 @@ class Settings:
             )
         if level.objective == "matching":
             self.matching.check_batches(level.batch_size)
+        pieces = level.engine_object.piece_size
+        if level.objective == "next_phase" and (pieces or 0) % 2 and not self.method.averages_images:
+            raise checks.UsageError(
+                f"ExemplarLevel.images_at_once = {pieces} with objective = 'next_phase': a part of the loss of method "
+                f"{self.method.name!r} is a mean over some images of a batch, so that half of each piece must be "
+                "memory. Give an even number."
+            )
         if not memory.keeps:
             self._check_without_exemplars()
         self._check_rehearsal()
@@ -244,7 +251,7 @@ class Settings:
         """
         memory, level = self.memory, self.exemplar_level
         images_per_epoch(sum(counts), self.model_level.batch_size, num_replicas)
-        level.check_devices(num_replicas)
+        self._check_devices(num_replicas)
         if level.objective == "next_phase" and num_known == 0:
             self.next_phase.check_classes(num_new)
         if not memory.keeps or memory.counts_bytes:  # then `check_first_images` does what can be done
@@ -279,7 +286,7 @@ class Settings:
             # What the last phase leaves is trained on by no further one.
             fewest = memory.count(sum(sizes[:-1]) or sizes[0]) * memory.images_per_slot
             self.method.check(fewest, self.head_name)
-        level.check_devices(num_replicas)
+        self._check_devices(num_replicas)
         if level.objective == "next_phase":
             self.next_phase.check_classes(sizes[0])
             if sizes[0] < 2:
@@ -319,6 +326,13 @@ class Settings:
         self.method.check(count * self.memory.images_per_slot, self.head_name)
         if later:
             self.memory.check_parts(count, self.exemplar_level.num_parts)
+
+    def _check_devices(self, num_replicas: int) -> None:
+        """Raises UsageError if the devices cannot share the batches of the exemplar level."""
+        self.exemplar_level.check_devices(num_replicas)
+        by_temporary_model = self.memory.learns and self.exemplar_level.objective == "temporary_model"
+        if by_temporary_model or self.memory.adjust:
+            self.exemplar_level.check_moments(num_replicas)
 
     def _check_exemplars(self, phase: int, known: int, new: int, num_replicas: int) -> None:
         """Raises UsageError for a batch of exemplars of a phase that is too small to be shared by the devices."""

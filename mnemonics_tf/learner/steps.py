@@ -36,7 +36,7 @@ from mnemonics_tf.memory.codecs import Coded
 from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.memory.optimising.movement import movement_of, told
 from mnemonics_tf.memory.optimising.tasks import UnsuitableError
-from mnemonics_tf.memory.selection import margins_of
+from mnemonics_tf.memory.selection import margins_of, real_slots
 from mnemonics_tf.models.folding import Inference
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.tracking import notice
@@ -191,9 +191,12 @@ def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
         return _told(state.with_work(old=old), f"{error} Old exemplars are kept as they are.", context)
     context.journal.exemplars_changed("old", before, adjusted)
     state = _moved(state, "adjusted", before, adjusted, context)
+    fixed = real_slots(before.labels, context.settings.exemplar_level.real_share)
+    if fixed.any():
+        adjusted = store.with_unchanged(before, adjusted, fixed, context.codec, context.file)
     if not is_split.all():
         kept = store.as_kept(adjusted, context.codec, context.file)
-        adjusted = _by_class(kept.join(old.take(~is_split)))
+        adjusted = _by_class(store.joined(kept, old.take(~is_split)))
     return state.with_work(old=adjusted)
 
 
@@ -205,9 +208,9 @@ def enforce_budget(state: LearnerState, arrival: Arrival, context: Context) -> L
     slots = store.as_kept(work.new, codec, context.file)
     if work.old is not None and len(work.old):
         generator = seeds.generator(state.seed, state.phase, "enforce_budget")
-        num_classes = state.phase_of(arrival).num_classes
-        old = work.old if memory.counts_bytes else store.shrink(memory, work.old, num_classes, generator)
-        slots = _by_class(store.as_kept(old, codec, context.file).join(slots))
+        num_classes, share = state.phase_of(arrival).num_classes, context.settings.exemplar_level.real_share
+        old = work.old if memory.counts_bytes else store.shrink(memory, work.old, num_classes, generator, share)
+        slots = _by_class(store.joined(store.as_kept(old, codec, context.file), slots))
     if memory.counts_bytes:
         slots = budget.fitting(memory, slots, codec, _names(state, arrival))
         fewest = int(np.unique(slots.labels, return_counts=True)[1].min()) * codec.images_per_slot

@@ -106,7 +106,7 @@ def _scan_of_jpeg(content: bytes) -> int:
 def check_holds(name: str, image_shape: tuple[int, int, int]) -> None:
     """Raises UsageError if images `(H, W, C)` cannot be kept in a format."""
     height, width, channels = image_shape
-    longest = {"png": 2**31 - 1, "webp": 16383, "jpeg": 65535}[name]
+    longest = {"png": 2**31 - 1, "webp": 16383, "jpeg": 65500}[name]
     if channels not in _DECODED_AS:
         raise UsageError(
             f"ExemplarMemory.codec = {name!r}: it holds images of one channel or three, and these have {channels}. "

@@ -1,4 +1,4 @@
-"""Which images of a class become its (initial) exemplars."""
+"""Which images of a class become its (initial) exemplars, and which of them stay real images."""
 
 from __future__ import annotations
 
@@ -80,3 +80,19 @@ def select_herding(features: np.ndarray, num_exemplars: int) -> np.ndarray:
         total += units[chosen[step]]
         available[chosen[step]] = False
     return chosen
+
+
+def real_slots(labels: np.ndarray, share: float) -> np.ndarray:
+    """Which exemplars stay real images, `[n]` bool: of the first k of a class share * k, rounded up, for every k.
+
+    Args:
+      labels: class index of each exemplar, `[n]`; those of a class stand in the order of their importance.
+      share: from 0 up to, but not including, 1.
+    """
+    places = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        places[members] = np.arange(len(members))
+    # Sums of binary fractions may end a little above a whole number.
+    first, second = (np.ceil(share * count - 1e-9) for count in (places, places + 1))
+    return second > first

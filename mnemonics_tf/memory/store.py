@@ -16,7 +16,13 @@ from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.memory.codecs import Codec, Coded, Source, codec_of, decoded
 from mnemonics_tf.memory.pixel_file import PixelFile, as_codes, as_pixels
-from mnemonics_tf.memory.selection import select_boundary, select_herding, select_mixed, select_random
+from mnemonics_tf.memory.selection import (
+    real_slots,
+    select_boundary,
+    select_herding,
+    select_mixed,
+    select_random,
+)
 from mnemonics_tf.memory.settings import Memory
 
 
@@ -175,7 +181,42 @@ def as_kept(slots: LabelledImages, codec: Codec, file: PixelFile | None = None) 
     return dataclasses.replace(slots, images=codec.kept(in_memory(slots).array))
 
 
-def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: np.random.Generator) -> LabelledImages:
+def with_unchanged(
+    before: LabelledImages, after: LabelledImages, unchanged: np.ndarray, codec: Codec, file: PixelFile | None = None
+) -> LabelledImages:
+    """Optimised slots as they are kept, of which some have the images that they had: no code of these is made again.
+
+    Args:
+      before: slots as they were kept.
+      after: the same slots in the same order, optimised.
+      unchanged: which of them nothing has moved, `[n]` bool.
+      codec: how slots are kept.
+      file: where pixels, or codes, go that must not be held in memory; None holds them.
+    """
+    same = dataclasses.replace(after.take(unchanged), images=before.images[unchanged])
+    if unchanged.all():
+        return same
+    joined = as_kept(after.take(~unchanged), codec, file).join(same)
+    return joined.take(np.argsort(np.concatenate([np.flatnonzero(~unchanged), np.flatnonzero(unchanged)])))
+
+
+def joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
+    """Slots of both. Where one of the two has soft labels, the labels of the other become such, of a single class."""
+    soft = [each.soft_labels for each in (first, second) if each.soft_labels is not None]
+    if len(soft) == 1:
+        width = max(soft[0].shape[1], 1 + max(int(each.labels.max(initial=-1)) for each in (first, second)))
+        first, second = (
+            dataclasses.replace(each, soft_labels=np.eye(width, dtype=np.float32)[each.labels])
+            if each.soft_labels is None
+            else each
+            for each in (first, second)
+        )
+    return first.join(second)
+
+
+def shrink(
+    memory: Memory, slots: LabelledImages, num_classes: int, generator: np.random.Generator, real_share: float = 0.0
+) -> LabelledImages:
     """Cuts every class down to the budget for `num_classes` (line 17 of Algorithm 1; supplement A).
 
     Args:
@@ -183,6 +224,8 @@ def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: n
       slots: of any classes.
       num_classes: classes that are known by now, which share a total budget.
       generator: for random choices.
+      real_share: share of each class's exemplars that are real images, see `real_slots`; it stays what it is. 0 by
+        default, where nothing tells exemplars apart.
     """
     limit = memory.count(num_classes)
     positions = [np.zeros(0, np.int64)]
@@ -192,6 +235,17 @@ def shrink(memory: Memory, slots: LabelledImages, num_classes: int, generator: n
             # They stand in the order in which they were chosen.
             members = members[:limit]
         elif len(members) > limit:
-            members = np.sort(members[select_random(len(members), limit, generator)])
+            members = _drawn(members, limit, generator, real_share)
         positions.append(members)
     return slots.take(np.concatenate(positions))
+
+
+def _drawn(members: np.ndarray, limit: int, generator: np.random.Generator, real_share: float) -> np.ndarray:
+    """So many of the exemplars of a class, at random; real images stand again where `real_slots` looks for them."""
+    if not real_share:
+        return np.sort(members[select_random(len(members), limit, generator)])
+    is_real, will_be = (real_slots(np.zeros(count, np.int64), real_share) for count in (len(members), limit))
+    drawn = np.empty(limit, members.dtype)
+    for kind, places in ((members[is_real], will_be), (members[~is_real], ~will_be)):
+        drawn[places] = np.sort(kind[select_random(len(kind), int(places.sum()), generator)])
+    return drawn

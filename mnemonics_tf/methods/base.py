@@ -198,6 +198,15 @@ class Method:
         return self.takes_offsets
 
     @property
+    def averages_images(self) -> bool:
+        """Whether its losses are means over all images of a batch, so that a batch can be worked on in pieces.
+
+        True by default. False for a mean over the rehearsed images, or over the new ones: pieces must then have as many
+        of both.
+        """
+        return True
+
+    @property
     def gradient_noise(self) -> GradientNoise | None:
         """The noise that is added to gradients at the model level; None, the default, for no noise."""
         return None

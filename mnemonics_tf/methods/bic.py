@@ -31,8 +31,8 @@ class BiC(Method):
     Attributes:
       temperature: tau of the distillation, above 0. 2 by default, as in Section 7.1 of the mnemonics paper.
       held_out_share: share of a class's exemplars that is held out for stage 2, above 0 and below 1. It is taken of the
-        class that has fewest, rounded down, but at least one; as many are held out of every class, old or new. 0.1 by
-        default, the original's share.
+        class that has fewest, a new one by its images, rounded down, but at least one; as many are held out of every
+        class, old or new, and never the last image of one. 0.1 by default, the original's share.
       correction_penalty: weight of ((alpha - 1)^2 + beta^2) / 2 in stage 2, above 0. 0.1 by default, the original's
         weight. That one penalises beta alone and stops early; without stopping, alpha has no limit where the few
         held-out images can be told apart without error.
@@ -72,18 +72,23 @@ class BiC(Method):
         """Holds out the same number of exemplars of every old class and of images of every new one."""
         if exemplars is None:
             return super().training_data(phase, exemplars, generator)
-        smallest = np.bincount(exemplars.labels).min()
-        count = max(1, int(smallest * self.held_out_share))
-        old, held_out_old = hold_out(exemplars, lambda _: count, generator)
-        new, held_out_new = hold_out(phase.train, lambda _: count, generator)
+        is_new = ~np.isin(phase.train.labels, exemplars.labels)
+        each = [np.unique(labels, return_counts=True)[1] for labels in (exemplars.labels, phase.train.labels[is_new])]
+        count = max(1, int(np.concatenate(each).min() * self.held_out_share))
+
+        def num_held_out(size: int) -> int:
+            return min(count, size - 1)
+
+        old, held_out_old = hold_out(exemplars, num_held_out, generator)
+        new, held_out_new = hold_out(phase.train, num_held_out, generator)
         return new.join(old), held_out_new.join(held_out_old)
 
     def complete(
         self, model: Classifier, predictor: Predictor, held_out: LabelledImages | None, groups: ClassGroups
     ) -> None:
         """Stage 2: fits gain and offset of the new classes on the held-out images, and gives them to the head."""
-        if held_out is None:
-            return
+        if held_out is None or not (held_out.labels >= groups.num_old_classes).any():
+            return  # images of old classes alone would only lower the logits of new ones
         _, logits = predictor(held_out, "correct_bias")
         gain, offset = fit_correction(logits, held_out.labels, groups.num_old_classes, self.correction_penalty)
         # On top of the correction there is, which is none but where more images of known classes have come.

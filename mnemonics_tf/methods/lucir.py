@@ -66,6 +66,10 @@ class LUCIR(Method):
     def imprints(self) -> bool:
         return self.imprint_weights
 
+    @property
+    def averages_images(self) -> bool:
+        return not self.margin_weight  # the ranking is a mean over the rehearsed images of a batch
+
     def losses(self, outputs: Outputs, teacher: Outputs | None, labels: tf.Tensor, groups: ClassGroups) -> Losses:
         terms = {"cross_entropy": runtime.global_mean(losses.cross_entropy(outputs.adjusted_logits, labels))}
         num_old_classes = groups.num_old_classes

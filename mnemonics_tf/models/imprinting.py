@@ -63,8 +63,10 @@ def _centres(units: np.ndarray, count: int) -> np.ndarray:
     if len(units) < count:
         return units[np.arange(count) % len(units)]
     from sklearn import cluster, exceptions  # a second of import that single centres need not pay
+    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings():
+    # Threads add their parts up in the order in which they end, and rounding follows it: one gives the same bits again.
+    with threadpool_limits(1, "openmp"), warnings.catch_warnings():
         # Fewer distinct embeddings than clusters: some proxies are then alike.
         warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
         return cluster.KMeans(count, n_init=1, random_state=0).fit(units).cluster_centers_

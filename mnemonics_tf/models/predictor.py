@@ -92,7 +92,6 @@ class Predictor:
           data: images; labels are not looked at.
           stage: what the progress bar is called.
           mirrored: whether the images are mirrored, left to right, before the network sees them. False by default.
-
           first: how many images to leave out, of batches that were looked at before. 0 by default.
 
         Yields:

@@ -13,7 +13,8 @@ def with_gradient(name: str, function: Callable[..., tuple[Any, Callable[..., An
     """Calls a function that also says what its gradient is, as `tf.custom_gradient` would.
 
     That enters each graph that it is traced in into a registry for ever, which makes memory grow with every phase. This
-    tells tapes and forward accumulators alone: `tf.gradients`, and so the gradient of `tf.while_loop`, do not see it.
+    tells tapes and forward accumulators alone: `tf.gradients`, and so the gradients of `tf.while_loop` and of functions
+    that are called under a tape, do not see it and differentiate the operations.
 
     Args:
       name: of the operation, for messages.

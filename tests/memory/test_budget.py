@@ -14,6 +14,7 @@ from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.memory.codecs import decoded
 from mnemonics_tf.memory.exemplar_file import load_exemplars, save_exemplars
+from mnemonics_tf.memory.selection import real_slots
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import as_kept, codec_for, select, shrink
 
@@ -387,6 +388,22 @@ def test_herded_memory_shrinks_to_what_a_smaller_budget_would_have_chosen():
     shrunk = shrink(budget, select(budget, data, features, 10, _generator()), 5, _generator())
     np.testing.assert_array_equal(shrunk.images, select(budget, data, features, 4, _generator()).images)
     assert len(shrunk) == 8
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.7])
+def test_random_discards_leave_real_images_where_they_are_looked_for(share):
+    # Real images have even pixels. 40 exemplars are cut to 20, 13, 10 and 8 for 2, 3, 4 and 5 classes.
+    generator, seen = np.random.default_rng(0), set()
+    for _ in range(5):
+        numbers = 2 * np.arange(40) + ~real_slots(np.zeros(40, np.int64), share)
+        slots = LabelledImages(numbers.astype(np.uint8).reshape(-1, 1, 1, 1), np.zeros(40, np.int64))
+        for num_classes in (2, 3, 4, 5):
+            slots = shrink(Memory(total=40), slots, num_classes, generator, share)
+            is_real = slots.images.ravel() % 2 == 0
+            np.testing.assert_array_equal(is_real, real_slots(slots.labels, share))
+        assert len(set(slots.images.ravel())) == 8
+        seen |= set(slots.images.ravel().tolist())
+    assert len(seen) > 16  # of the 40, by chance
 
 
 def test_discarding_by_herding_needs_a_budget_that_shrinks():

@@ -104,3 +104,12 @@ def test_images_that_no_format_holds_are_refused():
             check_holds(name, (8, 8, 4))
     with pytest.raises(UsageError, match=r"up to 16383 pixels a side, and these have 8 x 20000. Set codec = 'png'"):
         check_holds("webp", (8, 20_000, 3))
+
+
+def test_longest_side_that_jpeg_takes_can_be_coded():
+    # Its files could hold 65,535 pixels; the library that writes them takes 65,500.
+    longest = np.zeros((1, 65_500, 1), np.uint8)
+    form = format_for("jpeg", 60, longest.shape)
+    np.testing.assert_array_equal(form.decode(form.encode(longest)), longest)
+    with pytest.raises(UsageError, match="up to 65500 pixels a side"):
+        check_holds("jpeg", (65_501, 1, 1))

@@ -71,9 +71,22 @@ def test_as_many_images_of_every_class_are_held_out_old_or_new(share, count):
 
 def test_the_budget_of_the_paper_holds_out_two_of_twenty():
     exemplars = oracles.images_of(np.repeat(np.arange(5), 20))
-    data, held_out = BiC().training_data(oracles.a_phase(), exemplars, np.random.default_rng(0))
+    data, held_out = BiC().training_data(oracles.a_phase(30), exemplars, np.random.default_rng(0))
     np.testing.assert_array_equal(np.bincount(held_out.labels), [2] * 7)
-    np.testing.assert_array_equal(np.bincount(data.labels), [18] * 5 + [10] * 2)
+    np.testing.assert_array_equal(np.bincount(data.labels), [18] * 5 + [28] * 2)
+
+
+@pytest.mark.parametrize(("new_per_class", "count"), [(15, 1), (20, 2), (1, 0)])
+def test_new_class_with_few_images_is_trained_on(new_per_class, count):
+    # A budget of bytes may leave 200 exemplars of an old class, of which a tenth is more than there are new images.
+    exemplars = oracles.images_of(np.repeat(np.arange(5), 200))
+    phase = oracles.a_phase(new_per_class)
+    data, held_out = BiC().training_data(phase, exemplars, np.random.default_rng(0))
+    old = max(count, 1)
+    np.testing.assert_array_equal(np.bincount(held_out.labels, minlength=7), [old] * 5 + [count] * 2)
+    np.testing.assert_array_equal(np.bincount(data.labels), [200 - old] * 5 + [new_per_class - count] * 2)
+    if not count:  # then nothing tells how new logits are biased, and the network stays as it is
+        BiC().complete(None, None, held_out, GROUPS)
 
 
 def test_what_is_held_out_is_not_trained_on_and_everything_else_is():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from mnemonics_tf.models.heads import HEADS, CosineHead, Head, LinearHead, ProxyHead
-from mnemonics_tf.models.imprinting import imprint
+from mnemonics_tf.models.imprinting import imprint, imprinted
 
 
 def _head(kind: type[Head], num_old_classes: int, num_new_classes: int, width: int = 5) -> Head:
@@ -135,3 +136,12 @@ def test_same_images_give_the_same_proxies():
         imprint(head, features, np.full(40, 2))
         kernels.append(head.new_kernel.numpy())
     np.testing.assert_array_equal(*kernels)
+
+
+def test_threads_that_end_in_any_order_give_the_same_proxies(monkeypatch):
+    # scikit-learn gives each thread 256 images, and adds up what they found in the order in which they end.
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")  # more than there are cores, which it takes from here alone
+    features = np.random.default_rng(7).normal(size=(1300, 16)).astype(np.float32)
+    with threadpool_limits(6, "openmp"):
+        found = {imprinted(features, np.zeros(1300), [0], 10).tobytes() for _ in range(8)}
+    assert len(found) == 1

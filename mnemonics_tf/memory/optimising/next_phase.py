@@ -93,7 +93,15 @@ class _Simulated:
             place_of = self._phases.simulation.draw(new_classes)
             num_steps = level.engine_object.num_steps(level.inner_steps, draws)
             trained, trained_labels, plan = self._phases.training(
-                images, labels.numpy(), new_classes, transform, num_steps, level.inner_batch_size, draws
+                images,
+                labels.numpy(),
+                new_classes,
+                transform,
+                num_steps,
+                level.inner_batch_size,
+                draws,
+                # Means over rehearsed images come out right if each piece has its share of them.
+                alternating=level.engine_object.piece_size is not None and not owner.phase.averages_images,
             )
             meta = self._engine(
                 self._phases.start(draws),

@@ -20,6 +20,7 @@ from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.tasks import Task, Tasks, TemporaryModel
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.memory.pixel_file import PixelFile
+from mnemonics_tf.memory.selection import real_slots
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.snapshots import Snapshots
@@ -264,22 +265,6 @@ class _Collected:
             return self._chunks[0]
         joined = functools.reduce(LabelledImages.join, self._chunks)
         return joined.take(np.argsort(np.concatenate(self._positions)))
-
-
-def real_slots(labels: np.ndarray, share: float) -> np.ndarray:
-    """Which exemplars stay real images, `[n]` bool: of the first k of a class share * k, rounded up, for every k.
-
-    Args:
-      labels: class index of each exemplar, `[n]`; those of a class stand in the order of their importance.
-      share: from 0 up to, but not including, 1.
-    """
-    places = np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        places[members] = np.arange(len(members))
-    # Sums of binary fractions may end a little above a whole number.
-    first, second = (np.ceil(share * count - 1e-9) for count in (places, places + 1))
-    return second > first
 
 
 def split_within_classes(labels: np.ndarray, num_parts: int, generator: np.random.Generator) -> list[np.ndarray]:

@@ -96,6 +96,7 @@ class PseudoPhases:
         num_steps: int,
         batch_size: int,
         draws: np.random.Generator,
+        alternating: bool = False,
     ) -> tuple[tf.Tensor, np.ndarray, np.ndarray]:
         """What a network is trained on in such a phase: half of each batch memory of the classes that play old ones.
 
@@ -107,6 +108,8 @@ class PseudoPhases:
           num_steps: steps of the training.
           batch_size: images of a step; half of them, at least one, are memory, and as many real images of new classes.
           draws: source of randomness.
+          alternating: memory and new images take turns in each batch, as many of one as of the other, so that pieces of
+            even size have as many of both. False by default: memory comes first.
 
         Returns:
           Images with the exemplars first `[m, H, W, C]`, class indices `[m]`, and rows of them for each step,
@@ -122,9 +125,12 @@ class PseudoPhases:
         all_labels = np.concatenate([labels, at_hand.labels])
         rows, is_new = np.arange(len(all_labels)), np.isin(all_labels, new_classes)
         is_memory = (rows < num_exemplars) | (rows >= len(all_labels) - self._num_old)
-        rehearsed = planned(np.flatnonzero(is_memory & ~is_new))
-        arriving = planned(np.flatnonzero((rows >= num_exemplars) & is_new))
-        plan = np.concatenate([rehearsed, arriving], axis=1)
+        members = np.flatnonzero(is_memory & ~is_new), np.flatnonzero((rows >= num_exemplars) & is_new)
+        if alternating:
+            half = min(half, *map(len, members))
+        plan = np.concatenate([planned(each) for each in members], axis=1)
+        if alternating:
+            plan = plan.reshape(num_steps, 2, half).transpose(0, 2, 1).reshape(num_steps, 2 * half)
         # Only those that are used are read.
         shown = np.unique(plan[plan >= num_exemplars])
         plan = np.where(plan < num_exemplars, plan, num_exemplars + np.searchsorted(shown, plan))

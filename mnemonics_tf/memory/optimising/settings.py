@@ -39,7 +39,8 @@ class ExemplarLevel:
         fifth faster where it is inner_steps, and memory grows with it (about 0.1 GB a step for ResNet-20 and 64 images
         of 32 x 32). None by default: memory that hardly grows with T. Results stay the same but for rounding.
       batch_norm: of the temporary model: `frozen` statistics, or those of each `batch`. `frozen` by default: a batch of
-        few exemplars has poor statistics, and frozen ones fold into the convolutions, which is faster.
+        few exemplars has poor statistics, and frozen ones fold into the convolutions, which is faster. `batch` is for
+        one device: several share a batch, and each would see the statistics of its part.
       epochs: passes of optimising new exemplars on D_i, and each part of the old ones on its complement. 50 by default,
         as in Section 7.1.
       adjust_epochs: passes of optimising each part of the old ones, where they differ from those of new ones. None by
@@ -151,9 +152,9 @@ class ExemplarLevel:
 
     def _check_engine(self) -> None:
         engine = self.engine_object
-        if self.images_at_once is not None and self.batch_norm == "batch":
+        if engine.piece_size is not None and self.batch_norm == "batch":
             raise checks.UsageError(
-                f"ExemplarLevel.images_at_once = {self.images_at_once} with batch_norm = 'batch': the moments are "
+                f"ExemplarLevel.images_at_once = {engine.piece_size} with batch_norm = 'batch': the moments are "
                 "those of whole batches. Use 'frozen', or leave images_at_once out."
             )
         if engine.fewest_steps > self.inner_steps:
@@ -200,6 +201,14 @@ class ExemplarLevel:
                     f"ExemplarLevel.{name} = {getattr(self, name)}: expected at least {num_replicas}, the number of "
                     "devices. Raise it, or make fewer devices visible."
                 )
+
+    def check_moments(self, num_replicas: int) -> None:
+        """Raises UsageError if batch norm of the temporary model would see a part of each batch on each device."""
+        if self.batch_norm == "batch" and num_replicas > 1 and self.engine_object.shares_batches:
+            raise checks.UsageError(
+                f"ExemplarLevel.batch_norm = 'batch' with {num_replicas} devices: the moments are those of whole "
+                "batches, and each device has a part. Use 'frozen', or make one device visible."
+            )
 
     def check_shared(self, num_exemplars: int, num_replicas: int) -> None:
         """Raises UsageError if the exemplars that are optimised together are too few to be shared by the devices."""

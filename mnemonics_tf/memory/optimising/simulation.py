@@ -25,12 +25,14 @@ class LaterPhase:
       distils: whether they look at the network before the phase.
       imprints: whether the head's weights of new classes are imprinted; otherwise they are random.
       trains_old_head: whether the head's weights of old classes are trained.
+      averages_images: see `Method.averages_images`. True by default.
     """
 
     losses: Callable[[Outputs, Outputs | None, tf.Tensor, ClassGroups], dict[str, tf.Tensor]]
     distils: bool
     imprints: bool
     trains_old_head: bool
+    averages_images: bool = True
 
 
 class Simulation:

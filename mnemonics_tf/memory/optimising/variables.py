@@ -49,6 +49,7 @@ class ExemplarVariables:
         self._pixels = tf.Variable(pixels.normalise(exemplars.images, pixel_range), name="exemplars")
         self._start = exemplars.array
         self._logits = self._log_rates = self._offset = None
+        self._fixed = fixed
         self._moving = None if fixed is None else tf.constant(~fixed[:, None, None, None], tf.float32)
         self._steps = PixelSteps(settings.optimiser, settings.momentum, tuple(self._pixels.shape))
         if settings.project_every is not None:
@@ -128,6 +129,8 @@ class ExemplarVariables:
         """Present values: images float32 on the scale 0..255."""
         soft = None if self._logits is None else tf.nn.softmax(self._logits).numpy()
         images = pixels.denormalise(self._pixels.numpy(), self._pixel_range)
+        if self._fixed is not None:  # to the bit: normalising has rounded them
+            images[self._fixed] = self._start[self._fixed]
         return LabelledImages(images, self._hard_labels, soft)
 
     def distances(self) -> dict[str, float]:

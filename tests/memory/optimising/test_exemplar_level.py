@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mnemonics_tf.bilevel.kinds import Adjoint
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 
@@ -50,6 +51,11 @@ from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(UsageError, match=f"ExemplarLevel.{next(iter(settings))}"):
         ExemplarLevel(**settings)
+
+
+def test_moments_of_whole_batches_are_not_taken_of_pieces_however_these_are_asked_for():
+    with pytest.raises(UsageError, match=r"ExemplarLevel\.images_at_once = 8 with batch_norm = 'batch'"):
+        ExemplarLevel(batch_norm="batch", engine=Adjoint(images_at_once=8))
 
 
 def test_truncated_needs_a_window():
