@@ -199,7 +199,8 @@ class Workshop:
         _, settings, traits = self._settled_for(train)
         settings = settings if epochs is None else with_epochs(settings, epochs)
         kept = 0 if self._state is None else self._state.exemplars.num_images
-        load = expected.Load(len(train), len(self._known), len(train.new_classes(self._known)[0]), kept)
+        num_new = len(train.new_classes(self._known)[0])
+        load = expected.Load(len(train), len(self._known), num_new, kept, len(train.names) - num_new)
         found = expected.seconds(settings, traits.image_shape, [load])
         return None if found is None else found[0]
 
