@@ -144,7 +144,7 @@ def _check_folder(folder: str, options: dict[str, Any]) -> None:
         raise checks.UsageError(
             f"LEARNER_DIR = {folder}: that is an exported model, which learns no more. Give the learner's own folder."
         )
-    if os.path.isdir(folder) and set(os.listdir(folder)) - {folders.LEARNING_LOCK, ".lock", "states"}:
+    if os.path.isdir(folder) and folders.beside_a_learner(folder):
         raise checks.UsageError(
             f"LEARNER_DIR = {folder}: the folder is not empty and holds no learner (no {folders.LEARNER_FILE}). "
             "Name another."

@@ -127,7 +127,7 @@ class RunDirectory:
         try:
             if os.path.exists(self._config):
                 self._check_same_config(config)
-            elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, f"{folders.RUN_FILE}.partial"}:
+            elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, f"{folders.RUN_FILE}{files.PARTIAL}"}:
                 held = "holds a learner" if folders.is_learner(self.path) else "is not empty"
                 raise checks.UsageError(
                     f"--output_dir = {self.path}: the folder {held} and holds no run (no {folders.RUN_FILE}). "

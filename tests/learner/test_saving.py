@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tiny_learner import bars, tiny_learner
 
+from mnemonics_tf import learn
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.learner import saving
 from mnemonics_tf.learner.learner import IncrementalLearner
@@ -91,6 +92,16 @@ def test_save_that_fails_leaves_what_was_saved_before(copy, learner, monkeypatch
     assert IncrementalLearner.load(copy).class_names == ("0", "1")
     learner.save(copy)
     assert len(list((copy / "states").iterdir())) == 1
+
+
+def test_process_that_is_killed_while_it_writes_the_first_card_may_be_started_again(learner, tmp_path):
+    learner.save(tmp_path)
+    # As a kill leaves it between the first byte of learner.json and its name.
+    (tmp_path / "learner.json").rename(tmp_path / "learner.json.partial")
+    assert learn._check_folder(str(tmp_path), {}) is None
+    learner.save(tmp_path)
+    assert IncrementalLearner.load(tmp_path).class_names == ("0", "1")
+    assert not (tmp_path / "learner.json.partial").exists()
 
 
 def test_folder_that_another_process_works_in_is_refused(copy, learner):
