@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mnemonics_tf.data.types import LabelledImages
-from mnemonics_tf.system import archives
+from mnemonics_tf.system import archives, complete
 
 DIGEST_BYTES = 16  # of a SHA-256: two different images with the same ones will not be met
 MOST_KEPT = 50  # images of a class that are kept to measure by
@@ -106,6 +106,11 @@ class SeenImages:
 def digest_of(content: bytes) -> bytes:
     """The checksum of an image's file, 16 bytes."""
     return hashlib.sha256(content).digest()[:DIGEST_BYTES]
+
+
+def digest_of_file(path: str) -> bytes:
+    """The checksum of a file, which is not held in memory. Raises OSError or UnreadableError if it cannot be read."""
+    return bytes.fromhex(complete.checksum(path))[:DIGEST_BYTES]
 
 
 def is_held_out(digest: bytes, share: float) -> bool:

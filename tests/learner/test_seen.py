@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.types import ImageTraits
-from mnemonics_tf.learner.arrivals import Intake
+from mnemonics_tf.learner.arrivals import Intake, side_for
 from mnemonics_tf.learner.news import News, named, news_of, seen_with
 from mnemonics_tf.learner.seen import MOST_KEPT, SeenImages, load_seen, save_seen
 from mnemonics_tf.learner.state import ClassTable
@@ -173,6 +175,22 @@ def test_unreadable_images_are_left_out_and_new_once_they_are_mended(zoo, studen
     assert f"{zoo}/ant/bad.png" in capfd.readouterr().err
     Image.new("RGB", (8, 8)).save(zoo / "ant/bad.png")
     assert len(student.look(zoo)) == 1
+
+
+def test_pipe_in_the_place_of_an_image_is_not_waited_for(zoo, capfd):
+    def give_up(*_):
+        raise AssertionError("waits for somebody who writes to the pipe")
+
+    os.mkfifo(zoo / "ant/0.jpg")
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        assert side_for([str(zoo / "ant/0.jpg")]) == 32  # of images of which none can be read
+        assert len(_Student().look(zoo)) == 48
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert f"{zoo}/ant/0.jpg: not a file (a broken link, or a pipe)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
