@@ -104,13 +104,9 @@ class Intake:
             named, test = self._from_folder(os.fspath(source))
         else:
             named, test = self._in_memory(source, labels, class_names), None
-            self.check_names(named.names)
-        self.check_several(named.names)
+            check_names(named.names, self.classes.names)
+        check_several(named.names, self.classes.names)
         return named, test
-
-    def check_several(self, names: Sequence[str]) -> None:
-        """Raises UsageError unless there are two classes with those that come."""
-        check_several(names, self.classes.names)
 
     def read_validation(self, source: Any, class_names: Sequence[str] | None, train: NamedImages) -> NamedImages:
         """Images to measure by, of classes that are known or come now.
@@ -181,14 +177,10 @@ class Intake:
             )
         return images
 
-    def check_names(self, names: Sequence[str]) -> None:
-        """Raises UsageError for a name that differs from another only by case."""
-        check_names(names, self.classes.names)
-
     def _from_folder(self, path: str) -> tuple[NamedImages, NamedImages | None]:
         """Training images and, where the folder holds them apart, test images."""
         names, listings = scan(root_of(path), fewest=1)
-        self.check_names(names)
+        check_names(names, self.classes.names)
         size = self.side(listings[0].files)
         parts = []
         for listing in listings:

@@ -107,7 +107,7 @@ def _num_chunks(level: ExemplarLevel, num_classes: int) -> int:
 
 
 def _learning(settings: Settings, load: Load, num_exemplars: int) -> float:
-    """Forward passes of a meta-step that learns so many exemplars of the classes that arrive, by the objective that the settings name."""
+    """Forward passes of a meta-step that learns so many exemplars of what arrives, by the objective of the settings."""
     level, real = settings.exemplar_level, min(settings.exemplar_level.batch_size, load.num_images)
     if level.objective == "matching":
         shown = num_exemplars * min(settings.matching.classes, load.num_chosen) / load.num_chosen

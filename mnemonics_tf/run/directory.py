@@ -36,6 +36,7 @@ from mnemonics_tf.system import complete, files, folders, locks, screen, sources
 from mnemonics_tf.system.snapshot_files import PhaseSnapshots
 
 _LOCK = ".lock"
+_CONFIG_PARTIAL = f"{folders.RUN_FILE}{files.PARTIAL}"  # of a process that was killed while it opened the run
 _SCRATCH = "scratch-"
 SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
 SET_ASIDE = "set_aside"
@@ -127,7 +128,7 @@ class RunDirectory:
         try:
             if os.path.exists(self._config):
                 self._check_same_config(config)
-            elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, f"{folders.RUN_FILE}{files.PARTIAL}"}:
+            elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, _CONFIG_PARTIAL}:
                 held = "holds a learner" if folders.is_learner(self.path) else "is not empty"
                 raise checks.UsageError(
                     f"--output_dir = {self.path}: the folder {held} and holds no run (no {folders.RUN_FILE}). "
