@@ -207,11 +207,7 @@ class Workshop:
     def _learn_news(self, news: News, epochs: int | None, folder: str | os.PathLike | None) -> Learned:
         """Learns what is new in a folder, in a phase; images that are only to be measured by need none."""
         start, earlier = time.perf_counter(), 0.0
-        digests = (digest.tobytes() for part in (news.train, news.test) for digest in part.digests)
-        if not self._seen_images.row_of.keys().isdisjoint(digests):
-            raise checks.UsageError(
-                f"{news.folder}: it was learned since it was looked through. Look what is new again."
-            )
+        self._check_still_new(news)
         known, train = self._known, named(news.train)
         settings = self._begin(train, epochs) if len(train) else self.settings
         state = self._ready
@@ -233,6 +229,20 @@ class Workshop:
             rates = [after.by_class.get(name, 0.0) for name in known.names]
             known_now = float(np.average(rates, weights=shown))
         return Learned(names, counts, before, after, known_now, earlier + time.perf_counter() - start)
+
+    def _check_still_new(self, news: News) -> None:
+        """Raises UsageError if what was learned since a folder was looked through has made its news old."""
+        digests = (digest.tobytes() for part in (news.train, news.test) for digest in part.digests)
+        if not self._seen_images.row_of.keys().isdisjoint(digests):
+            raise checks.UsageError(
+                f"{news.folder}: it was learned since it was looked through. Look what is new again."
+            )
+        (height, width, _), own = news.train.images.images.shape[1:], self._traits
+        if own is not None and own.image_shape[:2] != (height, width):
+            raise checks.UsageError(
+                f"{news.folder}: its images were looked at in {height} x {width} pixels, before the first images had "
+                f"settled that all have {own.image_shape[0]} x {own.image_shape[1]}. Look what is new again."
+            )
 
     def _measured(self, held_out: LabelledImages | None, classes: ClassTable) -> Evaluation | None:
         """How well the network of now recognises the held-out images of some classes; None if there are none."""
