@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.folder import is_held_in_memory
 from mnemonics_tf.data.listing import Listing, check_names, check_several, listed, notices, root_of, scan
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
@@ -233,5 +232,5 @@ def seen_with(seen: SeenImages, news: News, classes: ClassTable) -> SeenImages:
     for part, held_out in ((news.train, False), (news.test, True)):
         if len(part):
             indexed = named(part).indexed(classes)
-            seen = seen.joined(part.digests, indexed.labels, in_memory(indexed).array if held_out else None)
+            seen = seen.joined(part.digests, indexed.labels, indexed.images if held_out else None)
     return seen

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import ImageTraits
 from mnemonics_tf.learner.arrivals import Intake, side_for
 from mnemonics_tf.learner.news import News, named, news_of, seen_with
@@ -212,7 +213,7 @@ def test_folders_that_cannot_be_learned_are_refused(tmp_path, make, message):
         _Student().look(tmp_path / "zoo")
 
 
-def test_images_to_measure_by_are_bounded_and_do_not_depend_on_their_order():
+def test_images_to_measure_by_are_bounded_and_do_not_depend_on_their_order(tmp_path):
     generator = np.random.default_rng(0)
     count = MOST_KEPT + 20
     digests = generator.integers(0, 256, (count, 16), np.uint8)
@@ -222,7 +223,10 @@ def test_images_to_measure_by_are_bounded_and_do_not_depend_on_their_order():
     for rows in np.array_split(generator.permutation(count), 3):
         parts = parts.joined(digests[rows], np.zeros(len(rows)), pixels[rows])
     lowest = sorted(range(count), key=lambda row: digests[row].tobytes())[:MOST_KEPT]
-    for seen in (once, parts):
+    for row in lowest:  # images in files that are not kept are not even read
+        Image.fromarray(pixels[row]).save(tmp_path / f"{row}.png")
+    stored = StoredImages.of_files([str(tmp_path / f"{row}.png") for row in range(count)], 2)
+    for seen in (once, parts, SeenImages().joined(digests, np.zeros(count), stored)):
         assert (len(seen), seen.is_held_out.all()) == (count, True)
         np.testing.assert_array_equal(seen.held_out.array, pixels[lowest])
 
