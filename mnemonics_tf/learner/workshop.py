@@ -187,7 +187,8 @@ class Workshop:
             self._state = beginning(self._settings, self._traits, pixel_range)
         if epochs is not None:
             self._settings = with_epochs(self._settings, epochs)
-        check_arriving(self._settings, self._traits, self._known, train, self._on_devices())
+        exemplars = self._ready.exemplars
+        check_arriving(self._settings, self._traits, self._known, train, exemplars, self._on_devices())
         self._tracker.start_phase(self._ready.phase, None)
         return settings
 
