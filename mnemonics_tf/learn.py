@@ -160,7 +160,8 @@ def _check_settled(folder: str, options: dict[str, Any]) -> None:
         memory, backbone = options["memory"], BACKBONES.get(options["backbone"])
         wanted = {
             "method": (options["method"], card["method"]["name"]),
-            "memory": (memory and dataclasses.asdict(memory), card["memory"]),
+            "memory": (memory and _amount(dataclasses.asdict(memory)), _amount(card["memory"])),
+            "learn_exemplars": (_LEARN.value, card["memory"]["strategy"] == "mnemonics"),
             "backbone": (backbone and json.loads(json.dumps(dataclasses.asdict(backbone))), card["network"]),
             "size": (options["image_size"], card["traits"]["image_shape"][0]),
             "flip": (options["horizontal_flip"], card["traits"]["horizontal_flip"]),
@@ -169,13 +170,17 @@ def _check_settled(folder: str, options: dict[str, Any]) -> None:
         }
     except (files.UnreadableError, KeyError, TypeError, IndexError):
         return  # damaged, or of another version: whoever loads it says so
-    wanted["learn_exemplars"] = wanted["memory"]
     for name, (now, then) in wanted.items():
         if flags.FLAGS[name].present and now not in (then, None, AUTO):
             raise checks.UsageError(
                 f"--{name} = {flags.FLAGS[name].value}: the learner in {folder} was begun with another. Leave it out, "
                 "or begin another learner in another folder."
             )
+
+
+def _amount(memory: dict[str, Any]) -> list[Any]:
+    """What --memory says of the settings of a memory."""
+    return [memory[name] for name in ("per_class", "total_bytes", "codec")]
 
 
 def _check_images(images: str, folder: str) -> None:
@@ -258,7 +263,8 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
 
 def _check_room(folder: str) -> None:
     """Raises UsageError if there is no room for what will be written: what was learned for an hour would be lost."""
-    used = sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+    paths = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    used = sum(os.lstat(path).st_size for path in paths)
     needed, free = _ROOM + 2 * used, shutil.disk_usage(folder).free
     if free < needed:
         raise checks.UsageError(
@@ -278,7 +284,10 @@ def _announce(learner: IncrementalLearner, news: News) -> None:
 
 def _export(learner: IncrementalLearner, folder: str) -> None:
     """Writes the servable model, unless it is that of the learner's state already."""
+    from mnemonics_tf.learner import saving
+
     model = os.path.join(folder, _MODEL)
+    saving.remove_left_exports(model)
     state = files.read_json(os.path.join(folder, folders.LEARNER_FILE))["state"]
     mark = os.path.join(model, _EXPORTED)
     with contextlib.suppress(files.UnreadableError):

@@ -348,6 +348,14 @@ def _remove_others(folder: str, state: str) -> None:
             shutil.rmtree(os.path.join(folder, folders.STATES, name), ignore_errors=True)
 
 
+def remove_left_exports(folder: str) -> None:
+    """Removes what killed processes have left beside the place of a SavedModel, which nobody else is writing now."""
+    parent, name = os.path.split(folder)
+    for each in os.listdir(parent):
+        if each.startswith(f".{name}."):
+            shutil.rmtree(os.path.join(parent, each), ignore_errors=True)
+
+
 @contextlib.contextmanager
 def replacing_export(folder: str) -> Iterator[str]:
     """Hands out a folder for a SavedModel; once it is filled without an error it takes the place of `folder`.

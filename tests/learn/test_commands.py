@@ -24,8 +24,10 @@ from conftest import ROOT
 from photographs import NAMES, picture, write
 
 from mnemonics_tf import export, learn, predict
+from mnemonics_tf.checks import UsageError
 from mnemonics_tf.learner.answers import Evaluation, Learned
 from mnemonics_tf.learner.learner import IncrementalLearner
+from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.system import screen, stopping
 
 _TINY = ("--size=16", "--memory=4", "--epochs=1", "--method=replay")
@@ -219,6 +221,7 @@ def _files_of_at_most(num_bytes: int) -> Iterator[None]:
 
 def test_export_without_space_loses_nothing_and_is_made_up_for(copy, taught):
     shutil.rmtree(copy / "model")
+    (copy / ".model.k1lled/new").mkdir(parents=True)  # as a process leaves it that is killed while it exports
     with _files_of_at_most(50_000):
         ended = _call(learn, copy, taught.images[1])
     assert ended.code == 2
@@ -283,6 +286,28 @@ def test_mistake_is_one_line_and_touches_nothing(taught, tmp_path, arguments, me
     (line,) = ended.stderr.splitlines()
     assert message.format(**names) in line
     assert not names["new"].exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (("--memory=4",), None),
+        (("--memory=4", "--learn_exemplars"), None),
+        (("--memory=5",), "--memory = 5"),
+        (("--nolearn_exemplars", "--memory=4"), "--learn_exemplars = False"),
+    ],
+)
+def test_each_flag_of_the_memory_is_compared_by_itself(tmp_path, arguments, refused):
+    memory = dataclasses.asdict(Memory(strategy="mnemonics", initial="herding", per_class=4))
+    card = {"method": {"name": "lucir"}, "memory": memory, "network": {}, "validation_share": 0.2, "seed": 0}
+    card["traits"] = {"image_shape": [64, 64, 3], "horizontal_flip": True}
+    (tmp_path / "learner.json").write_text(json.dumps(card))
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        flags.FLAGS(["mnemonics_tf", *arguments])
+        said = pytest.raises(UsageError, match=refused) if refused else contextlib.nullcontext()
+        with said:
+            learn._check_settled(str(tmp_path), learn._options())
 
 
 def test_memory_in_bytes(tmp_path):
