@@ -138,8 +138,9 @@ def quiet() -> Iterator[None]:
     logging.getLogger("absl").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="(tensorflow|keras|google)")
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as aside:
+    with tempfile.TemporaryFile() as aside, contextlib.ExitStack() as stack:
         descriptor = os.dup(2)
+        stack.callback(os.close, descriptor)
         with turned_aside(descriptor):
             os.dup2(aside.fileno(), 2)
             try:
@@ -154,7 +155,6 @@ def quiet() -> Iterator[None]:
                 raise
             finally:
                 os.dup2(descriptor, 2)
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

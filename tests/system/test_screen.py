@@ -45,3 +45,21 @@ from mnemonics_tf.system import screen
 )
 def test_error_is_told_in_one_line(error, code, text):
     assert screen.explained(error, "PLACE", "it goes on") == (code, text)
+
+
+def test_silence_that_ends_with_an_error_leaves_no_descriptor_open(capfd):
+    def fail(error: Exception) -> None:
+        with screen.quiet():
+            os.write(2, b"what the libraries say\n")
+            raise error
+
+    def attempt(error: Exception) -> None:
+        with pytest.raises(type(error)):
+            fail(error)
+
+    attempt(ValueError())
+    before = len(os.listdir("/proc/self/fd"))
+    for error in (ValueError(), checks.UsageError("x")):
+        attempt(error)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert capfd.readouterr().err.count("what the libraries say") == 2  # of a UsageError its own text is all
