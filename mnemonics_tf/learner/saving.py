@@ -374,12 +374,17 @@ def replacing_export(folder: str) -> Iterator[str]:
             dir=os.path.dirname(folder), prefix=f".{os.path.basename(folder)}.", ignore_cleanup_errors=True
         ) as aside:
             stopping.remove_when_stopped(aside)
-            partial = os.path.join(aside, "new")
+            partial, old = os.path.join(aside, "new"), os.path.join(aside, "old")
             yield partial
+            stopping.keep_when_stopped(aside)  # for a moment all that there is of the model lies there
             if os.path.isdir(folder):
-                os.replace(folder, os.path.join(aside, "old"))
-            os.replace(partial, folder)
-            stopping.keep_when_stopped(aside)
+                os.replace(folder, old)
+            try:
+                os.replace(partial, folder)
+            except OSError:
+                if os.path.isdir(old):
+                    os.replace(old, folder)
+                raise
     except (OSError, tf.errors.OpError) as error:
         reason = files.why_unwritable(error) or getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise checks.UsageError(f"{folder} cannot be written to ({reason}). Name another.") from error

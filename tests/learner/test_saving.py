@@ -19,7 +19,7 @@ from mnemonics_tf.learner import saving
 from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.replay import Replay
-from mnemonics_tf.system import files, locks
+from mnemonics_tf.system import files, locks, stopping
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune
 
@@ -148,6 +148,23 @@ def test_export_leaves_its_neighbours_alone_and_may_come_first(learner, tmp_path
     assert IncrementalLearner.load(tmp_path / "birds").class_names == ("0", "1")
     with pytest.raises(UsageError, match="cannot be written to"):
         learner.export("/proc/model")
+
+
+def test_model_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    place, replace = tmp_path / "model", os.replace
+    place.mkdir()
+    (place / "saved_model.pb").write_text("old")
+
+    def replace_or_fail(source, target):
+        assert not any(each.startswith(str(tmp_path)) for each in stopping._temporary)  # a signal would remove both
+        if str(source).endswith("new"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_or_fail)
+    with pytest.raises(UsageError, match="No space left on device"), saving.replacing_export(str(place)) as partial:
+        Path(partial).mkdir()
+    assert _tree(tmp_path) == {"model/saved_model.pb": b"old"}
 
 
 def test_learner_with_a_method_of_ones_own_is_loaded_with_its_class(tmp_path):
