@@ -76,6 +76,9 @@ def explained(error: Exception, place: str, advice: str) -> tuple[int | None, st
     reason = files.why_unwritable(error)
     if reason is not None:
         return USAGE_ERROR, f"{name} cannot be written: {reason}. Make room there, and {advice}."
+    if isinstance(error, MemoryError):
+        told = str(error).partition("\n")[0] or "no more is said"
+        return USAGE_ERROR, f"There is too little memory ({told}). With more of it, or smaller images, {advice}."
     reason = files.why_failing(error)
     if reason is not None:
         return USAGE_ERROR, f"{name} cannot be used any more: {reason}. Mend that, and {advice}."

@@ -36,6 +36,11 @@ from mnemonics_tf.system import screen
             2,
             "PLACE cannot be used any more: No such file or directory. Mend that, and it goes on.",
         ),
+        (
+            MemoryError("Unable to allocate 409. TiB"),
+            2,
+            "There is too little memory (Unable to allocate 409. TiB). With more of it, or smaller images, it goes on.",
+        ),
         # A fault of the program.
         (ValueError("No such file or directory"), None, ""),
         (tf.errors.InvalidArgumentError(None, None, "shapes"), None, ""),
