@@ -119,7 +119,7 @@ def _memory(text: str, learned: bool) -> Memory | None:
     if not flags.FLAGS["memory"].present and not learned and _METHOD.value in ("auto", "analytic"):
         return None
     kind: dict[str, Any] = {"strategy": "mnemonics" if learned else "herding", "initial": "herding", "adjust": learned}
-    found = re.fullmatch(r"(\d+)\s*([kmg]?)(b?)", text.strip().lower())
+    found = re.fullmatch(r"(\d{1,18})\s*([kmg]?)(b?)", text.strip().lower())
     if found is None or (found[2] and not found[3]):
         raise checks.UsageError(f"--memory = {text!r}: expected a number of exemplars a class, or bytes such as 2MB.")
     number = int(found[1]) * _UNITS[found[2]]

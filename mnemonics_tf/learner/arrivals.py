@@ -15,9 +15,10 @@ from mnemonics_tf.data import folder as folders
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.holding_out import hold_out_share
 from mnemonics_tf.data.listing import NUM_SHOWN, check_names, check_several, listed, root_of, scan
+from mnemonics_tf.data.pixels import histogram_of
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
-from mnemonics_tf.data.stream import pixel_statistics
+from mnemonics_tf.data.stream import statistics_of
 from mnemonics_tf.data.types import Arrival, Images, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.learner import arrays
 from mnemonics_tf.learner.state import ClassTable
@@ -27,6 +28,7 @@ from mnemonics_tf.models.backbone import Backbone
 _SIDES = (32, 64, 96, 128, 224)
 _LOOKED_AT = 100  # files, to choose one of them
 _COUNTED = 2000  # images, for mean and deviation of pixels
+_AT_ONCE = 100  # of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,4 +287,7 @@ def _size(shape: Sequence[int]) -> str:
 def statistics(images: NamedImages) -> PixelRange:
     """Mean and standard deviation of each channel, over at most 2,000 images, evenly taken."""
     positions = np.unique(np.linspace(0, len(images) - 1, min(len(images), _COUNTED)).astype(int))
-    return pixel_statistics(in_memory(LabelledImages(images.images, images.labels).take(positions)).array)
+    counted = LabelledImages(images.images, images.labels)
+    # Large ones from files would not fit in memory all at once.
+    parts = (counted.take(positions[start : start + _AT_ONCE]) for start in range(0, len(positions), _AT_ONCE))
+    return statistics_of(sum(histogram_of(in_memory(part).array) for part in parts))

@@ -265,6 +265,7 @@ def test_second_process_is_kept_out(copy, taught):
         (("{new}", "{images}", "--from_run={images}"), "{images}: there is no config.gin in it"),
         (("{new}", "{images}", "--method=lucyr"), "Did you mean 'lucir'"),
         (("{new}", "{images}", "--memory=2Q"), "--memory = '2Q': expected a number"),
+        (("{new}", "{images}", f"--memory={'9' * 5000}"), "expected a number of exemplars a class, or bytes"),
         (("{new}", "{images}", "--held_out=1.0"), "--held_out = 1.0"),
         (("{new}", "{images}", "--epochs=0"), "--epochs = 0"),
     ],
