@@ -288,6 +288,8 @@ def statistics(images: NamedImages) -> PixelRange:
     """Mean and standard deviation of each channel, over at most 2,000 images, evenly taken."""
     positions = np.unique(np.linspace(0, len(images) - 1, min(len(images), _COUNTED)).astype(int))
     counted = LabelledImages(images.images, images.labels)
+    histogram = np.zeros((images.images.shape[3], 256), np.int64)
     # Large ones from files would not fit in memory all at once.
-    parts = (counted.take(positions[start : start + _AT_ONCE]) for start in range(0, len(positions), _AT_ONCE))
-    return statistics_of(sum(histogram_of(in_memory(part).array) for part in parts))
+    for start in range(0, len(positions), _AT_ONCE):
+        histogram += histogram_of(in_memory(counted.take(positions[start : start + _AT_ONCE])).array)
+    return statistics_of(histogram)
