@@ -38,7 +38,6 @@ _EXPORTED = os.path.join("assets.extra", "state")  # in a model: which state of 
 _MOST_ROWS = 40
 _ROOM = 30_000_000  # bytes of a new learner with its model
 _SMALLEST = 32  # pixels, for the network `small`
-_BUDGET = ("per_class", "total", "bytes_per_class", "total_bytes", "codec")  # what --memory says of a memory
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 # These are settled when a learner is begun, the last two aside.
@@ -120,7 +119,7 @@ def _memory(text: str, learned: bool) -> Memory | None:
     if not flags.FLAGS["memory"].present and not learned and _METHOD.value in ("auto", "analytic"):
         return None
     kind: dict[str, Any] = {"strategy": "mnemonics" if learned else "herding", "initial": "herding", "adjust": learned}
-    found = re.fullmatch(r"(\d+)\s*([kmg]?)(b?)", text.strip().lower())
+    found = re.fullmatch(r"(\d{1,18})\s*([kmg]?)(b?)", text.strip().lower())
     if found is None or (found[2] and not found[3]):
         raise checks.UsageError(f"--memory = {text!r}: expected a number of exemplars a class, or bytes such as 2MB.")
     number = int(found[1]) * _UNITS[found[2]]
@@ -145,7 +144,7 @@ def _check_folder(folder: str, options: dict[str, Any]) -> None:
         raise checks.UsageError(
             f"LEARNER_DIR = {folder}: that is an exported model, which learns no more. Give the learner's own folder."
         )
-    if os.path.isdir(folder) and set(os.listdir(folder)) - {folders.LEARNING_LOCK, ".lock", "states"}:
+    if os.path.isdir(folder) and folders.beside_a_learner(folder):
         raise checks.UsageError(
             f"LEARNER_DIR = {folder}: the folder is not empty and holds no learner (no {folders.LEARNER_FILE}). "
             "Name another."
@@ -161,10 +160,7 @@ def _check_settled(folder: str, options: dict[str, Any]) -> None:
         memory, backbone = options["memory"], BACKBONES.get(options["backbone"])
         wanted = {
             "method": (options["method"], card["method"]["name"]),
-            "memory": (
-                memory and [getattr(memory, each) for each in _BUDGET],
-                [card["memory"][each] for each in _BUDGET],
-            ),
+            "memory": (memory and _amount(dataclasses.asdict(memory)), _amount(card["memory"])),
             "learn_exemplars": (_LEARN.value, card["memory"]["strategy"] == "mnemonics"),
             "backbone": (backbone and json.loads(json.dumps(dataclasses.asdict(backbone))), card["network"]),
             "size": (options["image_size"], card["traits"]["image_shape"][0]),
@@ -180,6 +176,11 @@ def _check_settled(folder: str, options: dict[str, Any]) -> None:
                 f"--{name} = {flags.FLAGS[name].value}: the learner in {folder} was begun with another. Leave it out, "
                 "or begin another learner in another folder."
             )
+
+
+def _amount(memory: dict[str, Any]) -> list[Any]:
+    """What --memory says of the settings of a memory."""
+    return [memory[name] for name in ("per_class", "total_bytes", "codec")]
 
 
 def _check_images(images: str, folder: str) -> None:
@@ -262,7 +263,8 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
 
 def _check_room(folder: str) -> None:
     """Raises UsageError if there is no room for what will be written: what was learned for an hour would be lost."""
-    used = sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+    paths = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    used = sum(os.lstat(path).st_size for path in paths)
     needed, free = _ROOM + 2 * used, shutil.disk_usage(folder).free
     if free < needed:
         raise checks.UsageError(
@@ -282,7 +284,10 @@ def _announce(learner: IncrementalLearner, news: News) -> None:
 
 def _export(learner: IncrementalLearner, folder: str) -> None:
     """Writes the servable model, unless it is that of the learner's state already."""
+    from mnemonics_tf.learner import saving
+
     model = os.path.join(folder, _MODEL)
+    saving.remove_left_exports(model)
     state = files.read_json(os.path.join(folder, folders.LEARNER_FILE))["state"]
     mark = os.path.join(model, _EXPORTED)
     with contextlib.suppress(files.UnreadableError):

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from absl import app
 
 from mnemonics_tf import checks, results
-from mnemonics_tf.run import phase_marks
-from mnemonics_tf.run.directory import SET_ASIDE, SNAPSHOTS, RunDirectory, checked_configuration
+from mnemonics_tf.run import bindings, phase_marks
+from mnemonics_tf.run.directory import SET_ASIDE, SNAPSHOTS, RunDirectory
 from mnemonics_tf.system import complete, files, folders, locks, screen, stopping
 
 _NOT_WHOLE = 1  # the exit code
@@ -112,7 +112,7 @@ def _mark_or_none(folder: str) -> phase_marks.Mark | None:
 def _configuration(run: RunDirectory, marks: list[phase_marks.Mark | None]) -> Verdict:
     name = folders.RUN_FILE
     try:
-        found = checked_configuration(files.read_text(run.config_file))
+        found = bindings.checksum(files.read_text(run.config_file))
     except files.UnreadableError as error:
         return Verdict(DAMAGED, name, _reason(error))
     expected = {mark.configuration for mark in marks if mark is not None} - {None}

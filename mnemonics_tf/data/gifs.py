@@ -40,17 +40,17 @@ def _first_frame(content: bytes) -> np.ndarray:
     if content[position] != _FRAME:
         raise UnreadableImageError("a GIF file without a picture")
     left, top, width, height, packed = struct.unpack_from("<HHHHB", content, position + 1)
+    canvas_height, canvas_width = max(canvas_height, top + height), max(canvas_width, left + width)
+    if canvas_height * canvas_width > MOST_PIXELS:  # and not once they are decoded
+        raise UnreadableImageError(f"a GIF file of {canvas_width:,} x {canvas_height:,} pixels, which is too large")
     own, data = _palette(content, packed, position + 10)
     end = _after_blocks(content, data + 1)
     # The frame alone, on a canvas of its own size, without transparency: that TensorFlow decodes rightly.
     size = struct.pack("<HH", width, height)
     frame = b"\x2c\0\0\0\0" + size + bytes([packed]) + own + content[data:end]
     decoded = tf.io.decode_gif(b"GIF89a" + size + screen + frame + b";").numpy()[0]
-    canvas_height, canvas_width = max(canvas_height, top + height), max(canvas_width, left + width)
     if (canvas_height, canvas_width) == (height, width):
         return decoded
-    if canvas_height * canvas_width > MOST_PIXELS:
-        raise UnreadableImageError(f"a GIF file of {canvas_width:,} x {canvas_height:,} pixels, which is too large")
     colour = np.frombuffer(own or palette, np.uint8).reshape(-1, 3)[transparent:][:1]
     canvas = np.zeros((canvas_height, canvas_width, 3), np.uint8)
     canvas[:] = colour if len(colour) else 0

@@ -118,6 +118,7 @@ def scan(root: str, fewest: int = 2, may_be_empty: Collection[str] = ()) -> tupl
       root: absolute path of the folder.
       fewest: image files that a class must have where training and test images are not apart: two, one for either, by
         default; one where the images will not be split.
+      may_be_empty: names of classes whose folders need not hold an image; none by default.
 
     Raises:
       UsageError: the folders are not laid out as `folder` says, or a class has too few image files.

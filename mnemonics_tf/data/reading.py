@@ -27,7 +27,7 @@ from mnemonics_tf.system import tracking
 _CHUNK = 128  # images handed to the threads at a time: libjpeg's complaints are about one of so many
 _MOST_THREADS = 8  # each holds a decoded image of the size that it has in its file
 _LARGE = 2**25  # pixels; images above it are decoded one at a time
-_MOST_BYTES = 2**30  # of a file: no image of `headers.MOST_PIXELS` takes more
+MOST_BYTES = 2**30  # of a file: no image of `headers.MOST_PIXELS` takes more
 _ONE_LARGE = threading.Lock()
 
 _Decoded = TypeVar("_Decoded")
@@ -168,7 +168,7 @@ def _decoded(images: StoredImages, decode: Callable[[bytes], _Decoded], row: int
         # Reading a pipe would wait for ever.
         return "not a file (a broken link, or a pipe)" if os.path.lexists(file) else "there is no such file any more"
     try:
-        if isinstance(file, str) and images.length[row] == WHOLE_FILE and os.path.getsize(file) > _MOST_BYTES:
+        if isinstance(file, str) and images.length[row] == WHOLE_FILE and os.path.getsize(file) > MOST_BYTES:
             return f"a file of {os.path.getsize(file) / 1e9:,.1f} GB, more than any image that is decoded"
         content = images.content(row)
     except MemoryError:

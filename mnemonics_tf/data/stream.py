@@ -223,11 +223,6 @@ def _check_arrays(dataset: Dataset) -> None:
             )
 
 
-def pixel_statistics(images: np.ndarray) -> PixelRange:
-    """Mean and standard deviation of each channel of uint8 images `[n, H, W, C]`, on the scale 0..1."""
-    return statistics_of(histogram_of(images))
-
-
 def statistics_of(histogram: np.ndarray) -> PixelRange:
     """Mean and standard deviation of each channel, on the scale 0..1, from how often it has each value, `[C, 256]`."""
     mean, std = [], []

@@ -209,7 +209,7 @@ class Phase:
     Attributes:
       index: 0 for the initial phase.
       groups: classes of the phases so far.
-      train: training images of the new classes only.
+      train: training images that arrive: of the new classes and, of a learner, perhaps more of known ones.
       old_train: training images of the old classes, for the upper bound that may see them again; otherwise None.
     """
 

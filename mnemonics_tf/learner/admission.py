@@ -16,6 +16,7 @@ from mnemonics_tf.learner.context import factory_of
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable
 from mnemonics_tf.memory.optimising.objectives import WholeNetwork
+from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.system import seeds
 
@@ -27,6 +28,7 @@ def check_arriving(
     traits: ImageTraits,
     known: ClassTable,
     train: NamedImages,
+    exemplars: ExemplarStore,
     strategy: tf.distribute.Strategy,
 ) -> None:
     """Checks images that have come against the settings, and before the first ones the backbone.
@@ -36,6 +38,7 @@ def check_arriving(
       traits: of its images.
       known: the classes that it knows; none before the first images.
       train: what comes.
+      exemplars: of the known classes.
       strategy: the devices that will share each batch.
 
     Raises:
@@ -43,9 +46,13 @@ def check_arriving(
     """
     settings.memory.check_place(isinstance(train.images, StoredImages))
     num_new = sum(name not in known.names for name in train.names)
-    counts = np.bincount(train.labels, minlength=len(train.names))
+    arriving = zip(train.names, np.bincount(train.labels, minlength=len(train.names)).tolist(), strict=True)
+    kept = (exemplars.counts(len(known)) * exemplars.codec.images_per_slot).tolist()
+    others = dict(zip(known.names, kept, strict=True))
+    # New exemplars of a known class are chosen among all, and the network is trained on all.
+    counts = [count + others.pop(name, 0) for name, count in arriving if count]
     replicas = strategy.num_replicas_in_sync
-    settings.check_arrival([int(count) for count in counts if count], len(known), num_new, replicas)
+    settings.check_arrival(counts, len(known), num_new, replicas, list(others.values()))
     images = LabelledImages(train.images, train.labels)
     settings.check_first_images(images, train.names, len(known) + num_new, later=True)
     if not len(known):

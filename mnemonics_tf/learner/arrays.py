@@ -13,6 +13,8 @@ from mnemonics_tf import checks
 from mnemonics_tf.data.decoding import centre_square, resizer
 from mnemonics_tf.data.decoding import pixels as decoded
 from mnemonics_tf.data.listing import one_form
+from mnemonics_tf.data.reading import MOST_BYTES
+from mnemonics_tf.system import files
 
 _EXPECTED = "expected [n, H, W, C] or [n, H, W], uint8 on the scale 0..255 or floating on the scale 0..1"
 _KEYS = ("image", "label")
@@ -242,8 +244,7 @@ def _spec_text(spec: Any) -> str:
 def shorter_side(path: str) -> int | None:
     """Pixels of an image file's shorter side; None if it cannot be read."""
     try:
-        with open(os.path.expanduser(path), "rb") as file:
-            shape = decoded(file.read()).shape
-    except (OSError, ValueError, tf.errors.OpError):
+        shape = decoded(files.read_bytes(os.path.expanduser(path), MOST_BYTES)).shape
+    except (ValueError, tf.errors.OpError):
         return None
     return int(min(shape[:2]))

@@ -15,9 +15,10 @@ from mnemonics_tf.data import folder as folders
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.holding_out import hold_out_share
 from mnemonics_tf.data.listing import NUM_SHOWN, check_names, check_several, listed, root_of, scan
+from mnemonics_tf.data.pixels import histogram_of
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
-from mnemonics_tf.data.stream import pixel_statistics
+from mnemonics_tf.data.stream import statistics_of
 from mnemonics_tf.data.types import Arrival, Images, ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.learner import arrays
 from mnemonics_tf.learner.state import ClassTable
@@ -27,6 +28,7 @@ from mnemonics_tf.models.backbone import Backbone
 _SIDES = (32, 64, 96, 128, 224)
 _LOOKED_AT = 100  # files, to choose one of them
 _COUNTED = 2000  # images, for mean and deviation of pixels
+_AT_ONCE = 100  # of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,13 +106,9 @@ class Intake:
             named, test = self._from_folder(os.fspath(source))
         else:
             named, test = self._in_memory(source, labels, class_names), None
-            self.check_names(named.names)
-        self.check_several(named.names)
+            check_names(named.names, self.classes.names)
+        check_several(named.names, self.classes.names)
         return named, test
-
-    def check_several(self, names: Sequence[str]) -> None:
-        """Raises UsageError unless there are two classes with those that come."""
-        check_several(names, self.classes.names)
 
     def read_validation(self, source: Any, class_names: Sequence[str] | None, train: NamedImages) -> NamedImages:
         """Images to measure by, of classes that are known or come now.
@@ -181,14 +179,10 @@ class Intake:
             )
         return images
 
-    def check_names(self, names: Sequence[str]) -> None:
-        """Raises UsageError for a name that differs from another only by case."""
-        check_names(names, self.classes.names)
-
     def _from_folder(self, path: str) -> tuple[NamedImages, NamedImages | None]:
         """Training images and, where the folder holds them apart, test images."""
         names, listings = scan(root_of(path), fewest=1)
-        self.check_names(names)
+        check_names(names, self.classes.names)
         size = self.side(listings[0].files)
         parts = []
         for listing in listings:
@@ -293,4 +287,9 @@ def _size(shape: Sequence[int]) -> str:
 def statistics(images: NamedImages) -> PixelRange:
     """Mean and standard deviation of each channel, over at most 2,000 images, evenly taken."""
     positions = np.unique(np.linspace(0, len(images) - 1, min(len(images), _COUNTED)).astype(int))
-    return pixel_statistics(in_memory(LabelledImages(images.images, images.labels).take(positions)).array)
+    counted = LabelledImages(images.images, images.labels)
+    histogram = np.zeros((images.images.shape[3], 256), np.int64)
+    # Large ones from files would not fit in memory all at once.
+    for start in range(0, len(positions), _AT_ONCE):
+        histogram += histogram_of(in_memory(counted.take(positions[start : start + _AT_ONCE])).array)
+    return statistics_of(histogram)

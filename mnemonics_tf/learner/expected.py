@@ -33,12 +33,24 @@ class Load:
       num_old: classes that are known before.
       num_new: classes that arrive.
       num_kept: exemplars of the known classes.
+      num_again: known classes of which more images arrive; none by default.
     """
 
     num_images: int
     num_old: int
     num_new: int
     num_kept: int
+    num_again: int = 0
+
+    @property
+    def num_chosen(self) -> int:
+        """Classes whose exemplars are chosen now: the new ones, and those of which more images arrive."""
+        return self.num_new + self.num_again
+
+    @property
+    def num_left(self) -> int:
+        """Known classes whose exemplars stay, and may be adjusted."""
+        return self.num_old - self.num_again
 
 
 def loads(settings: Settings, phase_sizes: Sequence[int], class_sizes: Sequence[int]) -> list[Load]:
@@ -66,17 +78,19 @@ def passes(settings: Settings, load: Load) -> float:
     total = settings.model_level.epochs * (load.num_images + load.num_kept) * (_TRAINED + teacher)
     if method.num_units is not None:
         return total + 2.0 * load.num_images
-    new = min(_kept_per_class(settings, load.num_old + load.num_new) * load.num_new, load.num_images)
-    total += load.num_images * (memory.selection == "herding") + 2.0 * (new + load.num_kept)
+    new = min(_kept_per_class(settings, load.num_old + load.num_new) * load.num_chosen, load.num_images)
+    # Of classes of which more images arrive, exemplars are chosen among those and the ones that are kept.
+    left = load.num_kept * load.num_left // max(load.num_old, 1)
+    total += (load.num_images + load.num_kept - left) * (memory.selection == "herding") + 2.0 * (new + left)
     if memory.learns:
-        total += _meta_steps(level, level.epochs, load.num_images, load.num_new) * _learning(settings, load, new)
+        total += _meta_steps(level, level.epochs, load.num_images, load.num_chosen) * _learning(settings, load, new)
         total += _simulated_phases(settings, load)
-    if memory.adjust and load.num_kept:
-        part, epochs = load.num_kept // level.num_parts, level.adjust_epochs or level.epochs
-        steps = level.num_parts * _meta_steps(level, epochs, load.num_kept - part, load.num_old)
-        total += steps * _temporary_model(level, part, load.num_kept - part, load.num_old)
+    if memory.adjust and left:
+        part, epochs = left // level.num_parts, level.adjust_epochs or level.epochs
+        steps = level.num_parts * _meta_steps(level, epochs, left - part, load.num_left)
+        total += steps * _temporary_model(level, part, left - part, load.num_left)
     if settings.finetuning.applies_to(1 if load.num_old else 0, method.finetunes):
-        total += settings.finetuning.epochs * (new + load.num_kept) * _TRAINED
+        total += settings.finetuning.epochs * (new + left) * _TRAINED
     if settings.probe.enabled and memory.keeps:
         total += settings.probe.repeats * (settings.probe.epochs + settings.probe.scratch_epochs) * new * _TRAINED
     return total
@@ -93,17 +107,17 @@ def _num_chunks(level: ExemplarLevel, num_classes: int) -> int:
 
 
 def _learning(settings: Settings, load: Load, num_exemplars: int) -> float:
-    """Forward passes of a meta-step that learns so many new exemplars, by the objective that the settings name."""
+    """Forward passes of a meta-step that learns so many exemplars of what arrives, by the objective of the settings."""
     level, real = settings.exemplar_level, min(settings.exemplar_level.batch_size, load.num_images)
     if level.objective == "matching":
-        shown = num_exemplars * min(settings.matching.classes, load.num_new) / load.num_new
+        shown = num_exemplars * min(settings.matching.classes, load.num_chosen) / load.num_chosen
         # Gradients of the last block are a pass back for real images, and are differentiated for exemplars.
         block = settings.matching.gradients == "block"
         return real * (_TRAINED if block else 1.0) + shown * (_WALKED_BACK if block else _TRAINED)
     if level.objective == "next_phase":
         inner = level.inner_steps * level.inner_batch_size * (_TRAINED + _WALKED_BACK + settings.method.distils)
         return settings.next_phase.draws * (inner + _TRAINED * real)
-    return _temporary_model(level, num_exemplars, load.num_images, load.num_new)
+    return _temporary_model(level, num_exemplars, load.num_images, load.num_chosen)
 
 
 def _simulated_phases(settings: Settings, load: Load) -> float:
@@ -111,7 +125,7 @@ def _simulated_phases(settings: Settings, load: Load) -> float:
     level = settings.exemplar_level
     if level.objective != "matching":
         return 0.0
-    steps = settings.matching.later_phases * _num_chunks(level, load.num_new) * level.inner_steps
+    steps = settings.matching.later_phases * _num_chunks(level, load.num_chosen) * level.inner_steps
     return steps * level.inner_batch_size * (_TRAINED + settings.method.distils)
 
 

@@ -69,8 +69,8 @@ class IncrementalLearner(Workshop):
         given.
       seed: of all that is random.
       devices: what to compute on; None for all GPUs there are, or the CPU.
-      settings: further choices by the names of `Settings`: `model_level`, `exemplar_level`, `finetuning`, `probe`,
-        `head`, `classifier`, `deterministic`.
+      settings: further choices by the names of `Settings`: `model_level`, `rehearsal`, `exemplar_level`, `next_phase`,
+        `matching`, `finetuning`, `probe`, `head`, `classifier`, `deterministic`.
 
     Raises:
       UsageError: no such method or backbone, or settings that contradict each other.

@@ -8,18 +8,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.folder import is_held_in_memory
-from mnemonics_tf.data.listing import Listing, listed, notices, root_of, scan
+from mnemonics_tf.data.listing import Listing, check_names, check_several, listed, notices, root_of, scan
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.learner.arrivals import Intake, NamedImages
-from mnemonics_tf.learner.seen import DIGEST_BYTES, SeenImages, digest_of, is_held_out
+from mnemonics_tf.learner.seen import DIGEST_BYTES, SeenImages, digest_of_file, is_held_out
 from mnemonics_tf.learner.state import ClassTable
-from mnemonics_tf.system import tracking
+from mnemonics_tf.system import files, tracking
 
-_UNREAD = b"\0" * DIGEST_BYTES  # of a file that cannot be opened: it is reported with the others
+_UNREAD = b"\0" * DIGEST_BYTES  # of what is no file, or cannot be opened: it is reported with the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +93,7 @@ def news_of(path: str, intake: Intake, seen: SeenImages, share: float) -> News:
     """
     known = set(intake.classes.names)
     names, listings = scan(root_of(path), fewest=1, may_be_empty=known)
-    intake.check_names(names)
+    check_names(names, intake.classes.names)
     sorting = _Sorting(names, intake, seen)
     for split, listing in enumerate(listings):
         sorting.add(listing, None if len(listings) == 1 else bool(split), share)
@@ -111,7 +110,7 @@ def news_of(path: str, intake: Intake, seen: SeenImages, share: float) -> News:
         (*notices(listings), *sorting.notices()),
     )
     if len(news):
-        intake.check_several(news.classes)
+        check_several(news.classes, intake.classes.names)
     return news
 
 
@@ -149,9 +148,8 @@ class _Sorting:
     def _add(self, path: str, label: int, held_out: bool | None, share: float) -> None:
         self._counts[label] += 1
         try:
-            with open(path, "rb") as file:
-                digest = digest_of(file.read())
-        except OSError:
+            digest = digest_of_file(path)
+        except (OSError, files.UnreadableError):
             # Nothing is known of it: it is told from others by its place, and reported once all are decoded.
             self._files[_UNREAD + path.encode(errors="surrogateescape")] = _File(path, label, _UNREAD), False
             return
@@ -171,13 +169,13 @@ class _Sorting:
 
     def parts(self) -> tuple[list[_File], list[_File]]:
         """Files to learn from and files to measure by, each class after class."""
-        files = [each for key, each in self._files.items() if key not in self._twofold]
-        learned = {file.label for file, held_out in files if not held_out}
+        found = [each for key, each in self._files.items() if key not in self._twofold]
+        learned = {file.label for file, held_out in found if not held_out}
         fresh = {label for label, name in enumerate(self._names) if name not in self._known}
         only = fresh - learned  # a new class of which all would be held out has to be learned from
-        files.sort(key=lambda each: each[0].label)
-        train = [file for file, held_out in files if not held_out or file.label in only]
-        return train, [file for file, held_out in files if held_out and file.label not in only]
+        found.sort(key=lambda each: each[0].label)
+        train = [file for file, held_out in found if not held_out or file.label in only]
+        return train, [file for file, held_out in found if held_out and file.label not in only]
 
     def notices(self) -> list[str]:
         """What there is to say of files that are left alone."""
@@ -234,5 +232,5 @@ def seen_with(seen: SeenImages, news: News, classes: ClassTable) -> SeenImages:
     for part, held_out in ((news.train, False), (news.test, True)):
         if len(part):
             indexed = named(part).indexed(classes)
-            seen = seen.joined(part.digests, indexed.labels, in_memory(indexed).array if held_out else None)
+            seen = seen.joined(part.digests, indexed.labels, indexed.images if held_out else None)
     return seen

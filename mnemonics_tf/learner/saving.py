@@ -50,7 +50,6 @@ from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 FORMAT = 1  # of learner.json
 _BACKBONE_FORMAT = 2  # where the network is a Keras model, which earlier versions do not know
-_STATES = "states"
 _WEIGHTS, _EXEMPLARS, _MEANS = "network.weights.h5", "exemplars.npz", "means.npy"
 _PARTS = {
     "memory": Memory,
@@ -147,10 +146,10 @@ def write(folder: str, content: Content, model: Classifier) -> None:
     folder = os.path.abspath(os.path.expanduser(folder))
     check_free(folder)
     try:
-        os.makedirs(os.path.join(folder, _STATES), exist_ok=True)
+        os.makedirs(os.path.join(folder, folders.STATES), exist_ok=True)
         with _alone(folder):
             number = _next_number(folder)
-            name = os.path.join(_STATES, f"{number:06d}")
+            name = os.path.join(folders.STATES, f"{number:06d}")
             with complete.writing(os.path.join(folder, name)) as partial:
                 save_weights(model, os.path.join(partial, _WEIGHTS))
                 exemplars = content.state.exemplars
@@ -302,7 +301,7 @@ def _alone(folder: str, reading: bool = False) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(os.path.join(folder, ".lock"), shared=reading))
+            held.enter_context(locks.hold(os.path.join(folder, folders.LEARNER_LOCK), shared=reading))
         except locks.HeldError:
             raise checks.UsageError(
                 f"{folder}: another process is saving or loading there. Wait for it, or name another folder."
@@ -317,9 +316,8 @@ def check_free(folder: str) -> None:
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise checks.UsageError(f"{folder}: a file is there; expected a folder or nothing. Name another.")
     if os.path.isdir(folder) and not folders.is_learner(folder):
-        others = {name for name in os.listdir(folder) if not folders.is_model(os.path.join(folder, name))}
-        others -= {".lock", folders.LEARNING_LOCK, _STATES}  # the second keeps two commands apart
-        if others:
+        others = folders.beside_a_learner(folder)
+        if not all(folders.is_model(os.path.join(folder, name)) for name in others):
             raise checks.UsageError(
                 f"{folder}: the folder is not empty and holds no learner (no {folders.LEARNER_FILE}). Name another."
             )
@@ -335,19 +333,27 @@ def progress_folder(folder: str, mark: str) -> str:
     state = "first"
     with contextlib.suppress(files.UnreadableError, KeyError, TypeError):
         state = os.path.basename(str(files.read_json(os.path.join(folder, folders.LEARNER_FILE))["state"]))
-    return os.path.join(folder, _STATES, f"{state}{folders.PROGRESS}{mark}")
+    return os.path.join(folder, folders.STATES, f"{state}{folders.PROGRESS}{mark}")
 
 
 def _next_number(folder: str) -> int:
-    numbers = [int(name[:6]) for name in os.listdir(os.path.join(folder, _STATES)) if name[:6].isdigit()]
+    numbers = [int(name[:6]) for name in os.listdir(os.path.join(folder, folders.STATES)) if name[:6].isdigit()]
     return max(numbers, default=-1) + 1
 
 
 def _remove_others(folder: str, state: str) -> None:
     """Removes states that count no more, what killed processes have left, and the progress towards this state."""
-    for name in os.listdir(os.path.join(folder, _STATES)):
+    for name in os.listdir(os.path.join(folder, folders.STATES)):
         if name != os.path.basename(state):
-            shutil.rmtree(os.path.join(folder, _STATES, name), ignore_errors=True)
+            shutil.rmtree(os.path.join(folder, folders.STATES, name), ignore_errors=True)
+
+
+def remove_left_exports(folder: str) -> None:
+    """Removes what killed processes have left beside the place of a SavedModel, which nobody else is writing now."""
+    parent, name = os.path.split(folder)
+    for each in os.listdir(parent):
+        if each.startswith(f".{name}."):
+            shutil.rmtree(os.path.join(parent, each), ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -368,12 +374,17 @@ def replacing_export(folder: str) -> Iterator[str]:
             dir=os.path.dirname(folder), prefix=f".{os.path.basename(folder)}.", ignore_cleanup_errors=True
         ) as aside:
             stopping.remove_when_stopped(aside)
-            partial = os.path.join(aside, "new")
+            partial, old = os.path.join(aside, "new"), os.path.join(aside, "old")
             yield partial
+            stopping.keep_when_stopped(aside)  # for a moment all that there is of the model lies there
             if os.path.isdir(folder):
-                os.replace(folder, os.path.join(aside, "old"))
-            os.replace(partial, folder)
-            stopping.keep_when_stopped(aside)
+                os.replace(folder, old)
+            try:
+                os.replace(partial, folder)
+            except OSError:
+                if os.path.isdir(old):
+                    os.replace(old, folder)
+                raise
     except (OSError, tf.errors.OpError) as error:
         reason = files.why_unwritable(error) or getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise checks.UsageError(f"{folder} cannot be written to ({reason}). Name another.") from error

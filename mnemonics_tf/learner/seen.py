@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from mnemonics_tf.data.types import LabelledImages
-from mnemonics_tf.system import archives
+from mnemonics_tf.data.decoding import in_memory
+from mnemonics_tf.data.types import Images, LabelledImages
+from mnemonics_tf.system import archives, complete
 
 DIGEST_BYTES = 16  # of a SHA-256: two different images with the same ones will not be met
 MOST_KEPT = 50  # images of a class that are kept to measure by
@@ -56,14 +57,14 @@ class SeenImages:
             return None
         return LabelledImages(self.pixels, self.labels[self.kept])
 
-    def joined(self, digests: np.ndarray, labels: np.ndarray, held_out: np.ndarray | None = None) -> SeenImages:
+    def joined(self, digests: np.ndarray, labels: np.ndarray, held_out: Images | None = None) -> SeenImages:
         """These images and further ones.
 
         Args:
           digests: checksums of the further ones, `[k, 16]` uint8.
           labels: their class indices, `[k]`.
           held_out: the images themselves, `[k, H, W, C]` uint8, if they are to be measured by; None if they are learned
-            from.
+            from. Of those in files, no others are read than will be kept.
         """
         start, count = len(self), len(labels)
         grown = dataclasses.replace(
@@ -74,8 +75,7 @@ class SeenImages:
         )
         if held_out is None or not count:
             return grown
-        pixels = held_out if self.pixels is None else np.concatenate([self.pixels, held_out])
-        return grown._keeping(np.concatenate([self.kept, np.arange(start, start + count)]), pixels)
+        return grown._keeping(np.concatenate([self.kept, np.arange(start, start + count)]), held_out)
 
     def without(self, classes: Collection[int], num_classes: int) -> SeenImages:
         """The images of other classes than some indices, whose own indices close up; `num_classes` were known."""
@@ -91,21 +91,33 @@ class SeenImages:
             None if self.pixels is None else self.pixels[kept],
         )
 
-    def _keeping(self, rows: np.ndarray, pixels: np.ndarray) -> SeenImages:
-        """Keeps the images of some rows; of a class with too many those of the lowest checksums."""
-        order = sorted(range(len(rows)), key=lambda each: (self.labels[rows[each]], self.digests[rows[each]].tobytes()))
-        place, chosen = dict.fromkeys(self.labels[rows].tolist(), 0), []
-        for each in order:
-            label = int(self.labels[rows[each]])
-            place[label] += 1
-            if place[label] <= MOST_KEPT:
-                chosen.append(each)
-        return dataclasses.replace(self, kept=rows[chosen], pixels=pixels[chosen])
+    def _keeping(self, rows: np.ndarray, new: Images) -> SeenImages:
+        """Keeps the images of some rows, those that are kept already and then `new` ones; of a class with too many
+        those of the lowest checksums."""
+        labels, digests = self.labels[rows].tolist(), self.digests[rows]
+        order, place = [], dict.fromkeys(labels, 0)
+        for each in sorted(range(len(rows)), key=lambda each: (labels[each], digests[each].tobytes())):
+            place[labels[each]] += 1
+            if place[labels[each]] <= MOST_KEPT:
+                order.append(each)
+        chosen, count = np.array(order), len(self.kept)
+        is_new = chosen >= count
+        pixels = np.empty((len(chosen), *new.shape[1:]), np.uint8)
+        if self.pixels is not None:
+            pixels[~is_new] = self.pixels[chosen[~is_new]]
+        added = LabelledImages(new[chosen[is_new] - count], self.labels[rows[chosen[is_new]]])
+        pixels[is_new] = in_memory(added).array
+        return dataclasses.replace(self, kept=rows[chosen], pixels=pixels)
 
 
 def digest_of(content: bytes) -> bytes:
     """The checksum of an image's file, 16 bytes."""
     return hashlib.sha256(content).digest()[:DIGEST_BYTES]
+
+
+def digest_of_file(path: str) -> bytes:
+    """The checksum of a file, which is not held in memory. Raises OSError or UnreadableError if it cannot be read."""
+    return bytes.fromhex(complete.checksum(path))[:DIGEST_BYTES]
 
 
 def is_held_out(digest: bytes, share: float) -> bool:

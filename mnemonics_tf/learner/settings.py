@@ -237,20 +237,23 @@ class Settings:
             self.network.check_image_shape(image_shape)
             self.memory.check_image_shape(image_shape)
 
-    def check_arrival(self, counts: Sequence[int], num_known: int, num_new: int, num_replicas: int) -> None:
+    def check_arrival(
+        self, counts: Sequence[int], num_known: int, num_new: int, num_replicas: int, others: Sequence[int] = ()
+    ) -> None:
         """Checks the settings against images that have come, before anything is trained on them.
 
         Args:
-          counts: images of each class that comes.
+          counts: images of each class that comes, its exemplars among them if it is known.
           num_known: classes that are known already.
           num_new: classes among those that come that are not.
           num_replicas: devices that share each batch.
+          others: exemplars of each known class of which no images come; none by default.
 
         Raises:
           UsageError: these images cannot be learned as the settings say.
         """
         memory, level = self.memory, self.exemplar_level
-        images_per_epoch(sum(counts), self.model_level.batch_size, num_replicas)
+        images_per_epoch(sum(counts) + sum(others), self.model_level.batch_size, num_replicas)
         self._check_devices(num_replicas)
         if level.objective == "next_phase" and num_known == 0:
             self.next_phase.check_classes(num_new)
@@ -268,7 +271,8 @@ class Settings:
         if memory.learns:
             level.check_shared(fewest * smallest_chunk(len(counts), level.classes_per_chunk), num_replicas)
         if self.finetuning.applies_to(1 if num_known else 0, self.method.finetunes):
-            images_per_epoch(fewest * len(counts), self.finetuning.batch_size, num_replicas)
+            left = sum(min(each, kept * memory.images_per_slot) for each in others)
+            images_per_epoch(fewest * len(counts) + left, self.finetuning.batch_size, num_replicas)
 
     def check_plan(self, plan: PhasePlan, num_replicas: int) -> None:
         """Checks the settings against phases that are planned, before the first is trained.

@@ -117,6 +117,8 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
         except DivergedError as error:
             if not level.halve_if_diverged:
                 raise
+            if context.checkpoints is not None:
+                context.checkpoints.forget()
             rate = level.learning_rate / 2
             notes.append(
                 f"{error} The network was trained again from what it was before the phase, at the rate {rate}."

@@ -187,7 +187,8 @@ class Workshop:
             self._state = beginning(self._settings, self._traits, pixel_range)
         if epochs is not None:
             self._settings = with_epochs(self._settings, epochs)
-        check_arriving(self._settings, self._traits, self._known, train, self._on_devices())
+        exemplars = self._ready.exemplars
+        check_arriving(self._settings, self._traits, self._known, train, exemplars, self._on_devices())
         self._tracker.start_phase(self._ready.phase, None)
         return settings
 
@@ -199,18 +200,15 @@ class Workshop:
         _, settings, traits = self._settled_for(train)
         settings = settings if epochs is None else with_epochs(settings, epochs)
         kept = 0 if self._state is None else self._state.exemplars.num_images
-        load = expected.Load(len(train), len(self._known), len(train.new_classes(self._known)[0]), kept)
+        num_new = len(train.new_classes(self._known)[0])
+        load = expected.Load(len(train), len(self._known), num_new, kept, len(train.names) - num_new)
         found = expected.seconds(settings, traits.image_shape, [load])
         return None if found is None else found[0]
 
     def _learn_news(self, news: News, epochs: int | None, folder: str | os.PathLike | None) -> Learned:
         """Learns what is new in a folder, in a phase; images that are only to be measured by need none."""
         start, earlier = time.perf_counter(), 0.0
-        digests = (digest.tobytes() for part in (news.train, news.test) for digest in part.digests)
-        if not self._seen_images.row_of.keys().isdisjoint(digests):
-            raise checks.UsageError(
-                f"{news.folder}: it was learned since it was looked through. Look what is new again."
-            )
+        self._check_still_new(news)
         known, train = self._known, named(news.train)
         settings = self._begin(train, epochs) if len(train) else self.settings
         state = self._ready
@@ -232,6 +230,20 @@ class Workshop:
             rates = [after.by_class.get(name, 0.0) for name in known.names]
             known_now = float(np.average(rates, weights=shown))
         return Learned(names, counts, before, after, known_now, earlier + time.perf_counter() - start)
+
+    def _check_still_new(self, news: News) -> None:
+        """Raises UsageError if what was learned since a folder was looked through has made its news old."""
+        digests = (digest.tobytes() for part in (news.train, news.test) for digest in part.digests)
+        if not self._seen_images.row_of.keys().isdisjoint(digests):
+            raise checks.UsageError(
+                f"{news.folder}: it was learned since it was looked through. Look what is new again."
+            )
+        (height, width, _), own = news.train.images.images.shape[1:], self._traits
+        if own is not None and own.image_shape[:2] != (height, width):
+            raise checks.UsageError(
+                f"{news.folder}: its images were looked at in {height} x {width} pixels, before the first images had "
+                f"settled that all have {own.image_shape[0]} x {own.image_shape[1]}. Look what is new again."
+            )
 
     def _measured(self, held_out: LabelledImages | None, classes: ClassTable) -> Evaluation | None:
         """How well the network of now recognises the held-out images of some classes; None if there are none."""

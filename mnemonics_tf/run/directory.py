@@ -20,7 +20,6 @@ phase. `COMPLETE` is its mark: see `phase_marks`.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import os
@@ -31,24 +30,15 @@ from typing import Any
 
 from mnemonics_tf import __version__, checks, results
 from mnemonics_tf.results import PhaseResult, Results
-from mnemonics_tf.run import phase_marks
+from mnemonics_tf.run import bindings, phase_marks
 from mnemonics_tf.system import complete, files, folders, locks, screen, sources, stopping
 from mnemonics_tf.system.snapshot_files import PhaseSnapshots
 
 _LOCK = ".lock"
+_CONFIG_PARTIAL = f"{folders.RUN_FILE}{files.PARTIAL}"  # of a process that was killed while it opened the run
 _SCRATCH = "scratch-"
 SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
 SET_ASIDE = "set_aside"
-# Bindings of what a run is computed on, and of where its data lie: both may be others when it is resumed. Whether the
-# data are the same is told by data.json.
-_FREE = ("Devices.", "Experiment.snapshot_seconds =", "folder.path =", "tfds.data_dir =", "tfds.shards_dir =")
-# Settings that later versions have added, at the values that do what was done before: runs begun earlier lack them.
-_ADDED = (
-    "Experiment.network = None",
-    "ModelLevel.halve_if_diverged = False",
-    "tfds.split_seed = 0",
-    "tfds.test_share = 0.2",
-)
 
 
 class RunDirectory:
@@ -126,8 +116,8 @@ class RunDirectory:
         made = _missing_folders(self.path)
         try:
             if os.path.exists(self._config):
-                self._check_same_config(config)
-            elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, f"{folders.RUN_FILE}.partial"}:
+                config = self._check_same_config(config)
+            elif os.path.isdir(self.path) and set(os.listdir(self.path)) - {_LOCK, _CONFIG_PARTIAL}:
                 held = "holds a learner" if folders.is_learner(self.path) else "is not empty"
                 raise checks.UsageError(
                     f"--output_dir = {self.path}: the folder {held} and holds no run (no {folders.RUN_FILE}). "
@@ -141,7 +131,7 @@ class RunDirectory:
             # Or a power cut could take the folders back.
             for folder in (self.path, *(os.path.dirname(each) for each in made)):
                 files.flush(folder)
-            self._configuration = checked_configuration(config)
+            self._configuration = bindings.checksum(config)
         except (OSError, UnicodeDecodeError) as error:
             if not os.path.exists(self._config):
                 _remove_made(made, self.path)
@@ -161,8 +151,7 @@ class RunDirectory:
                 f"--output_dir = {self.path}: the first worker has opened a run there, which this one does not see. "
                 "Name a folder that all workers share."
             )
-        self._check_same_config(config)
-        self._configuration = checked_configuration(config)
+        self._configuration = bindings.checksum(self._check_same_config(config))
 
     def read_data(self, classes: dict[str, Any], renews: bool = False) -> dict[str, Any] | None:
         """What was noted of the data set when the run began; None if nothing is noted yet.
@@ -341,25 +330,21 @@ class RunDirectory:
         """What a complete phase reached. Raises UsageError if its file is missing or damaged."""
         return results.read_phase(os.path.join(self.phase_dir(phase), results.METRICS_FILE))
 
-    def _check_same_config(self, config: str) -> None:
+    def _check_same_config(self, config: str) -> str:
+        """The configuration as it goes on standing in `config.gin`. Raises UsageError if the run's is another."""
         try:
             present = files.read_text(self._config)
         except files.UnreadableError as error:
             raise checks.UsageError(
                 f"{self._config} cannot be read: {error}. Put back a copy of it, or name another folder."
             ) from error
-        before, now = map(_bound_lines, (present, config))
-        if before == now:
-            return
-        changes = [
-            line
-            for line in difflib.unified_diff(before, now, lineterm="", n=0)
-            if line[0] in "+-" and not line.startswith(("---", "+++")) and line[1:].strip()
-        ]
-        raise checks.UsageError(
-            f"--output_dir = {self.path} holds a run of another configuration. Name another folder, or undo the "
-            "difference (- there, + now):\n  " + "\n  ".join(changes)
-        )
+        changes = bindings.differences(present, config)
+        if changes:
+            raise checks.UsageError(
+                f"--output_dir = {self.path} holds a run of another configuration. Name another folder, or undo the "
+                "difference (- there, + now):\n  " + "\n  ".join(changes)
+            )
+        return bindings.as_begun(present, config)
 
 
 def _missing_folders(path: str) -> list[str]:
@@ -378,19 +363,3 @@ def _remove_made(made: list[str], run: str) -> None:
     for folder in made:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
-
-
-def checked_configuration(config: str) -> str:
-    """Checksum of what must stay the same in a resolved configuration while a run is resumed."""
-    return hashlib.sha256("\n".join(_bound_lines(config)).encode()).hexdigest()
-
-
-def _bound_lines(config: str) -> list[str]:
-    """The lines of a configuration that must not change while a run is under way."""
-    lines, is_free = [], False
-    for line in config.splitlines():
-        if line[:1] not in ("", " "):  # what is long goes on in lines that are indented
-            is_free = line.startswith(_FREE)
-        if not is_free and line not in _ADDED:
-            lines.append(line)
-    return lines

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from mnemonics_tf import checks
 
+PARTIAL = ".partial"  # behind the name of a file that is being written
 MAX_BYTES = 64 * 2**20  # of a text: results of a thousand phases take less
 
 
@@ -143,7 +144,7 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
 
     A link that someone has put in either place is not followed: it is replaced.
     """
-    partial = f"{path}.partial"
+    partial = f"{path}{PARTIAL}"
     try:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)

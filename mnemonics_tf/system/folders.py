@@ -11,7 +11,9 @@ RUN_FILE = "config.gin"
 LEARNER_FILE = "learner.json"
 _MODEL_FILE = "saved_model.pb"
 CHECKSUM = "checksum"  # an entry of JSON files: of all the others; earlier versions wrote none
+LEARNER_LOCK = ".lock"  # in a learner's folder: keeps a second process out while one saves
 LEARNING_LOCK = ".learning"  # in a learner's folder: keeps two commands apart
+STATES = "states"  # of a learner, in its folder
 PROGRESS = ".progress-"  # in names of folders beside a learner's state: what an interrupted learn has come to
 
 
@@ -23,6 +25,12 @@ def is_run(folder: str) -> bool:
 def is_learner(folder: str) -> bool:
     """Whether a learner is saved there."""
     return os.path.isfile(os.path.join(folder, LEARNER_FILE))
+
+
+def beside_a_learner(folder: str) -> set[str]:
+    """Names in a folder without a learner, but for those that one has there which was killed before it was saved."""
+    own = {LEARNER_LOCK, LEARNING_LOCK, STATES, f"{LEARNER_FILE}{files.PARTIAL}"}
+    return set(os.listdir(folder)) - own
 
 
 def is_model(folder: str) -> bool:

@@ -76,6 +76,9 @@ def explained(error: Exception, place: str, advice: str) -> tuple[int | None, st
     reason = files.why_unwritable(error)
     if reason is not None:
         return USAGE_ERROR, f"{name} cannot be written: {reason}. Make room there, and {advice}."
+    if isinstance(error, MemoryError):
+        told = str(error).partition("\n")[0] or "no more is said"
+        return USAGE_ERROR, f"There is too little memory ({told}). With more of it, or smaller images, {advice}."
     reason = files.why_failing(error)
     if reason is not None:
         return USAGE_ERROR, f"{name} cannot be used any more: {reason}. Mend that, and {advice}."
@@ -138,8 +141,9 @@ def quiet() -> Iterator[None]:
     logging.getLogger("absl").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="(tensorflow|keras|google)")
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as aside:
+    with tempfile.TemporaryFile() as aside, contextlib.ExitStack() as stack:
         descriptor = os.dup(2)
+        stack.callback(os.close, descriptor)
         with turned_aside(descriptor):
             os.dup2(aside.fileno(), 2)
             try:
@@ -154,7 +158,6 @@ def quiet() -> Iterator[None]:
                 raise
             finally:
                 os.dup2(descriptor, 2)
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 
+_STAGES = ("train_model", "train_model_again")  # the latter once the loss of the former has diverged
+
 
 class Checkpoints:
     """Weights after some epochs of the model level. It is called after each of them (`Trainer.after_epoch`).
@@ -35,13 +37,17 @@ class Checkpoints:
 
     def __call__(self, model: Classifier, stage: str, epoch: int) -> None:
         """Keeps the network of an epoch, if that is one of `epochs`."""
-        if stage != "train_model" or epoch not in self.epochs:
+        if stage not in _STAGES or epoch not in self.epochs:
             return
         if any(layer.transferring for layer in model.scale_shift_layers):
             with self._strategy.scope():
                 model = self._factory.same(model)
             model.fold()
         self.weights.append({name: variable.numpy() for name, variable in model.named_weights().items()})
+
+    def forget(self) -> None:
+        """Forgets those that are kept: their training begins anew."""
+        self.weights = []
 
     def as_arrays(self, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """For a file: the weights of these names, all by default."""

@@ -55,6 +55,13 @@ def test_gifs_that_end_too_soon_have_a_reason():
             gifs.first_frame(content[:end])
 
 
+def test_frame_that_is_larger_than_all_that_is_decoded_is_refused_before_it_is():
+    content = gif((5, 5), (0, 0), (4, 4), False, None)[0]
+    huge = content.replace(struct.pack("<HHHHB", 0, 0, 4, 4, 0), struct.pack("<HHHHB", 0, 0, 0xFFFF, 0xFFFF, 0))
+    with pytest.raises(UnreadableImageError, match="a GIF file of 65,535 x 65,535 pixels, which is too large"):
+        gifs.first_frame(huge)
+
+
 def _bmp(bits: int, compression: int, data: bytes, height: int, width: int, extra: bytes = b"", header: int = 40):
     """A bitmap by its fields; `extra` are masks or a palette."""
     start = 14 + header + len(extra)

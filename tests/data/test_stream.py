@@ -12,8 +12,9 @@ from image_files import png
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.decoding import in_memory
+from mnemonics_tf.data.pixels import histogram_of
 from mnemonics_tf.data.stored import StoredImages
-from mnemonics_tf.data.stream import ClassStream, pixel_statistics
+from mnemonics_tf.data.stream import ClassStream, statistics_of
 from mnemonics_tf.data.types import Dataset, LabelledImages, PixelRange
 
 _NAMES = ("ant", "bee", "cat", "dog", "elk", "fox")
@@ -114,14 +115,14 @@ def test_constant_channel_has_a_deviation_of_one():
     # Half of the pixels 0 and half 255: mean 1/2, deviation 1/2. The other channel is 51 / 255 = 0.2 everywhere.
     images = np.full((2, 1, 1, 2), 51, np.uint8)
     images[0, ..., 0], images[1, ..., 0] = 0, 255
-    statistics = pixel_statistics(images)
+    statistics = statistics_of(histogram_of(images))
     np.testing.assert_allclose(statistics.mean, [0.5, 0.2], rtol=1e-12)
     np.testing.assert_allclose(statistics.std, [0.5, 1.0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_constant_channel_of_any_value_has_a_deviation_of_one(count):
-    constant = [pixel_statistics(np.full((count, 8, 8, 1), value, np.uint8)) for value in range(256)]
+    constant = [statistics_of(histogram_of(np.full((count, 8, 8, 1), value, np.uint8))) for value in range(256)]
     np.testing.assert_allclose([statistics.mean[0] for statistics in constant], np.arange(256) / 255, rtol=1e-12)
     assert {statistics.std[0] for statistics in constant} == {1.0}
 

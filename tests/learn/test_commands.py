@@ -225,6 +225,7 @@ def _files_of_at_most(num_bytes: int) -> Iterator[None]:
 
 def test_export_without_space_loses_nothing_and_is_made_up_for(copy, taught):
     shutil.rmtree(copy / "model")
+    (copy / ".model.k1lled/new").mkdir(parents=True)  # as a process leaves it that is killed while it exports
     with _files_of_at_most(50_000):
         ended = _call(learn, copy, taught.images[1])
     assert ended.code == 2
@@ -268,6 +269,7 @@ def test_second_process_is_kept_out(copy, taught):
         (("{new}", "{images}", "--from_run={images}"), "{images}: there is no config.gin in it"),
         (("{new}", "{images}", "--method=lucyr"), "Did you mean 'lucir'"),
         (("{new}", "{images}", "--memory=2Q"), "--memory = '2Q': expected a number"),
+        (("{new}", "{images}", f"--memory={'9' * 5000}"), "expected a number of exemplars a class, or bytes"),
         (("{new}", "{images}", "--held_out=1.0"), "--held_out = 1.0"),
         (("{new}", "{images}", "--epochs=0"), "--epochs = 0"),
     ],

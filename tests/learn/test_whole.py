@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 import shutil
 import signal
@@ -9,7 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import h5py
 import pytest
 from conftest import ROOT
 from photographs import NAMES, write
@@ -54,6 +58,57 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path):
     assert last.startswith("mnemonics_tf: stopped by Ctrl-C; what train_model_steps has come to is kept. Go on with: ")
     assert last.endswith(f" -m mnemonics_tf.learn {tmp_path / 'learner'} {photos} --size=16 --epochs=5000")
     assert "knows       2 classes" in _run("learn", tmp_path / "learner", photos, "--size=16", "--epochs=1")
+
+
+def _learner_in(folder: Path) -> dict[str, Any]:
+    """All that a learner is, whatever the number of its state."""
+    card = json.loads((folder / "learner.json").read_text())
+    state = folder / card.pop("state")
+    del card["checksum"]  # of the number, too
+    weights: dict[str, Any] = {}
+    with h5py.File(state / "network.weights.h5") as file:
+        file.visititems(lambda name, each: weights.update({name: each[()].tobytes()} if hasattr(each, "shape") else {}))
+    files = {name: (state / name).read_bytes() for name in ("exemplars.npz", "means.npy", "seen.npz")}
+    return {"card": card, "weights": weights, **files}
+
+
+@pytest.mark.heavy
+def test_learn_that_is_killed_at_random_moments_ends_as_one_that_is_not(tmp_path):
+    photos = write(tmp_path / "photos", NAMES[:2], 12, height=36, width=48)
+    options = [str(photos), "--size=32", "--epochs=600", "--memory=4", "--learn_exemplars"]
+
+    def start(name: str) -> subprocess.Popen:
+        """The command, once it learns."""
+        command = [sys.executable, "-m", "mnemonics_tf.learn", str(tmp_path / name), *options]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+        )
+        while not process.stdout.readline().startswith("Learning them takes about "):
+            assert process.poll() is None, process.stderr.read()
+        return process
+
+    with start("whole") as process:
+        begun = time.monotonic()
+        _, shown = process.communicate(timeout=3600)
+    assert process.returncode == 0, shown
+    taken = time.monotonic() - begun
+    moments = [random.uniform(0, taken) for _ in range(3)]  # another time other ones
+    ends = []
+    for moment in moments:
+        with start("killed") as process:
+            time.sleep(moment)
+            process.kill()
+            process.communicate(timeout=60)
+        ends.append(process.returncode)
+        if not ends[-1]:  # it was done before
+            break
+    said = _run("learn", tmp_path / "killed", *options)
+    context = f"killed {moments} s after it began to learn, which takes {taken} s; exit codes {ends}; then: {said}"
+    whole, killed = (_learner_in(tmp_path / name) for name in ("whole", "killed"))
+    assert len(whole["weights"]) > 20
+    for part, expected in whole.items():
+        assert killed[part] == expected, f"{part}: {context}"
+    assert "2 classes: barred, checked" in _run("learn", tmp_path / "killed", *options)
 
 
 @pytest.mark.heavy

@@ -194,7 +194,9 @@ def test_image_files_are_read_and_broken_ones_named(tmp_path):
         intake.read_images([tmp_path / "a.png", tmp_path / "b.png"])
 
 
-def test_statistics_are_those_of_the_pixels():
+@pytest.mark.parametrize("at_once", [1, 100])  # images that memory holds at a time
+def test_statistics_are_those_of_the_pixels(monkeypatch, at_once):
+    monkeypatch.setattr(arrivals, "_AT_ONCE", at_once)
     found = arrivals.statistics(NamedImages(_IMAGES, _LABELS, ("a",)))
     np.testing.assert_allclose(found.mean, (_IMAGES / 255).mean(axis=(0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(found.std, (_IMAGES / 255).std(axis=(0, 1, 2)), rtol=1e-6)

@@ -81,6 +81,19 @@ def test_objectives_take_what_their_meta_steps_pass():
     assert of_a_meta_step(exemplar_level=simulated, next_phase=NextPhase(draws=3)) == 3 * (4 * 8 * (3 + 7 + 1) + 16 * 3)
 
 
+@pytest.mark.parametrize("objective", ["temporary_model", "matching", "next_phase"])
+def test_more_images_of_known_classes_are_learned_as_those_of_new_ones_are(objective):
+    level = ExemplarLevel(epochs=1, steps_per_epoch=2, inner_steps=3, objective=objective)
+    settings = _settings(LUCIR(), memory=Memory(per_class=5, initial="herding"), exemplar_level=level)
+    # Exemplars of 2 classes are chosen and learned in either case, beside those of 3 others; the latter are adjusted.
+    again = expected.passes(settings, expected.Load(100, 5, 0, 25, num_again=2))
+    new = expected.passes(settings, expected.Load(100, 3, 2, 15))
+    # The 10 old exemplars of the 2 classes are trained on with a teacher, and are among those that are chosen from.
+    assert again - new == 10 * (settings.model_level.epochs * (3 + 1) + 1)
+    # With none left to adjust there is only less to do.
+    assert 0 < expected.passes(settings, expected.Load(100, 2, 0, 10, num_again=2)) < again
+
+
 def test_methods_without_teacher_or_training_take_less():
     memory, finetuning = Memory(strategy="random", per_class=5, adjust=False), BalancedFinetune(enabled=False)
     replay = _settings(Replay(), memory=memory, model_level=ModelLevel(epochs=2), finetuning=finetuning)

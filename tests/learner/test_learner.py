@@ -269,6 +269,18 @@ def test_what_cannot_be_learned_is_one_line_and_changes_nothing(learner, call, m
     assert _snapshot(learner) == before
 
 
+def test_news_that_other_images_have_made_old_are_refused(learner, tmp_path):
+    for name in ("ibis", "kite"):
+        (tmp_path / name).mkdir()
+        tf.io.write_file(str(tmp_path / name / "0.png"), tf.io.encode_png(np.full((16, 16, 3), len(name), np.uint8)))
+        tf.io.write_file(str(tmp_path / name / "1.png"), tf.io.encode_png(np.full((16, 16, 3), ord(name[0]), np.uint8)))
+    news = IncrementalLearner(image_size=16).what_is_new(tmp_path)  # looked at before anything has settled a size
+    before = _snapshot(learner)
+    with pytest.raises(UsageError, match=r"16 x 16 pixels, .* all have 8 x 8\. Look what is new again"):
+        learner.learn_new(news)
+    assert _snapshot(learner) == before
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

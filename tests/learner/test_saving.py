@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from tiny_learner import bars, tiny_learner
 
+from mnemonics_tf import learn
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.learner import saving
 from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.replay import Replay
-from mnemonics_tf.system import files, locks
+from mnemonics_tf.system import files, locks, stopping
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune
 
@@ -93,6 +94,16 @@ def test_save_that_fails_leaves_what_was_saved_before(copy, learner, monkeypatch
     assert len(list((copy / "states").iterdir())) == 1
 
 
+def test_process_that_is_killed_while_it_writes_the_first_card_may_be_started_again(learner, tmp_path):
+    learner.save(tmp_path)
+    # As a kill leaves it between the first byte of learner.json and its name.
+    (tmp_path / "learner.json").rename(tmp_path / "learner.json.partial")
+    assert learn._check_folder(str(tmp_path), {}) is None
+    learner.save(tmp_path)
+    assert IncrementalLearner.load(tmp_path).class_names == ("0", "1")
+    assert not (tmp_path / "learner.json.partial").exists()
+
+
 def test_folder_that_another_process_works_in_is_refused(copy, learner):
     with locks.hold(str(copy / ".lock")):
         for call in (lambda: IncrementalLearner.load(copy), lambda: learner.save(copy)):
@@ -137,6 +148,23 @@ def test_export_leaves_its_neighbours_alone_and_may_come_first(learner, tmp_path
     assert IncrementalLearner.load(tmp_path / "birds").class_names == ("0", "1")
     with pytest.raises(UsageError, match="cannot be written to"):
         learner.export("/proc/model")
+
+
+def test_model_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    place, replace = tmp_path / "model", os.replace
+    place.mkdir()
+    (place / "saved_model.pb").write_text("old")
+
+    def replace_or_fail(source, target):
+        assert not any(each.startswith(str(tmp_path)) for each in stopping._temporary)  # a signal would remove both
+        if str(source).endswith("new"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_or_fail)
+    with pytest.raises(UsageError, match="No space left on device"), saving.replacing_export(str(place)) as partial:
+        Path(partial).mkdir()
+    assert _tree(tmp_path) == {"model/saved_model.pb": b"old"}
 
 
 def test_learner_with_a_method_of_ones_own_is_loaded_with_its_class(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ import pytest
 from PIL import Image
 
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import ImageTraits
-from mnemonics_tf.learner.arrivals import Intake
+from mnemonics_tf.learner.arrivals import Intake, side_for
 from mnemonics_tf.learner.news import News, named, news_of, seen_with
 from mnemonics_tf.learner.seen import MOST_KEPT, SeenImages, load_seen, save_seen
 from mnemonics_tf.learner.state import ClassTable
@@ -175,6 +178,22 @@ def test_unreadable_images_are_left_out_and_new_once_they_are_mended(zoo, studen
     assert len(student.look(zoo)) == 1
 
 
+def test_pipe_in_the_place_of_an_image_is_not_waited_for(zoo, capfd):
+    def give_up(*_):
+        raise AssertionError("waits for somebody who writes to the pipe")
+
+    os.mkfifo(zoo / "ant/0.jpg")
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        assert side_for([str(zoo / "ant/0.jpg")]) == 32  # of images of which none can be read
+        assert len(_Student().look(zoo)) == 48
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert f"{zoo}/ant/0.jpg: not a file (a broken link, or a pipe)" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -194,7 +213,7 @@ def test_folders_that_cannot_be_learned_are_refused(tmp_path, make, message):
         _Student().look(tmp_path / "zoo")
 
 
-def test_images_to_measure_by_are_bounded_and_do_not_depend_on_their_order():
+def test_images_to_measure_by_are_bounded_and_do_not_depend_on_their_order(tmp_path):
     generator = np.random.default_rng(0)
     count = MOST_KEPT + 20
     digests = generator.integers(0, 256, (count, 16), np.uint8)
@@ -204,7 +223,10 @@ def test_images_to_measure_by_are_bounded_and_do_not_depend_on_their_order():
     for rows in np.array_split(generator.permutation(count), 3):
         parts = parts.joined(digests[rows], np.zeros(len(rows)), pixels[rows])
     lowest = sorted(range(count), key=lambda row: digests[row].tobytes())[:MOST_KEPT]
-    for seen in (once, parts):
+    for row in lowest:  # images in files that are not kept are not even read
+        Image.fromarray(pixels[row]).save(tmp_path / f"{row}.png")
+    stored = StoredImages.of_files([str(tmp_path / f"{row}.png") for row in range(count)], 2)
+    for seen in (once, parts, SeenImages().joined(digests, np.zeros(count), stored)):
         assert (len(seen), seen.is_held_out.all()) == (count, True)
         np.testing.assert_array_equal(seen.held_out.array, pixels[lowest])
 

@@ -29,6 +29,7 @@ from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.training.checkpoints import Checkpoints
 from mnemonics_tf.training.loop import Trainer
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
@@ -405,9 +406,13 @@ def _diverging(monkeypatch, context: Context, finite_below: float) -> list[tuple
 
     def train(previous, phase, exemplars, factory, method, level, trainer, seed, rehearsal, stage):
         tried.append((level.learning_rate, stage))
-        if level.learning_rate >= finite_below:
-            raise DivergedError(f"loss became nan in stage {stage}, epoch 1 of 1.")
         model = context.factory.build(0, 2)
+        for epoch in (1, 2):
+            model.head.new_kernel.assign(model.head.new_kernel.numpy() + 0.5)
+            if context.checkpoints is not None:
+                context.checkpoints(model, stage, epoch)
+            if level.learning_rate >= finite_below:
+                raise DivergedError(f"loss became nan in stage {stage}, epoch 1 of 1.")
         return model, trainer.predictor(model)
 
     monkeypatch.setattr(steps, "train", train)
@@ -421,6 +426,7 @@ def test_training_that_diverges_begins_anew_at_half_the_rate_where_that_is_asked
     context.settings = dataclasses.replace(context.settings, model_level=level)
     state = LearnerState(3, _RANGE, ExemplarStore.empty(SHAPE, codec_for(context.settings.memory))).begun()
     arrival = Arrival((20, 21), ("d", "e"), _labelled([0, 1], 3), None)
+    context.checkpoints = Checkpoints(context.factory.trained, strategy, (1, 2))
     tried = _diverging(monkeypatch, context, finite_below=0.5)
     if not halves:
         with pytest.raises(DivergedError, match="stage train_model, epoch 1 of 1"):
@@ -431,6 +437,10 @@ def test_training_that_diverges_begins_anew_at_half_the_rate_where_that_is_asked
     assert tried == [(0.8, "train_model"), (0.4, "train_model_again")]
     assert work.network is not None
     assert "was trained again from what it was before the phase, at the rate 0.4" in work.notes[0]
+    # The networks on the way are those of the training that led somewhere.
+    first, last = (kept["head/new_kernel"] for kept in context.checkpoints.weights)
+    np.testing.assert_array_equal(last, work.network.model.head.new_kernel.numpy())
+    np.testing.assert_allclose(last - first, 0.5, rtol=1e-5)
     # Once, and no more.
     tried = _diverging(monkeypatch, context, finite_below=0.1)
     with pytest.raises(DivergedError, match="stage train_model_again"):

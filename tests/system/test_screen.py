@@ -36,6 +36,11 @@ from mnemonics_tf.system import screen
             2,
             "PLACE cannot be used any more: No such file or directory. Mend that, and it goes on.",
         ),
+        (
+            MemoryError("Unable to allocate 409. TiB"),
+            2,
+            "There is too little memory (Unable to allocate 409. TiB). With more of it, or smaller images, it goes on.",
+        ),
         # A fault of the program.
         (ValueError("No such file or directory"), None, ""),
         (tf.errors.InvalidArgumentError(None, None, "shapes"), None, ""),
@@ -45,3 +50,21 @@ from mnemonics_tf.system import screen
 )
 def test_error_is_told_in_one_line(error, code, text):
     assert screen.explained(error, "PLACE", "it goes on") == (code, text)
+
+
+def test_silence_that_ends_with_an_error_leaves_no_descriptor_open(capfd):
+    def fail(error: Exception) -> None:
+        with screen.quiet():
+            os.write(2, b"what the libraries say\n")
+            raise error
+
+    def attempt(error: Exception) -> None:
+        with pytest.raises(type(error)):
+            fail(error)
+
+    attempt(ValueError())
+    before = len(os.listdir("/proc/self/fd"))
+    for error in (ValueError(), checks.UsageError("x")):
+        attempt(error)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert capfd.readouterr().err.count("what the libraries say") == 2  # of a UsageError its own text is all
