@@ -156,9 +156,8 @@ def _no_bindings_left():
 
 
 # Those of the paper's tables, and their like on digits.
-_TABLES = [
-    path for path in _GRIDS if path.stem not in ("next_phase", "memory", "parts", "use", "analytic_cifar100_short")
-]
+_OTHERS = ("next_phase", "memory", "learned", "parts", "use", "analytic_cifar100_short")
+_TABLES = [path for path in _GRIDS if path.stem not in _OTHERS]
 _VARIANTS = [(path, variant) for path in _TABLES for variant in read_grid(str(path)).exemplars]
 
 
@@ -232,14 +231,16 @@ def test_memories_of_equal_bytes_share_phase_0_and_have_equal_steps():
 
 
 @pytest.mark.usefixtures("_no_bindings_left")
-def test_memories_of_the_instrument_differ_in_the_memory_alone():
-    grid = read_grid(str(ROOT / "configs/sweeps/next_phase.gin"))
+@pytest.mark.parametrize(("name", "learned", "sizes"), [("next_phase", "learned", (4, 20)), ("learned", "means", (4,))])
+def test_memories_of_the_instrument_differ_in_the_memory_alone(name, learned, sizes):
     others = set()
-    for run in grid.runs():
+    for run in read_grid(str(ROOT / f"configs/sweeps/{name}.gin")).runs():
         _parse(run)
         memory = config.build("ExemplarMemory")
-        name = "learned" if memory.learns else memory.strategy
-        assert f"-{name}{memory.per_class}-" in run.name
+        told = learned if memory.learns else memory.strategy
+        assert f"-{told}{memory.per_class if len(sizes) > 1 else ''}-" in run.name
+        assert memory.per_class in sizes
         assert not memory.adjust
-        others.add((config.build("ModelLevel"), config.build("ResNet"), config.build("BalancedFinetune")))
+        settings = ("ModelLevel", "ResNet", "BalancedFinetune", "Rehearsal")
+        others.add(tuple(config.build(each) for each in settings))
     assert len(others) == 1
