@@ -53,6 +53,11 @@ def whole_trials(trials: WholeTrials, count: int) -> Iterator[Tally]:
     yield from trials.damage(2 * count)
 
 
+def worker_trials(trials: WorkerTrials, count: int) -> Iterator[Tally]:
+    """Of two workers."""
+    yield trials.lose_one(count)
+
+
 def power_cuts(small: Trials, worker: Worker, count: int, draw: random.Random) -> Iterator[Tally]:
     """Of the small job, which can be cut at any call."""
     for journal in (True, False):
@@ -94,7 +99,7 @@ def _campaign(job: str, folder: str, draw: random.Random, flags) -> tuple[str, i
     seconds = 60 * flags.minutes
     if job == "workers":
         workers = WorkerTrials(folder, draw, seconds)
-        return "Two workers", None, iter([workers.lose_one(flags.workers)])
+        return "Two workers", None, worker_trials(workers, flags.workers)
     if job in ("storage", "cuts"):
         small = Trials(_small_job, folder, draw, seconds)
         if job == "storage":
