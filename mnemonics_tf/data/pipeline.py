@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from mnemonics_tf.data.mixing import Mixture
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.runtime import ONE_REPLICA, Share
+
+_MOST_AT_ONCE = 16  # batches that are decoded at once, each of which memory has to hold
 
 
 class Draws(NamedTuple):
@@ -207,7 +210,7 @@ def _part(size: tf.Tensor, replica: tf.Tensor, share: Share) -> tf.Tensor:
 
 def _parallel_calls(data: LabelledImages) -> int:
     """Batches that are made at once: gathering rows is quick, decoding takes all cores."""
-    return tf.data.AUTOTUNE if isinstance(data.images, StoredImages) else 1
+    return min(_MOST_AT_ONCE, os.cpu_count() or 1) if isinstance(data.images, StoredImages) else 1
 
 
 def _centres(images: StoredImages, rows: tf.Tensor) -> tf.Tensor:

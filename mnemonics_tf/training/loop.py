@@ -176,7 +176,7 @@ class Trainer:
 
     def _batches(
         self, data: LabelledImages, settings: SGDSettings, seed: int, rehearsal: PhaseRehearsal | None, first: int
-    ) -> tf.distribute.DistributedDataset:
+    ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
         mixture, jittered = (None, None) if rehearsal is None else (rehearsal.mixture, rehearsal.jittered)
         return runtime.distribute(
             self.strategy,
