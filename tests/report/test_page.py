@@ -89,7 +89,7 @@ def test_page_shows_all_that_a_run_has(full):
 
 
 def _long_names(count):
-    return [f"Common European starling (Sturnus vulgaris), juvenile, seen from behind in winter {i}" for i in range(count)]
+    return [f"Common European starling (Sturnus vulgaris), juvenile, from behind in winter {i}" for i in range(count)]
 
 
 @pytest.mark.parametrize("names", [["mushroom", "road", "palm_tree", "snake", "bicycle"], _long_names(5)])
