@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from mnemonics_tf.system import screen
 
 _DAMAGE = re.compile(r"(?:Corrupt JPEG data: )([^\n]+)|(Premature end of JPEG file|Inconsistent progression [^\n]+)")
+_LOGGED = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ [^\]]+\] ")
 _LOCK = threading.RLock()  # the process has one standard error
 
 
@@ -64,6 +65,14 @@ def _nameless_file() -> Iterator[int]:
     else:
         with tempfile.TemporaryFile(buffering=0) as file:
             yield file.fileno()
+
+
+def message(line: str) -> str:
+    """What a line says, without the time and place that TensorFlow's log begins with and that differ each time.
+
+    The log is silent about images unless TF_CPP_MIN_LOG_LEVEL asks for it.
+    """
+    return _LOGGED.sub("", line, count=1).strip()
 
 
 def damage(lines: list[str]) -> str | None:

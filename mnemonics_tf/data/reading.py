@@ -153,11 +153,11 @@ def _decoded_together(
             results[place] = f"a damaged JPEG file ({damage})"
         elif isinstance(again, str) and own:
             if "Improper call" not in own[-1]:
-                results[place] = f"{again} ({own[-1].strip().rstrip('.')})"
+                results[place] = f"{again} ({complaints.message(own[-1]).rstrip('.')})"
         else:
             continue
-        said += own
-    complaints.pass_on([line for line in lines if line not in said])
+        said += map(complaints.message, own)
+    complaints.pass_on([line for line in lines if complaints.message(line) not in said])
     return results
 
 

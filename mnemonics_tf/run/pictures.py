@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.pixels import to_uint8
 from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.system import screen
 
 _MAX_CLASSES = 20
 _MAX_PER_CLASS = 10
@@ -131,7 +132,7 @@ def _name(name: str) -> Image.Image:
         plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
         name = plain.encode("ascii", "replace").decode()
     shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-    shown = shown if len(shown) <= _LETTERS else f"{shown[: _LETTERS - 1]}…"
+    shown = screen.shortened(shown, _LETTERS)
     left, top, right, bottom = font.getbbox(shown or " ")
     tag = Image.new("RGB", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))), "white")
     ImageDraw.Draw(tag).text((-left, -top), shown, "black", font)

@@ -60,12 +60,11 @@ class Teller:
         title, accuracy = screen.emphasised(f"phase {result.phase}/{last}:"), screen.emphasised(accuracy)
         tracking.notice(f"{title} {accuracy} of {result.num_classes} classes, in {took}{left}")
 
-    def overview(self) -> str:
-        """How the run is going, in a few words: the time that is left of it, and what the last phase has reached."""
+    def overview(self) -> list[str]:
+        """How the run is going, in a few words: the time that is left of it, then what the last phase has reached."""
         left = 0.0 if self._end is None else self._end - time.monotonic()
         # An estimate that has run out tells nothing.
-        parts = [f"run: about {expected.told(left)} to go"] * (left > 0) + [self._last] * bool(self._last)
-        return "; ".join(parts)
+        return [f"run: about {expected.told(left)} to go"] * (left > 0) + [self._last] * bool(self._last)
 
     def _left(self, finished: Sequence[PhaseResult]) -> str:
         """How long the phases to come will take, by what the finished ones took."""

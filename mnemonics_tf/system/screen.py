@@ -127,6 +127,16 @@ def shown(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters, which are 3 or more. It is cut in its middle: names of classes often begin
+    alike, and differ at their end.
+    """
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[-end:]}"
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Swallows standard error inside, unless there is an exception: then all of it is shown.

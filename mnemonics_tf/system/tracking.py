@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,24 +19,34 @@ from mnemonics_tf.system.lazy import tf
 from mnemonics_tf.system.screen import notice as notice
 
 _SHORT, _INTERVAL = 1.0, 0.2  # seconds: what needs no bar, and between two looks of one
-_WIDE = 100  # columns of a terminal in which a bar says more than what is being done
+_LEAST_BAR = 4  # characters of a bar that can be read
 _SUFFIX = ".phase"  # and the phase's number: how names of TensorBoard's files end
 
 
 class _Bar(tqdm.tqdm):
-    """A bar that also says how the whole is going, where the terminal is wide enough."""
+    """A bar that also says how the whole is going, as far as the terminal has room for it beside all else."""
 
-    overview: Callable[[], str] | None = None
+    overview: Callable[[], Sequence[str]] | None = None
 
     @property
     def format_dict(self) -> dict[str, Any]:
         """What the line is made of, anew each time it is drawn."""
         values = super().format_dict
-        told = "" if self.overview is None or (values["ncols"] or _WIDE) < _WIDE else self.overview()
-        return {**values, "prefix": f"{values['prefix']} ({told})"} if told else values
+        parts = [] if self.overview is None else list(self.overview())
+        # What is less important gives way first; the postfix, a loss, does so before the time that is left of the run.
+        title = values["prefix"]
+        told = [{**values, "prefix": f"{title} ({'; '.join(parts[:end])})"} for end in range(len(parts), 0, -1)]
+        shorter = [{**each, "postfix": None} for each in told[-1:]]
+        return next((each for each in told + shorter if self._has_room(each)), values)
+
+    def _has_room(self, values: Mapping[str, Any]) -> bool:
+        """Whether a line of these values is not cut off at its end, and its bar has some length."""
+        # Where no width is given the line is as long as it has to be, with a bar of ten characters.
+        line = self.format_meter(**{**values, "ncols": None, "colour": None})
+        return values["ncols"] is None or len(line) - 10 + _LEAST_BAR <= values["ncols"]
 
 
-def progress(description: str, total: int, unit: str, overview: Callable[[], str] | None = None) -> tqdm.tqdm:
+def progress(description: str, total: int, unit: str, overview: Callable[[], Sequence[str]] | None = None) -> tqdm.tqdm:
     """A progress bar on standard error with rate and time left, from the second second on.
 
     A context manager with `update` and `set_postfix`. In a notebook it is a bar of the notebook; in a pipe or a file
@@ -46,7 +56,8 @@ def progress(description: str, total: int, unit: str, overview: Callable[[], str
       description: what is being done.
       total: number of units.
       unit: their name.
-      overview: says how the whole is going of which this is a part, whenever the bar is drawn; None for nothing.
+      overview: says how the whole is going of which this is a part, whenever the bar is drawn: a few words each, the
+        most important first, of which those are shown that the terminal has room for. None for nothing.
     """
     bar = (_notebook_bar() if _in_notebook() else _Bar)(
         desc=description,
@@ -102,7 +113,7 @@ class Tracker:
         self._num_phases: int | None = 1
         self.seconds: dict[str, float] = {}
         self.peak_mebibytes: dict[str, float] = {}
-        self.overview: Callable[[], str] | None = None
+        self.overview: Callable[[], Sequence[str]] | None = None
         self._begun: dict[str, float] = {}  # stages that are not over, and when they were begun
 
     def start_phase(self, phase: int, num_phases: int | None, earlier: dict[str, float] | None = None) -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from image_files import ANIMATED_WEBP, KINDS, SIZE, bmp, in_both, painted, png, shades, store
 
 from mnemonics_tf.checks import UsageError
-from mnemonics_tf.data import reading
+from mnemonics_tf.data import headers, reading
 from mnemonics_tf.data.folder import folder
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
@@ -277,3 +277,16 @@ def test_classes_without_a_readable_image_are_refused_with_a_reason(split, tmp_p
     # Classes that had no image are no matter of reading.
     enough = data.of_classes([0, 1])
     check_enough(enough, _look(enough)[1], names, split)
+
+
+def test_log_of_tensorflow_is_told_once_and_without_its_time_and_place(capfd):
+    calls = iter(range(2))  # what libjpeg has something to say of is decoded twice
+
+    def decode(content):
+        time = f"E0000 00:00:1795730103.53{next(calls)}   11603 jpeg_mem.cc:331] "
+        os.write(2, f"{time}Premature end of JPEG data. Stopped at line 0/40\n".encode())
+        raise headers.UnreadableImageError("a truncated or damaged JPEG file")
+
+    told = "a truncated or damaged JPEG file (Premature end of JPEG data. Stopped at line 0/40)"
+    assert reading.decode_contents([b"\xff\xd8"], decode) == [told]
+    assert capfd.readouterr().err == ""

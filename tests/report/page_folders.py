@@ -30,7 +30,8 @@ def write_full_run(folder: Path, num_complete: int | None = None, **options) -> 
     write_run(folder, num_complete=num_complete, **options)
     results = json.loads((folder / "results.json").read_text())
     for phase in results["phases"]:
-        phase |= {"num_exemplars": NUM_KEPT * phase["num_classes"], "bytes_per_class": 800, "memory_bytes": 5600}
+        phase |= {"num_exemplars": NUM_KEPT * phase["num_classes"], "exemplars_per_class": NUM_KEPT}
+        phase |= {"bytes_per_class": 800, "memory_bytes": 5600}
         phase["seconds"] = {"train_model": 61.5, "learn_exemplars": 12.0}
         phase["movement"] = {"learned": {"mean": 0.5 + phase["phase"], "largest": 9.0, "unmoved": 30.0}}
         if phase["phase"]:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from page_folders import NAMES, write_full_run
 from run_folders import call_report, write_run, write_seeds
 
-from mnemonics_tf.report.page import curves, drawing, site
+from mnemonics_tf.report.page import class_figures, curves, drawing, site
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.report.page.embedding import network_of
 from mnemonics_tf.report.page.gallery import galleries
@@ -78,7 +78,7 @@ def test_page_shows_all_that_a_run_has(full):
     assert f"{moved} are still real images, bit for bit." in page.words
     assert "Old exemplars have not moved: all of them are still what they were before they were adjusted" in page.words
     assert "After phase 2 the network knows 7 classes and is right on 50.0 %." in page.words
-    assert "28 exemplars, 20 or more of each class, take 5,600 bytes in all and at most 800 for a class" in page.words
+    assert "28 exemplars, 4 of each class, take 5,600 bytes in all and at most 800 for a class" in page.words
     assert "All phases together took 3 min 40 s." in page.words
     tips = [attributes["data-tip"] for attributes in page.attributes if "data-tip" in attributes]
     assert "CNN (head), phase 1: 50.00 %" in tips
@@ -86,6 +86,44 @@ def test_page_shows_all_that_a_run_has(full):
     # Means over both chunks of classes: 0.01 * 2 and that plus 1; 0.5 * 2 in both.
     assert {"phase 1, epoch 2: 0.52", "phase 1, epoch 2: 1"} <= set(tips)
     assert f"{NAMES[1]} (phase 0): 78 % at the end, 91 % when it arrived" in tips  # 21 of 27, then 21 of 23
+
+
+def _long_names(count):
+    return [f"Common European starling (Sturnus vulgaris), juvenile, from behind in winter {i}" for i in range(count)]
+
+
+@pytest.mark.parametrize("names", [["mushroom", "road", "palm_tree", "snake", "bicycle"], _long_names(5)])
+def test_legend_below_a_narrow_figure_is_not_cut_off(names):
+    with drawing.sketch(4.4, 3.0) as sketch:
+        axes = sketch.figure.subplots()
+        handles = {name: axes.scatter([0], [0]) for name in ["other classes", *names]}
+        drawing.legend_below(sketch.figure, handles)
+        sketch.figure.draw_without_rendering()
+        (legend,) = sketch.figure.legends
+        box, texts = legend.get_window_extent(), [text.get_text() for text in legend.get_texts()]
+    assert box.x0 >= 0
+    assert box.x1 <= sketch.figure.bbox.width
+    assert len(set(texts)) == 6
+    assert [text[-1] for text in texts[1:]] == [name[-1] for name in names]
+
+
+def test_long_names_leave_room_for_the_figures_of_classes():
+    names = _long_names(7)
+    of_phase = np.repeat([0, 1, 2], [3, 2, 2])
+    for draw, size, arguments in (
+        (class_figures.confusion, (6.4, 5.4), (np.eye(7, dtype=int), [3, 2, 2], names)),
+        (class_figures.classes, (9.0, 3.2), (np.full(7, 50.0), None, of_phase, names)),
+    ):
+        with drawing.sketch(*size) as sketch:
+            draw(sketch, *arguments)
+            sketch.figure.draw_without_rendering()
+            axes = sketch.figure.axes[0]
+            labels = [label.get_text() for label in axes.get_xticklabels()]
+            beyond = min(label.get_window_extent().y0 for label in axes.get_xticklabels())
+        assert beyond >= 0
+        assert axes.bbox.height > 0.25 * sketch.figure.bbox.height
+        assert len(set(labels)) == 7
+        assert labels[6].endswith("in winter 6")
 
 
 def test_names_on_a_page_are_text(full):

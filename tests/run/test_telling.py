@@ -69,15 +69,15 @@ def test_network_of_an_earlier_run_tells_nothing_of_the_time_and_the_last_phase_
 def test_bars_say_what_is_left_of_the_run_and_what_the_last_phase_reached(teller, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(telling.time, "monotonic", lambda: now[0])
-    assert teller.overview() == ""
+    assert teller.overview() == []
     teller.begin([])  # 210 s
-    assert teller.overview() == "run: about 4 minutes to go"
+    assert teller.overview() == ["run: about 4 minutes to go"]
     now[0] += 150.0
-    assert teller.overview() == "run: about 60 s to go"
+    assert teller.overview() == ["run: about 60 s to go"]
     now[0] += 60.0  # it takes longer than was thought
-    assert teller.overview() == ""
+    assert teller.overview() == []
     teller.phase([_result(0, 20.0)])  # twice as long as expected: 400 s are left
-    assert teller.overview() == "run: about 7 minutes to go; cnn 98.50 %, nme 97.25 %"
+    assert teller.overview() == ["run: about 7 minutes to go", "cnn 98.50 %, nme 97.25 %"]
 
 
 @pytest.mark.parametrize(("terminal", "refused", "bold"), [(True, "", 2), (True, "1", 0), (False, "", 0)])

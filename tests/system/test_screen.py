@@ -52,6 +52,14 @@ def test_error_is_told_in_one_line(error, code, text):
     assert screen.explained(error, "PLACE", "it goes on") == (code, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "most", "expected"),
+    [("", 3, ""), ("abcdef", 6, "abcdef"), ("abcdefg", 6, "abc…fg"), ("abcdefg", 5, "ab…fg"), ("abcdefg", 3, "a…g")],
+)
+def test_long_names_are_cut_in_their_middle(text, most, expected):
+    assert screen.shortened(text, most) == expected
+
+
 def test_silence_that_ends_with_an_error_leaves_no_descriptor_open(capfd):
     def fail(error: Exception) -> None:
         with screen.quiet():

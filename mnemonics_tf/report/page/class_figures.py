@@ -8,8 +8,10 @@ import matplotlib
 import numpy as np
 
 from mnemonics_tf.report.page.drawing import COLOURS, INK, Sketch
+from mnemonics_tf.system import screen
 
 _MOST_NAMES = 30  # classes whose names have room at an axis
+_LETTERS = 28  # of such a name: longer ones would leave no room for the figure
 _MOST_TIPS = 200  # classes of which each has a bar that the pointer can find
 _MAP = "viridis"
 
@@ -32,9 +34,9 @@ def confusion(sketch: Sketch, counts: np.ndarray, sizes: Sequence[int], names: S
         axes.axhline(edge, color="#ffffff", linewidth=0.6, alpha=0.7)
         axes.axvline(edge, color="#ffffff", linewidth=0.6, alpha=0.7)
     if len(names) <= _MOST_NAMES:
-        places = list(range(len(names)))
-        axes.set_xticks(places, names, rotation=90, fontsize=7)
-        axes.set_yticks(places, names, fontsize=7)
+        places, labels = list(range(len(names))), [screen.shortened(name, _LETTERS) for name in names]
+        axes.set_xticks(places, labels, rotation=90, fontsize=7)
+        axes.set_yticks(places, labels, fontsize=7)
     else:
         ends = np.cumsum(sizes)
         places = (ends - np.array(sizes) / 2 - 0.5).tolist()
@@ -76,7 +78,8 @@ def classes(
     for edge in np.flatnonzero(np.diff(group_of)) + 0.5:
         axes.axvline(edge, color=INK, linewidth=0.4, alpha=0.5)
     if len(names) <= _MOST_NAMES:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        labels = [screen.shortened(name, _LETTERS) for name in names]
+        axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7)
     else:
         axes.set_xlabel("classes in the order in which they arrived; lines stand between phases")
     axes.set_xlim(-0.7, len(names) - 0.3)

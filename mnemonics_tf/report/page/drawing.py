@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mnemonics_tf.report.page.blocks import Block, Choice, Picture
+from mnemonics_tf.system import screen
 
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "http://www.w3.org/1999/xlink"
@@ -30,6 +31,7 @@ ElementTree.register_namespace("xlink", _LINK)
 
 INK, GRID = "#010203", "#d0d1d2"
 _ENLARGED = 1.7  # pixels of the page to a point of the figure
+_LETTERS = 40  # of a name in a legend below a figure
 _VARIABLES = {INK: "var(--ink)", GRID: "var(--grid)"}
 
 # Told apart by eyes that see few colours, and readable on white as on dark grey (after Okabe and Ito).
@@ -131,6 +133,21 @@ def whole_numbers(axes: Axes) -> None:
 def legend_outside(axes: Axes, columns: int = 1) -> None:
     """A legend at the right of the axes, where it hides no curve."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=columns, borderaxespad=0.0)
+
+
+def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """A legend below all axes of a figure, in as many columns as the figure is wide enough for, 6 at most.
+
+    Args:
+      figure: has no other legend of its own.
+      handles: what stands beside each name.
+    """
+    names = [screen.shortened(name, _LETTERS) for name in handles]
+    for columns in range(min(6, len(names)), 0, -1):
+        legend = figure.legend(handles.values(), names, loc="outside lower center", ncols=columns)
+        if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
+            return
+        legend.remove()
 
 
 def finish(drawn: Sketch, name: str, folder: str | None, title: str) -> Markup:

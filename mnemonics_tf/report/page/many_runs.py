@@ -150,7 +150,8 @@ class SetPage:
             return list(missing)
         caption = (
             "t-SNE of features (Figures 1 and 5 of the paper): a row for each kind of run, early phase and late. Pale: "
-            "training images of five classes; deep: their exemplars; a grey cross: the mean of each other class."
+            "training images of the classes that are named; deep: their exemplars; a grey cross: the mean of each "
+            "other class."
         )
         size = (1.0 + 3.4 * len(rows[0][1]), 0.5 + 3.2 * len(rows))
         blocks = [*self._drawn("tsne", size, caption, memory_figures.embeddings, rows), *missing]

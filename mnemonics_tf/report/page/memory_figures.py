@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mnemonics_tf.report.page.curves import Curve
-from mnemonics_tf.report.page.drawing import COLOURS, INK, Sketch, legend_outside, whole_numbers
+from mnemonics_tf.report.page.drawing import COLOURS, INK, Sketch, legend_below, legend_outside, whole_numbers
 from mnemonics_tf.report.page.embedding import Embedded
 
 _MOST_TIPS = 60  # points of a curve that the pointer can find
@@ -79,7 +79,7 @@ def embeddings(sketch: Sketch, rows: Sequence[tuple[str, Sequence[tuple[str, Emb
     for axes in grid.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
-    sketch.figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=min(6, len(named)))
+    legend_below(sketch.figure, named)
 
 
 def _embedding(axes: Axes, embedded: Embedded, which: str) -> None:

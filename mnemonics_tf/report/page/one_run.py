@@ -190,8 +190,10 @@ class RunPage:
         sentences = []
         if last.num_exemplars:
             parts["exemplars"] = {each.phase: each.memory_bytes or 0 for each in results.phases}
+            least = last.exemplars_per_class
+            of_each = f"{least}" if last.num_exemplars == least * last.num_classes else f"{least} or more"
             sentences.append(
-                f"{last.num_exemplars} exemplars, {last.exemplars_per_class} or more of each class, take "
+                f"{last.num_exemplars} exemplars, {of_each} of each class, take "
                 f"{last.memory_bytes:,} bytes in all and at most {last.bytes_per_class:,} for a class ({coded})."
             )
         if last.statistics_bytes:
@@ -215,7 +217,7 @@ class RunPage:
         size = (1.0 + 3.4 * len(rows[0][1]), 0.5 + 3.2 * len(rows))
         caption = (
             "t-SNE of features by the network of each phase (Figures 1 and 5 of the paper). Pale: training images of "
-            "five classes; deep: their exemplars; a grey cross: the mean of each other class."
+            "the classes that are named; deep: their exemplars; a grey cross: the mean of each other class."
         )
         return self._drawn("tsne", size, caption, memory_figures.embeddings, rows)
 
