@@ -204,7 +204,7 @@ def test_damaged_file_is_named(copy, name, how):
         ({"state": "../../elsewhere"}, "do not fit together"),
         ({"phase": "x"}, "is damaged: ValueError"),
         ({"phase": float("inf")}, "is damaged: OverflowError"),
-        ({"traits": {"image_shape": [float("nan")]}}, "is damaged: IndexError"),
+        ({"traits": {"image_shape": [float("nan")], "horizontal_flip": True, "crop_padding": 2}}, "IndexError"),
     ],
 )
 def test_card_that_says_something_else_is_refused(copy, changes, message):
