@@ -10,9 +10,9 @@ command goes on where an earlier call stopped.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-import os
 import pathlib
 import shlex
 import sys
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 from absl import app, flags, logging
 from instrument import outcomes
 from sweeping.grid import Grid, file_of, read_grid
-from sweeping.output import prepared
+from sweeping.output import folder_of, prepared
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import files
-from mnemonics_tf.system.screen import explained, notice, parse_flags, quiet
+from mnemonics_tf.system import files, locks, stopping
+from mnemonics_tf.system.screen import STOPPED, explained, notice, parse_flags, quiet, shown
 
 if TYPE_CHECKING:
     from instrument.trials import Bench
@@ -39,19 +39,18 @@ _INITIAL_PHASES_DIR = flags.DEFINE_string(
 )
 
 FAILED = 1
+_LONGEST = 1000  # times the epochs that are configured
 
 
 def main(argv: list[str]) -> int:
-    """Does what the flags say. Returns the exit code: 0 if every later phase was run."""
+    """Does what the flags say. Returns the exit code: 0 if every later phase was run, 1 if a loss has diverged."""
     logging.set_verbosity(logging.FATAL)
     try:
         grid_file = file_of(argv, _GRID.value, "configs/sweeps/next_phase.gin")
         checks.check_positive_integer(**{"--training_seeds": _TRAINING_SEEDS.value})
-        lengths = [_length(text) for text in _LENGTHS.value]
-        if not lengths:
-            raise checks.UsageError("--lengths is empty: expected numbers above 0, such as --lengths=1,2.")
-        if len(set(lengths)) < len(lengths):
-            raise checks.UsageError("--lengths has a number twice: both would be the same later phases. Leave one out.")
+        lengths = _lengths()
+        files.check_path("--initial_phases_dir", _INITIAL_PHASES_DIR.value or "")
+        given = folder_of(_OUTPUT_DIR.value, grid_file)
         grid = read_grid(grid_file)
         with quiet():
             from instrument.trials import Bench, Plan, configured  # TensorFlow: once the flags are known to be right
@@ -59,28 +58,52 @@ def main(argv: list[str]) -> int:
             from mnemonics_tf.run.initial_phases import InitialPhases
         for run in grid.runs():  # all of them, before the first is trained for minutes
             configured(run)
-        folder = prepared(_OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(grid_file).stem))
-        initial_phases = InitialPhases(_INITIAL_PHASES_DIR.value or str(folder / "initial_phases"))
-        bench = Bench(folder, initial_phases, Plan(lengths, range(_TRAINING_SEEDS.value)))
-        return _measure(grid, folder, bench)
-    except KeyboardInterrupt:
-        print(f"next_phase: stopped. To go on: {shlex.join(['python', *sys.argv])}", file=sys.stderr)
-        return 128 + 2
+        folder = prepared(given)
+        with _alone(folder):
+            initial_phases = InitialPhases(_INITIAL_PHASES_DIR.value or str(folder / "initial_phases"))
+            bench = Bench(folder, initial_phases, Plan(lengths, range(_TRAINING_SEEDS.value)))
+            return _measure(grid, folder, bench)
     except Exception as error:  # too little memory and a full disk among them
         code, text = explained(error, _OUTPUT_DIR.value or "runs", "the same command goes on")
         if code is None:
             raise
-        print(f"next_phase: {text}", file=sys.stderr)
+        print(f"next_phase: {shown(text)}", file=sys.stderr)
         return code
 
 
-def _length(text: str) -> float:
+def _lengths() -> list[float]:
+    """The numbers of --lengths. Raises UsageError unless they are different, and each is one that epochs can have."""
+    lengths = []
+    for text in _LENGTHS.value:
+        try:
+            lengths.append(float(text))
+        except ValueError:
+            raise checks.UsageError(
+                f"--lengths has {text!r}: expected numbers above 0, such as --lengths=1,2."
+            ) from None
+        checks.check_positive(**{"--lengths": lengths[-1]})
+        if lengths[-1] > _LONGEST:
+            raise checks.UsageError(f"--lengths has {text}: expected at most {_LONGEST} times the epochs.")
+    if not lengths:
+        raise checks.UsageError("--lengths is empty: expected numbers above 0, such as --lengths=1,2.")
+    # As files of outcomes are called.
+    if len({f"{length:g}" for length in lengths}) < len(lengths):
+        raise checks.UsageError("--lengths has a number twice: both would be the same later phases. Leave one out.")
+    return lengths
+
+
+def _alone(folder: pathlib.Path) -> contextlib.AbstractContextManager[object]:
+    """Keeps other processes out of a folder of outcomes, where the file system knows locks.
+
+    Raises:
+      BusyError: one is working there.
+    """
     try:
-        value = float(text)
-    except ValueError:
-        raise checks.UsageError(f"--lengths has {text!r}: expected numbers above 0, such as --lengths=1,2.") from None
-    checks.check_positive(**{"--lengths": value})
-    return value
+        return locks.hold(str(folder / ".lock"))
+    except locks.HeldError:
+        raise checks.BusyError(f"{folder}: another process is working there. Wait for it, or name another.") from None
+    except locks.NoLocksError:
+        return contextlib.nullcontext()
 
 
 def _measure(grid: Grid, folder: pathlib.Path, bench: Bench) -> int:
@@ -103,4 +126,5 @@ def _measure(grid: Grid, folder: pathlib.Path, bench: Bench) -> int:
 
 
 if __name__ == "__main__":
+    stopping.end_in_one_line("next_phase", f"To go on: {shlex.join(['python', *sys.argv])}", STOPPED)
     app.run(main, flags_parser=functools.partial(parse_flags, "next_phase"))

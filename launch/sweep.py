@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import functools
 import os
-import pathlib
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
 from absl import app, flags, logging
 from sweeping import process, scheduler, screen, slurm
 from sweeping.grid import PlannedRun, file_of, read_grid
-from sweeping.output import prepared
+from sweeping.output import folder_of, prepared
 from sweeping.progress import Entry, State
 
 from mnemonics_tf import checks
-from mnemonics_tf.system.screen import USAGE_ERROR, parse_flags, shown
+from mnemonics_tf.system import stopping
+from mnemonics_tf.system.screen import STOPPED, USAGE_ERROR, parse_flags, shown
 
 _GRID = flags.DEFINE_string("grid", None, "The grid's gin file, such as configs/sweeps/digits.gin.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all runs. Default: runs/<name of the grid's file>.")
@@ -33,7 +34,6 @@ _SLURM = flags.DEFINE_string("slurm", None, "Starts nothing; writes a Slurm arra
 RUN_COMMAND = (sys.executable, "-m", "mnemonics_tf.main")
 
 FAILED = 1
-_SIGNAL_EXIT = 128  # plus the signal's number, as shells have it
 
 
 def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
@@ -44,14 +44,14 @@ def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
       command: what starts a run; its arguments are added.
 
     Returns:
-      The exit code: 0 if all runs are finished.
+      The exit code: 0 if all runs are finished, 1 if one is not, 3 if a signal has stopped the sweep.
     """
     logging.set_verbosity(logging.FATAL)
     try:
         grid_file = file_of(argv, _GRID.value, "configs/sweeps/digits.gin")
         checks.check_positive_integer(**{"--jobs": _JOBS.value})
         runs = _chosen(read_grid(grid_file).runs())
-        shown_dir = _OUTPUT_DIR.value or os.path.join("runs", pathlib.Path(grid_file).stem)
+        shown_dir = folder_of(_OUTPUT_DIR.value, grid_file)
         output_dir = prepared(shown_dir, scheduler.LOGS)
         if _SLURM.value is not None:
             slurm.write_script(os.path.expanduser(_SLURM.value), grid_file, output_dir, len(runs), _JOBS.value)
@@ -64,10 +64,14 @@ def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
         work = scheduler.Scheduler(runs, output_dir, command, _JOBS.value)
         work.work(screen.shower(sys.stdout), stop)
     if stop.signal_number is not None:
-        print(f"sweep: stopped. To go on: {shlex.join(['python', *sys.argv])}", file=sys.stderr)
-        return _SIGNAL_EXIT + stop.signal_number
+        print(f"sweep: stopped. {_how_to_go_on()}", file=sys.stderr)
+        return 128 + signal.SIGINT if stop.is_hurried else STOPPED
     print(f"\ntables  python -m mnemonics_tf.report {shlex.quote(shown_dir)}", flush=True)
     return _report_unfinished(work.entries)
+
+
+def _how_to_go_on() -> str:
+    return f"To go on: {shlex.join(['python', *sys.argv])}"
 
 
 def _chosen(runs: list[PlannedRun]) -> list[PlannedRun]:
@@ -87,14 +91,13 @@ def _report_unfinished(entries: Sequence[Entry]) -> int:
     busy = [entry for entry in entries if entry.state == State.BUSY]
     for entry in failed:
         said = shown(entry.message) or "it said nothing"
-        print(
-            f"sweep: {entry.run.name} failed with exit code {entry.exit_code}: {said}\n       {entry.log}",
-            file=sys.stderr,
-        )
+        how = "failed" if entry.exit_code is None else f"failed with exit code {entry.exit_code}"
+        print(f"sweep: {entry.run.name} {how}: {said}\n       {entry.log}", file=sys.stderr)
     for entry in busy:
         print(f"sweep: {entry.run.name} is being run by another process, and was left to it.", file=sys.stderr)
     return FAILED if failed or busy else 0
 
 
 if __name__ == "__main__":
+    stopping.end_in_one_line("sweep", _how_to_go_on(), STOPPED)
     app.run(main, flags_parser=functools.partial(parse_flags, "sweep"))

@@ -64,6 +64,7 @@ def main(argv: list[str]) -> int:
         if len(argv) != 3:
             what = f"Unexpected argument {argv[3]!r}: expected" if len(argv) > 3 else "Expected"
             raise checks.UsageError(f"{what} two folders, as in python -m mnemonics_tf.learn LEARNER_DIR IMAGES_DIR.")
+        files.check_given(LEARNER_DIR=argv[1], IMAGES_DIR=argv[2])
         folder, images = (os.path.abspath(os.path.expanduser(path)) for path in argv[1:])
         files.check_path("LEARNER_DIR", folder)
         options = _options()

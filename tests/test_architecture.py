@@ -140,7 +140,8 @@ def test_choices_of_settings_are_what_there_is():
 def test_gin_is_known_to_the_configuration_alone():
     # Settings and methods take what they are given; `config` names them to gin.
     users = {name for name, tree in _TREES.items() if _imports_gin(tree)}
-    assert users == {"mnemonics_tf.config", "mnemonics_tf.system.gin_files", "mnemonics_tf.system.gin_paths"}
+    readers = {f"mnemonics_tf.system.{name}" for name in ("gin_files", "gin_macros", "gin_paths")}
+    assert users == {"mnemonics_tf.config", *readers}
 
 
 def _imports_gin(tree: ast.Module) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from mnemonics_tf import config
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.system import gin_paths
 from mnemonics_tf.training.settings import ModelLevel
 
 
@@ -248,6 +249,33 @@ def test_slip_names_what_is_expected_and_where(tmp_path, line, message):
     assert text.count("\n") == 0
     assert len(text) < 400 + len(str(path))
     assert message in _refusal([], line.split("\n"))
+
+
+def _layers(count: int) -> list[str]:
+    """Macros in layers, each of which stands for both of the next one: there are 2^count ways through them."""
+    lines = [f"{name}{layer} = (%a{layer + 1}, %b{layer + 1})" for layer in range(count) for name in "ab"]
+    return [*lines, f"a{count} = 1", f"b{count} = 2", "ModelLevel.milestones = (%a0, %b0)"]
+
+
+def test_few_lines_that_stand_for_endlessly_much_are_refused():
+    config.parse([], _layers(10))
+    assert "more than 100,000 values" in _refusal([], _layers(18))
+    assert "%a0 -> %a1 -> %a2 -> ... use one another more than 20 deep" in _refusal([], _layers(40))
+    chain = [f"a{number} = %a{number + 1}" for number in range(2000)]
+    assert "more than 20 deep" in _refusal([], [*chain, "a2000 = 1", "ModelLevel.epochs = %a0"])
+
+
+def test_includes_that_stand_for_endlessly_much_are_refused(tmp_path):
+    for number in range(18):
+        (tmp_path / f"{number}.gin").write_text(f"include '{number + 1}.gin'\n" * 2)
+    (tmp_path / "18.gin").write_text("ModelLevel.epochs = 3\n")
+    assert "the files that are included are more than 100" in _refusal([tmp_path / "0.gin"], [])
+    assert len(list(gin_paths.texts(str(tmp_path / "0.gin")))) == 100
+    (tmp_path / "18.gin").write_text("".join(f"include 'deep{number}.gin'\n" for number in range(1)))
+    for number in range(600):
+        (tmp_path / f"deep{number}.gin").write_text(f"include 'deep{number + 1}.gin'\n")
+    assert "nested too deeply" in _refusal([tmp_path / "deep0.gin"], [])
+    assert len(list(gin_paths.texts(str(tmp_path / "deep0.gin")))) <= 100
 
 
 def test_import_that_fails_is_told():

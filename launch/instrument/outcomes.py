@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mnemonics_tf.evaluation import metrics
-from mnemonics_tf.system import files
+from mnemonics_tf.system import complete, files, folders
 
 _LEGEND = (
     "Images and bytes are those of an old class, seconds those of the memory and of the later phase. Balanced: all",
@@ -89,14 +89,16 @@ def accuracies(predictions: Any, num_old: int) -> dict[str, dict[str, float]]:
 
 
 def save(path: pathlib.Path, outcome: Outcome, fingerprint: str) -> None:
-    """Writes an outcome in one step."""
-    files.write_text(str(path), json.dumps({"fingerprint": fingerprint, **dataclasses.asdict(outcome)}, indent=1))
+    """Writes an outcome in one step, with a checksum."""
+    content = {"fingerprint": fingerprint, **dataclasses.asdict(outcome)}
+    content[folders.CHECKSUM] = complete.checksum_of(content)
+    files.write_text(str(path), json.dumps(content, indent=1))
 
 
 def load(path: pathlib.Path, fingerprint: str) -> Outcome | None:
     """The outcome of an earlier call; None if there is none, it is damaged, or it came of other settings."""
     try:
-        content = files.read_json(str(path))
+        content = folders.read_checked(str(path))
         if content.pop("fingerprint") != fingerprint:
             return None
         return Outcome(**content)

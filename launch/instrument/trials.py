@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import tqdm
-from sweeping.grid import ROOT, PlannedRun
+from sweeping.grid import OF_GRIDS, ROOT, PlannedRun
 
 from instrument import outcomes
 from instrument.balance import balanced_accuracy
@@ -115,7 +115,7 @@ def configured(run: PlannedRun) -> Configuration:
         name, _, value = argument.removeprefix("--").partition("=")
         values[name].append(value)
     try:
-        config.parse([str(ROOT / path) for path in values["gin_file"]], values["gin_param"])
+        config.parse([str(ROOT / path) for path in values["gin_file"]], values["gin_param"], OF_GRIDS)
         configuration = config.resolved()
         configuration.check()
     except checks.UsageError as error:

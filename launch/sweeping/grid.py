@@ -12,8 +12,12 @@ from typing import Any
 
 from mnemonics_tf import checks
 from mnemonics_tf.system import gin_files, gin_paths
+from mnemonics_tf.system.gin_imports import Trusted
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# The modules that gin files of a grid may import: no flag names further ones.
+OF_GRIDS = Trusted(advice="put its file beside the gin file")
 
 # What bindings may not set, and why.
 _REFUSED = {
@@ -82,6 +86,7 @@ class Grid:
         for binding in self.bindings:
             _check_binding("Grid.bindings", binding)
         _check_exemplars(self.exemplars)
+        _check_no_duplicates("Grid.methods, by the names of their files,", [_name_of(each) for each in self.methods])
 
     def runs(self) -> list[PlannedRun]:
         """All runs, seed after seed, so that those of a sweep that was stopped can be compared."""
@@ -106,7 +111,7 @@ class Grid:
             f"Experiment.seed = {seed}",
         ]
         return PlannedRun(
-            f"{pathlib.PurePath(method).stem if _is_file(method) else method}-{exemplars}-n{num_phases}-seed{seed}",
+            f"{_name_of(method)}-{exemplars}-n{num_phases}-seed{seed}",
             num_phases,
             (*(f"--gin_file={path}" for path in files), *(f"--gin_param={binding}" for binding in bindings)),
         )
@@ -137,17 +142,22 @@ def read_grid(path: str) -> Grid:
       UsageError: no such file, a syntax error, something that is not the grid's, or a value it cannot have.
     """
     if not os.path.isfile(path):
-        raise checks.UsageError(f"--grid = {path}: there is no such file.{gin_paths.nearest_file(path)}")
+        raise checks.UsageError(f"--grid = {path}: {_why_no_file(path)}")
     known = {"Grid": Grid}
     gin_files.register(known)
     try:
-        gin_files.parse([path], [], known)
+        gin_files.parse([path], [], known, trusted=OF_GRIDS)
         return gin_files.build("Grid")
     except checks.UsageError as error:
         # gin adds to an exception's text where it was raised.
         raise checks.UsageError(f"--grid = {path}: {str(error).partition(chr(10))[0]}") from error
     finally:
         gin_files.forget()
+
+
+def _name_of(method: str) -> str:
+    """What the folders of a method's runs begin with."""
+    return pathlib.PurePath(method).stem if _is_file(method) else method
 
 
 def _is_file(entry: str) -> bool:
@@ -189,13 +199,21 @@ def _check_exemplars(exemplars: Any) -> None:
 
 def _check_file(name: str, path: Any) -> None:
     if not isinstance(path, str) or not (ROOT / path).is_file():
-        raise checks.UsageError(
-            f"{name} has {path!r}: there is no such file in {ROOT}.{gin_paths.nearest_file(str(ROOT / str(path)))}"
-        )
+        raise checks.UsageError(f"{name} has {path!r}: {_why_no_file(str(ROOT / str(path)), f' in {ROOT}')}")
+
+
+def _why_no_file(path: str, where: str = "") -> str:
+    """Why there is no gin file at a path, as sentences; `where` says in which folder it was looked for."""
+    if os.path.isdir(path):
+        return "that is a folder. Give a gin file."
+    if os.path.lexists(path):
+        return "that is no file, but a pipe, a device, or a link to nothing. Give a gin file."
+    return f"there is no such file{where}.{gin_paths.nearest_file(path)}"
 
 
 def _check_binding(name: str, binding: Any) -> None:
-    if not isinstance(binding, str) or "=" not in binding or "\n" in binding:
+    # An import would run any module, as what stands on a command line may, and a stranger may have written the grid.
+    if not isinstance(binding, str) or "\n" in binding or not re.match(r"\s*[\w./]+\s*=", binding):
         raise checks.UsageError(f"{name} has {binding!r}: expected a binding, such as 'ExemplarMemory.total = 2000'.")
     # gin also takes a name with the module in front.
     bound = ".".join(binding.partition("=")[0].strip().split(".")[-2:])

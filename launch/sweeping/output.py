@@ -10,6 +10,18 @@ from mnemonics_tf import checks
 from mnemonics_tf.system import files
 
 
+def folder_of(given: str | None, grid_file: str) -> str:
+    """The folder that `--output_dir` names; None stands for the one named after the grid.
+
+    Raises:
+      UsageError: it is empty, such as of a variable that is not set.
+    """
+    default = os.path.join("runs", pathlib.Path(grid_file).stem)
+    if given == "":
+        raise checks.UsageError(f"--output_dir is empty: expected a folder. Leave it out for {default}.")
+    return default if given is None else given
+
+
 def prepared(folder: str, *inside: str) -> pathlib.Path:
     """Makes the folder that `--output_dir` names, and folders inside it. Returns its absolute path.
 

@@ -8,14 +8,18 @@ import pathlib
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from mnemonics_tf.system.screen import notice
 from sweeping.grid import ROOT
+from sweeping.logs import last_line, open_log
 from sweeping.progress import command_line
 
-# Seconds: between two looks at what goes on, and for which a process that is asked to end may go on.
+# Seconds: between two looks at what goes on, and for which a process that is asked to end may go on, as it finishes and
+# keeps its step. Slurm by default kills 30 seconds after it has asked.
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 25.0
+PATIENCE = 2.0  # seconds after which somebody who waits for that is told so
 
 
 class RunProcess:
@@ -26,6 +30,9 @@ class RunProcess:
       gin_files: checksum of the gin files that the arguments name.
       log: file that gets the command line, and then all that the process writes; earlier content stays.
 
+    Raises:
+      OSError: the log cannot be written, or the process not be started.
+
     Attributes:
       gin_files: checksum of the gin files when the process was started.
       started: when the process was started, by the monotonic clock.
@@ -35,10 +42,9 @@ class RunProcess:
         self._log = log
         self.gin_files = gin_files
         self.started = time.monotonic()
-        with open(log, "ab") as file:
+        with open_log(log) as file:
             file.write(command_line(command, gin_files).encode())
-            file.flush()
-            self._log_start = file.tell()
+            self._log_start = file.seek(0, os.SEEK_END)
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -56,11 +62,7 @@ class RunProcess:
 
     def message(self) -> str:
         """The last line that it wrote and that is not indented; a failed `main` ends with its error."""
-        with open(self._log, "rb") as file:
-            file.seek(self._log_start)
-            text = file.read().decode(errors="replace")
-        lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
-        return lines[-1] if lines else ""
+        return last_line(self._log, self._log_start)
 
     def send(self, signal_number: int) -> None:
         """Sends a signal to it, and to processes it has started."""
@@ -73,12 +75,18 @@ class RunProcess:
         self._process.wait()
 
 
-def end(processes: Sequence[RunProcess]) -> None:
-    """Asks processes to end, and kills those that have not after `GRACE_SECONDS`."""
+def end(processes: Sequence[RunProcess], in_a_hurry: Callable[[], bool]) -> None:
+    """Asks processes to end, and kills those that have not after `GRACE_SECONDS`, or as soon as there is a hurry."""
     for process in processes:
         process.send(signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while time.monotonic() < deadline and any(process.exit_code() is None for process in processes):
+    asked, is_told = time.monotonic(), False
+    while any(process.exit_code() is None for process in processes) and not in_a_hurry():
+        waited = time.monotonic() - asked
+        if waited >= GRACE_SECONDS:
+            break
+        if waited >= PATIENCE and not is_told:
+            notice("sweep: runs finish the step they are in, and keep it. Ctrl-C ends them at once.")
+            is_told = True
         time.sleep(POLL_SECONDS)
     for process in processes:
         process.send(signal.SIGKILL)
@@ -90,10 +98,12 @@ class Stop:
 
     Attributes:
       signal_number: of the first that came; None if none has.
+      is_hurried: whether Ctrl-C has come after it: nobody is to be waited for any more.
     """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self.is_hurried = False
 
     def __enter__(self) -> Stop:
         # One that is ignored stays so: `nohup` does that to SIGHUP.
@@ -111,3 +121,5 @@ class Stop:
     def _note(self, signal_number: int, frame: object) -> None:
         if self.signal_number is None:
             self.signal_number = signal_number
+        elif signal_number == signal.SIGINT:
+            self.is_hurried = True

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mnemonics_tf import checks, results
 from sweeping.gin_files import checksum
 from sweeping.grid import PlannedRun
+from sweeping.logs import lines_of, open_log
 
 _FINISHED_MARK = "finished: "
 
@@ -115,18 +116,17 @@ def note_finished(log: pathlib.Path, arguments: Sequence[str], gin_files: str) -
       log: the log of the run.
       arguments: flags that the run was started with.
       gin_files: checksum of the run's gin files when the process was started.
+
+    Raises:
+      OSError: the log cannot be written.
     """
-    with open(log, "a", encoding="utf-8") as file:
-        file.write(f"{_FINISHED_MARK}{_made_by(arguments, gin_files)}\n")
+    with open_log(log) as file:
+        file.write(f"{_FINISHED_MARK}{_made_by(arguments, gin_files)}\n".encode())
 
 
 def last_finished(log: pathlib.Path) -> str | None:
     """What the last process that ended well was made by; None if the log tells of none."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError:
-        return None
-    noted = [line.removeprefix(_FINISHED_MARK) for line in lines if line.startswith(_FINISHED_MARK)]
+    noted = [line.removeprefix(_FINISHED_MARK) for line in lines_of(log) if line.startswith(_FINISHED_MARK)]
     return noted[-1] if noted else None
 
 

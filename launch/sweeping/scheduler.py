@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ class Scheduler:
                     return
                 time.sleep(process.POLL_SECONDS)
         finally:
-            process.end([live for _, live in self._live])
+            process.end([live for _, live in self._live], lambda: stop.is_hurried)
 
     def _skip_if_finished(self, entry: Entry) -> None:
         entry.look()
@@ -77,11 +78,19 @@ class Scheduler:
             # Another sweep of the same folder may have finished it in the meantime.
             self._skip_if_finished(entry)
             if entry.state == State.WAITING:
-                flags = [f"--output_dir={entry.folder}", f"--initial_phases_dir={self._output_dir / 'initial_phases'}"]
-                command = [*self._command, *flags, *entry.run.arguments]
-                gin_files = checksum(entry.run.arguments)
-                self._live.append((entry, process.RunProcess(command, gin_files, entry.log)))
-                entry.state, entry.seconds = State.RUNNING, 0.0
+                self._start(entry)
+
+    def _start(self, entry: Entry) -> None:
+        """Starts the process of an entry. One that cannot be started has failed."""
+        flags = [f"--output_dir={entry.folder}", f"--initial_phases_dir={self._output_dir / 'initial_phases'}"]
+        gin_files = checksum(entry.run.arguments)
+        try:
+            live = process.RunProcess([*self._command, *flags, *entry.run.arguments], gin_files, entry.log)
+        except OSError as error:
+            entry.state, entry.message = State.FAILED, f"it cannot be started: {error.strerror or error}"
+            return
+        self._live.append((entry, live))
+        entry.state, entry.seconds = State.RUNNING, 0.0
 
     def _collect(self) -> None:
         """Looks at the runs that are going on, and takes out those that have ended."""
@@ -93,7 +102,9 @@ class Scheduler:
                 self._live.remove((entry, live))
                 _judge(entry, live.message())
                 if entry.state == State.FINISHED:
-                    note_finished(entry.log, entry.run.arguments, live.gin_files)
+                    # Without the note, `main` is asked once more whether the run is finished.
+                    with contextlib.suppress(OSError):
+                        note_finished(entry.log, entry.run.arguments, live.gin_files)
 
 
 def _judge(entry: Entry, message: str) -> None:

@@ -44,7 +44,7 @@ from mnemonics_tf.models.backbone import Backbone, UnknownLayersError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
-from mnemonics_tf.system import complete, files, folders, locks, stopping
+from mnemonics_tf.system import archives, complete, files, folders, locks, stopping
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
@@ -122,7 +122,7 @@ class Saved:
             means = np.load(stored, allow_pickle=False) if os.path.isfile(stored) else None
             statistics = load_statistics(self.folder)
             seen = load_seen(self.folder, self.classes.order)
-        except (OSError, ValueError, KeyError) as error:
+        except archives.DAMAGES as error:
             raise _damaged(self.folder, f"{type(error).__name__}: {error}".partition("\n")[0]) from error
         return LearnerState(
             seed=self.settings.seed,
@@ -273,7 +273,7 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
         ) from error
     except UnknownLayersError as error:
         raise checks.UsageError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except archives.DAMAGES as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if not consistent or os.path.dirname(os.path.dirname(saved.folder)) != folder:
         raise _damaged(path, "its classes or its state do not fit together")

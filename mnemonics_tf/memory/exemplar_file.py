@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -61,7 +60,7 @@ def read_exemplars(path: str | os.PathLike) -> Exemplars:
             raise ValueError(f"images {images.shape} of the type {images.dtype}")
     except checks.UsageError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except archives.DAMAGES as error:
         raise checks.UsageError(f"{path} is damaged: {str(error).partition(chr(10))[0]}. {_MEND}.") from error
     soft, factor = found.get("soft_labels"), int(found.get("low_resolution", 1))
     if factor > 1:

@@ -13,8 +13,6 @@ import hashlib
 import inspect
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,7 +86,7 @@ class InitialPhases:
                 model = build()
                 try:
                     _load(path, model, description)
-                except _DAMAGES as error:
+                except archives.DAMAGES as error:
                     reason = type(error).__name__ if not isinstance(error, files.UnreadableError) else error
                     tracking.notice(f"{path} is damaged ({reason}): its initial phase is trained again.")
                 else:
@@ -121,7 +119,7 @@ class InitialPhases:
                 try:
                     with archives.reading(path) as arrays:
                         wanted.restore({name: arrays[name] for name in arrays.files}, model)
-                except _DAMAGES as error:
+                except archives.DAMAGES as error:
                     tracking.notice(f"{path} is damaged ({type(error).__name__}): its training is repeated.")
             if wanted.complete and os.path.lexists(path):
                 return
@@ -267,25 +265,12 @@ def _save(path: str, model: Classifier, description: str) -> None:
         np.savez(file, description=np.array(description), **weights)
 
 
-_DAMAGES = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
 def _load(path: str, model: Classifier, description: dict[str, Any]) -> None:
     """Fills a network with stored weights, once all of them have proved to be what is expected.
 
     Raises:
       UnreadableError: they are of something else, are no numbers, or are larger than they can be.
-      Exception: one of `_DAMAGES`.
+      Exception: one of `archives.DAMAGES`.
     """
     variables = model.initial_weights()
     most = _MAX_DESCRIPTION + sum(int(np.prod(variable.shape)) * 4 + _HEADER for variable in variables.values())

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from mnemonics_tf.system import files
+
+# What is raised where files, and what is in them, are not what they should be: by NumPy, by Keras, or by whoever takes
+# numbers from there. A number may be infinite, a shape have no entry, a header promise more than there is memory for.
+DAMAGES = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @contextlib.contextmanager

@@ -123,6 +123,17 @@ def why_unwritable(error: BaseException) -> str | None:
     return next((os.strerror(number) for number in _FULL if os.strerror(number) in str(error)), None)
 
 
+def check_given(**paths: str) -> None:
+    """Raises UsageError for a path that is empty, which would be taken for the working folder.
+
+    Args:
+      paths: as the user has given them, by what the user knows them by.
+    """
+    for name, path in paths.items():
+        if not path:  # such as of a variable that is not set
+            raise checks.UsageError(f"{name} is empty: expected a path.")
+
+
 def check_path(name: str, path: str) -> None:
     """Raises UsageError unless a folder that is to be written to has a path that can be written down, in UTF-8.
 

@@ -12,23 +12,20 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
 from gin import config_parser
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import files, gin_paths, gin_slips
+from mnemonics_tf.system import files, gin_macros, gin_paths, gin_slips
 from mnemonics_tf.system.gin_imports import Trusted
 
 _MAX_DEPTH = 20  # of brackets in a value
 _TOO_DEEP = "brackets are nested too deeply"
 _CALLABLE = Callable[..., Any]
 _BESIDE = Trusted()
-
-# Of both kinds of bindings: a parameter of a configurable, or a macro, whose parameter is empty.
-_Key = tuple[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +48,6 @@ class _Source:
             return f"(file {self.path}, line {number})"
         line = self.text.split("\n")[number - 1].strip()
         return f"(in the binding {line if len(line) <= 80 else line[:77] + '...'})"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Bound:
-    """A value that is bound, and the place that says so, in words."""
-
-    value: Any
-    place: str
 
 
 # What is registered under a name, by name with module: two modules may have a function of the same name.
@@ -173,7 +162,8 @@ class _Reader:
     ):
         self._known = known
         self._imported, self._trusted = imported, trusted
-        self._bound: dict[_Key, _Bound] = {}
+        self._num_files = 0
+        self._bound: dict[gin_macros.Key, gin_macros.Bound] = {}
 
     def read_file(self, named: str, path: str, parents: tuple[str, ...]) -> None:
         """Parses a file and all that it includes.
@@ -187,6 +177,10 @@ class _Reader:
             raise checks.UsageError(f"--gin_file = {named}: there is no such file.{gin_paths.nearest_file(path)}")
         if os.path.isdir(path):
             raise checks.UsageError(f"--gin_file = {named}: there is no such file. It is a folder.")
+        self._num_files += 1
+        if len(parents) > gin_paths.MOST_NESTED or self._num_files > gin_paths.MOST_FILES:
+            what = "nested too deeply" if len(parents) > gin_paths.MOST_NESTED else f"more than {gin_paths.MOST_FILES}"
+            raise checks.UsageError(f"{path}: the files that are included are {what}. Write what they say in fewer.")
         try:
             text = gin_paths.read(path)
         except files.UnreadableError as error:
@@ -213,31 +207,8 @@ class _Reader:
             raise checks.UsageError(f"The configuration cannot be read: {problem} {source.place(number)}.") from error
 
     def check_all(self) -> None:
-        """Refuses what gin accepts and nothing would read: macros that no binding uses, or that nothing defines."""
-        macros = {name for name, parameter in self._bound if not parameter}
-        used = {key: set(_macros(bound.value)) for key, bound in self._bound.items()}
-        for name in sorted(macros - set().union(*used.values())):
-            owners = [owner for owner, made in self._known.items() if name in _parameters(made)]
-            hint = f" Did you mean '{owners[0]}.{name}'?" if owners else checks.nearest(name, self._known)
-            raise checks.UsageError(
-                f"Unknown name {name!r}: a binding is written 'Owner.parameter = value' "
-                f"{self._bound[name, ''].place}.{hint}"
-            )
-        for key, names in used.items():
-            for name in sorted(names - macros):
-                raise checks.UsageError(
-                    f"Unknown macro '%{name}': nothing defines it {self._bound[key].place}."
-                    f"{checks.nearest(name, macros)}"
-                )
-        for name in sorted(macros):
-            self._check_circle(name, used, ())
-
-    def _check_circle(self, name: str, used: Mapping[_Key, set[str]], above: tuple[str, ...]) -> None:
-        if name in above:
-            circle = " -> ".join(f"%{each}" for each in (*above[above.index(name) :], name))
-            raise checks.UsageError(f"The macros {circle} refer to one another {self._bound[name, ''].place}.")
-        for other in sorted(used[name, ""]):
-            self._check_circle(other, used, (*above, name))
+        """Refuses what gin accepts and nothing would read, or nothing could. See `gin_macros.check`."""
+        gin_macros.check(self._bound, {name: _parameters(made) for name, made in self._known.items()})
 
     def _apply(self, statement: Any, source: _Source) -> None:
         place = source.place(statement.location.line_num)
@@ -264,7 +235,7 @@ class _Reader:
         else:
             name = f"{scope}/{selector}" if scope else selector
             gin.bind_parameter((name, "gin.macro", "value"), statement.value)
-        self._bound[name, parameter] = _Bound(statement.value, place)
+        self._bound[name, parameter] = gin_macros.Bound(statement.value, place)
 
     def _check_owner(self, scope: str, selector: str, parameter: str) -> None:
         name = selector.rpartition(".")[2]
@@ -371,19 +342,5 @@ def _check_value(name: str, value: Any, depth: int = 0) -> None:
         raise _refused(f"{name}: the number is too large")
     if isinstance(value, gin.config.ConfigurableReference) and value.scopes == ["gin.REQUIRED"]:
         raise _refused(f"{name} has no value yet: set it after this file, or by --gin_param")
-    for each in _inner(value):
+    for each in gin_macros.inner(value):
         _check_value(name, each, depth + 1)
-
-
-def _macros(value: Any) -> Iterator[str]:
-    """Names of the macros that a value refers to."""
-    if isinstance(value, gin.config.ConfigurableReference) and value.selector == "gin.macro":
-        yield "/".join(value.scopes)
-    for each in _inner(value):
-        yield from _macros(each)
-
-
-def _inner(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return [*value.keys(), *value.values()]
-    return list(value) if isinstance(value, list | tuple) else []

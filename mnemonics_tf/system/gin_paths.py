@@ -6,6 +6,7 @@ folder, and last among the package's own configurations.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -17,6 +18,8 @@ import mnemonics_tf
 from mnemonics_tf import checks
 from mnemonics_tf.system import files
 
+MOST_FILES = 100  # that a configuration consists of
+MOST_NESTED = 20  # files that include one another
 _MAX_BYTES = 2**20  # of a gin file
 _SHIPPED = "configs"  # folder of the package's own configurations, and how users begin their paths
 
@@ -56,13 +59,13 @@ def read(path: str) -> str:
 
 
 def texts(path: str, working: str = "") -> Iterator[str]:
-    """The text of a gin file and then of all that it includes, as far as they can be read.
+    """The text of a gin file and then of all that it includes, as far as they can be read; of too many the first.
 
     Args:
       path: the gin file to begin with.
       working: the folder in which it will be parsed; empty for the present one.
     """
-    yield from _texts(path, (), working)
+    yield from itertools.islice(_texts(path, (), working), MOST_FILES)
 
 
 def _texts(path: str, parents: tuple[str, ...], working: str) -> Iterator[str]:
@@ -75,7 +78,11 @@ def _texts(path: str, parents: tuple[str, ...], working: str) -> Iterator[str]:
     for name in _includes(text):
         found = find_include(name, path, parents, working)
         # Two that include each other would never end.
-        if found is not None and os.path.realpath(found) not in map(os.path.realpath, above):
+        if (
+            found is not None
+            and len(above) <= MOST_NESTED
+            and os.path.realpath(found) not in map(os.path.realpath, above)
+        ):
             yield from _texts(found, above, working)
 
 

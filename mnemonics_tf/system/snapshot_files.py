@@ -18,16 +18,14 @@ import io
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mnemonics_tf.system import files, screen
+from mnemonics_tf.system import archives, files, screen
 
 _OWNER = "owner"
 _SECONDS = "seconds"
-_DAMAGES = (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class PhaseSnapshots:
@@ -61,7 +59,7 @@ class PhaseSnapshots:
         try:
             state = _read(path)
             owner, _ = str(state.pop(_OWNER)), state.pop(_SECONDS)
-        except _DAMAGES as error:
+        except archives.DAMAGES as error:
             self.set_aside(stage, f"it is damaged ({type(error).__name__})")
             return None
         if owner != self._owner_of(stage):
@@ -101,7 +99,7 @@ class PhaseSnapshots:
         latest: dict[str, float] = {}
         for name in sorted(os.listdir(self._folder)) if os.path.isdir(self._folder) else []:
             # What is damaged is named when its turn comes.
-            with contextlib.suppress(*_DAMAGES, AttributeError, TypeError):
+            with contextlib.suppress(*archives.DAMAGES):
                 path = os.path.join(self._folder, name)
                 noted = json.loads(str(_read(path, _SECONDS)[_SECONDS])) if name.endswith(".npz") else {}
                 found = {str(step): float(taken) for step, taken in noted.items() if 0 <= taken < float("inf")}

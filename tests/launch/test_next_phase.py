@@ -168,7 +168,10 @@ def test_outcome_of_other_settings_is_not_used(tmp_path):
     assert outcomes.load(path, "these settings") == _OUTCOME
     assert outcomes.load(path, "others") is None
     assert outcomes.load(tmp_path / "nothing.json", "these settings") is None
-    path.write_text(path.read_text()[:-20])
+    whole = path.read_text()
+    path.write_text(whole.replace('"all": 40.0', '"all": 48.0'))
+    assert outcomes.load(path, "these settings") is None
+    path.write_text(whole[:-20])
     assert outcomes.load(path, "these settings") is None
 
 
@@ -180,6 +183,9 @@ def test_outcome_of_other_settings_is_not_used(tmp_path):
         (("--grid=configs/sweeps/next_phase.gin", "--lengths=0"), "--lengths = 0.0"),
         (("--grid=configs/sweeps/next_phase.gin", "--lengths=long"), "--lengths has 'long'"),
         (("--grid=configs/sweeps/next_phase.gin", "--lengths=1,2,1.0"), "--lengths has a number twice"),
+        (("--grid=configs/sweeps/next_phase.gin", "--lengths=1,1.0000001"), "--lengths has a number twice"),
+        (("--grid=configs/sweeps/next_phase.gin", "--lengths=1e300"), "--lengths has 1e300: expected at most 1000"),
+        (("--grid=configs/sweeps/next_phase.gin", "--output_dir="), "--output_dir is empty: expected a folder."),
         (("--grid=configs/sweeps/next_phase.gin", "--training_seeds=0"), "--training_seeds = 0"),
     ],
 )

@@ -259,10 +259,8 @@ def heeded_hangup():
 
 
 @pytest.mark.usefixtures("heeded_hangup")
-@pytest.mark.parametrize(
-    ("signal_number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_signal_ends_the_runs_and_the_same_command_goes_on(output_dir, signal_number, exit_code):
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_the_runs_and_the_same_command_goes_on(output_dir, signal_number):
     exemplars = {"meek": ("fake.hang_at = 1",), "deaf": ("fake.hang_at = 1", "fake.deaf = True")}
     _write_grid(output_dir.parent, methods=("lwf",), exemplars=exemplars)
     with _hanging_sweep(output_dir, "--jobs=2", num_runs=2) as sweep:
@@ -270,7 +268,7 @@ def test_signal_ends_the_runs_and_the_same_command_goes_on(output_dir, signal_nu
         assert all(_is_running(pid) for pid in pids)
         sweep.send_signal(signal_number)
         _, stderr = sweep.communicate(timeout=PATIENCE)
-        assert sweep.returncode == exit_code
+        assert sweep.returncode == 3
     _wait_until(lambda: not any(_is_running(pid) for pid in pids))
     assert stderr.startswith("sweep: stopped. To go on: python ")
     assert f"'--output_dir={output_dir}' --jobs=2" in stderr
@@ -280,6 +278,35 @@ def test_signal_ends_the_runs_and_the_same_command_goes_on(output_dir, signal_nu
     assert again.returncode == 0, again.stderr
     assert "lwf-meek-n2-seed0: phase 1/2, average 90.00 %, " in again.stdout
     assert sorted(_calls(output_dir, "end")) == ["lwf-deaf-n2-seed0", "lwf-meek-n2-seed0"]
+
+
+def test_second_ctrl_c_waits_for_no_run(output_dir):
+    _write_grid(output_dir.parent, methods=("lwf",), exemplars={"deaf": ("fake.hang_at = 1", "fake.deaf = True")})
+    with _hanging_sweep(output_dir, num_runs=1) as sweep:
+        (pid,) = (int(line.split()[2]) for line in (output_dir / "calls.txt").read_text().splitlines())
+        sweep.send_signal(signal.SIGINT)
+        time.sleep(0.3)  # less than the sweep waits for the run
+        sweep.send_signal(signal.SIGINT)
+        _, stderr = sweep.communicate(timeout=PATIENCE)
+        assert sweep.returncode == 130
+    _wait_until(lambda: not _is_running(pid))
+    assert stderr.startswith("sweep: stopped. To go on: python ")
+
+
+@pytest.mark.parametrize("planted", ["link", "pipe", "folder"])
+def test_what_others_put_in_the_place_of_a_log_is_not_written_to(output_dir, planted):
+    _write_grid(output_dir.parent, methods=("lwf",), exemplars={"a": (), "b": ()})
+    log = output_dir / "logs/lwf-a-n2-seed0.txt"
+    log.parent.mkdir(parents=True)
+    victim = output_dir.parent / "victim"
+    victim.write_text("untouched")
+    {"link": lambda: log.symlink_to(victim), "pipe": lambda: os.mkfifo(log), "folder": log.mkdir}[planted]()
+    done = _call(_command(output_dir))
+    assert done.returncode == 1
+    assert "sweep: lwf-a-n2-seed0 failed: it cannot be started: " in done.stderr
+    assert done.stderr.count("\n") == 2
+    assert _calls(output_dir, "end") == ["lwf-b-n2-seed0"]
+    assert victim.read_text() == "untouched"
 
 
 def test_only_runs_that_run_alone(output_dir):
@@ -330,6 +357,9 @@ def test_slurm_script_runs_each_run_in_a_task_of_its_own(output_dir):
         (["--slurm=/tmp/a\nb.sh"], "has characters that a Slurm script cannot hold."),
         (["everything"], "Unexpected argument 'everything'"),
         (["--grid=configs/sweeps/digit.gin"], "Did you mean 'digits.gin'?"),
+        (["--grid=/dev/zero"], "--grid = /dev/zero: that is no file, but a pipe, a device,"),
+        (["--grid=configs"], "--grid = configs: that is a folder."),
+        (["--output_dir="], "--output_dir is empty: expected a folder. Leave it out for runs/grid."),
         (["--output_dir=/proc/runs"], "--output_dir = /proc/runs: cannot be used"),
         (["--output_dir=README.md"], "--output_dir = README.md: cannot be used"),
     ],

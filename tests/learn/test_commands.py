@@ -256,6 +256,7 @@ def test_second_process_is_kept_out(copy, taught):
     [
         ((), "Expected two folders"),
         (("{new}", "{images}", "x"), "Unexpected argument 'x'"),
+        (("", "{images}"), "LEARNER_DIR is empty: expected a path."),
         (("{new}", "{none}"), "IMAGES_DIR = {none}: there is no such folder"),
         (("{new}", "{empty}"), "IMAGES_DIR: '{empty}' has no folders, so no classes"),
         (("{run}", "{images}"), "LEARNER_DIR = {run}: that is the folder of a run."),

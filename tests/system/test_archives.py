@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from mnemonics_tf.memory.exemplar_file import load_exemplars
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.memory.exemplar_file import load_exemplars, read_exemplars
 from mnemonics_tf.system import archives
 from mnemonics_tf.system.files import UnreadableError
 
@@ -21,6 +22,17 @@ def test_arrays_are_read(tmp_path):
     np.savez_compressed(path, numbers=np.arange(3))
     with archives.reading(path, most=1000) as arrays:
         np.testing.assert_array_equal(arrays["numbers"], [0, 1, 2])
+
+
+def test_array_that_promises_more_than_there_is_memory_for_is_damage(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**15,)})
+    path = tmp_path / "forged.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+        archive.writestr("labels.npy", header.getvalue())
+    with pytest.raises(UsageError, match=r"forged\.npz is damaged: Unable to allocate"):
+        read_exemplars(path)
 
 
 def test_bombs_are_not_unpacked(tmp_path):

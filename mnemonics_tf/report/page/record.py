@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,7 +18,6 @@ _CONFUSION_FILE = "confusion.npz"  # as `run.observations` writes it, which is n
 _EXEMPLARS_FILE = "exemplars.npz"
 _STARTING_FILE = "starting_images.npz"
 _MOST_UNPACKED = 2**30  # bytes: confusions of ten thousand classes have 800 million
-_DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,5 +136,5 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
         with archives.reading(path, _MOST_UNPACKED) as arrays:
             loaded: Mapping[str, np.ndarray] = {name: arrays[name] for name in arrays.files}
             return dict(loaded)
-    except _DAMAGES as error:
+    except archives.DAMAGES as error:
         raise MissingError(f"{screen.shown(path)} is damaged ({type(error).__name__}).") from error
