@@ -55,6 +55,7 @@ def main(argv: list[str]) -> int:
         given = [name for name in ("name", "base_path", "copy") if flags.FLAGS[name].present]
         if _FORMAT.value != _SERVING and given:
             raise checks.UsageError(f"--{given[0]} is for --format=serving, not for {_FORMAT.value}. Leave it out.")
+        files.check_given(MODEL_DIR=argv[1], OUT=argv[2])
         files.check_path("OUT", argv[2])
         source, out = (os.path.abspath(os.path.expanduser(path)) for path in argv[1:])
         lines = _add_versions(source, out) if _FORMAT.value == _SERVING else _convert(source, out)

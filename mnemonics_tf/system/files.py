@@ -123,6 +123,16 @@ def why_unwritable(error: BaseException) -> str | None:
     return next((os.strerror(number) for number in _FULL if os.strerror(number) in str(error)), None)
 
 
+def check_given(**paths: str) -> None:
+    """Raises UsageError for an empty path, such as of a variable that is not set: it would be the working folder.
+
+    A path's keyword is what the user knows it by, such as `LEARNER_DIR`.
+    """
+    for name, path in paths.items():
+        if not path:
+            raise checks.UsageError(f"{name} is empty: expected a folder.")
+
+
 def check_path(name: str, path: str) -> None:
     """Raises UsageError unless a folder that is to be written to has a path that can be written down, in UTF-8.
 
