@@ -16,6 +16,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ def _check_folder(folder: str, options: dict[str, Any]) -> None:
     if folders.is_run(folder):
         raise checks.UsageError(
             f"LEARNER_DIR = {folder}: that is the folder of a run. Name another folder for the learner, which can go "
-            f"on from the run: --from_run={folder}."
+            f"on from the run: --from_run={shlex.quote(folder)}."
         )
     if folders.is_model(folder):
         raise checks.UsageError(
@@ -189,9 +190,13 @@ def _check_images(images: str, folder: str) -> None:
     once LEARNER_DIR, or the run from which it begins, is read."""
     from mnemonics_tf.data import listing
 
+    kinds = {"learner": folders.is_learner, "run": folders.is_run, "model": folders.is_model}
+    what = next((f"that is the folder of a {kind}" for kind, is_one in kinds.items() if is_one(images)), None)
     if not os.path.isdir(images):
         what = "that is a file" if os.path.isfile(images) else "there is no such folder"
+    if what is not None:
         raise checks.UsageError(f"IMAGES_DIR = {images}: {what}. Give a folder with a folder for each class.")
+    _check_apart(folder, images)
     known: list[str] = []
     if folders.is_learner(folder):
         try:
@@ -204,6 +209,19 @@ def _check_images(images: str, folder: str) -> None:
     names, _ = listing.scan(listing.root_of(images), fewest=1, may_be_empty=known)
     listing.check_names(names, known)
     listing.check_several(names, known)
+
+
+def _check_apart(folder: str, images: str) -> None:
+    """Raises UsageError if LEARNER_DIR lies where the classes are, and would be taken for one."""
+    from mnemonics_tf.data import clutter, layout, listing
+
+    for split in layout.split_folders(listing.root_of(images)):
+        first = os.path.relpath(os.path.realpath(folder), os.path.realpath(split)).split(os.sep)[0]
+        if first != os.pardir and not clutter.is_clutter(first, True):
+            raise checks.UsageError(
+                f"LEARNER_DIR = {folder}: it lies in IMAGES_DIR, where every folder is a class. Name a folder "
+                f"elsewhere, such as {os.path.join(os.path.dirname(split), os.path.basename(folder))}."
+            )
 
 
 @contextlib.contextmanager

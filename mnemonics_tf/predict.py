@@ -17,7 +17,7 @@ from absl import app, flags
 
 from mnemonics_tf import checks
 from mnemonics_tf.run.models import model_of
-from mnemonics_tf.system import lazy, screen, stopping
+from mnemonics_tf.system import files, lazy, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
         checks.check_positive_integer(**{"--top": _TOP.value})
         if len(argv) < 3:
             raise checks.UsageError("Expected a model and images: python -m mnemonics_tf.predict MODEL_DIR IMAGE...")
+        files.check_given(MODEL_DIR=argv[1])
         kind, folder = model_of(argv[1])
         with screen.quiet():
             lazy.import_quickly()

@@ -196,6 +196,21 @@ def test_module_that_is_nowhere_is_asked_for_beside_the_gin_file(gin_file):
         config.parse([str(path)], [], gin_imports.Trusted(("nowhere_at_all",)))
 
 
+def test_module_that_is_named_is_found_in_the_working_folder(gin_file, tmp_path, monkeypatch):
+    # As `python -m` finds it; the folder of a command that is installed comes first in its place.
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", str(tmp_path / "here"))])
+    (tmp_path / "here" / "named_here.py").write_text("def named_network():\n    return None\n")
+    path = tmp_path / "there" / "config.gin"
+    path.write_text("import named_here\n")
+    with pytest.raises(UsageError, match="among the modules that were named"):
+        config.parse([str(path)], [], gin_imports.Trusted(beside=False))
+    config.parse([str(path)], [], gin_imports.Trusted(("named_here",), beside=False))
+    assert sys.modules["named_here"].__file__ == str(tmp_path / "here" / "named_here.py")
+    path.write_text("import named_nowhere\n")
+    with pytest.raises(UsageError, match=r"Put named_nowhere\.py in the folder in which you work"):
+        config.parse([str(path)], [], gin_imports.Trusted(("named_nowhere",), beside=False))
+
+
 def test_module_elsewhere_is_imported_if_it_is_named(gin_file, tmp_path):
     path = gin_file("my_other")
     before = list(sys.path)

@@ -186,7 +186,9 @@ class _Sorting:
             else:
                 some = f"{len(paths)} images in {now!r} were" if len(paths) > 1 else f"1 image in {now!r} was"
                 stay = "stay" if len(paths) > 1 else "stays"
-                lines.append(f"{some} learned as {before!r} and {stay} that (such as {paths[0]}).")
+                # A folder that was renamed, and got more images since, would become a second class of the same.
+                call = f" If all of {now!r} is {before!r}, call the folder so." if now not in self._known else ""
+                lines.append(f"{some} learned as {before!r} and {stay} that (such as {paths[0]}).{call}")
         count = len(self._twofold)
         if count:
             some = f"{count} images lie in two classes and are" if count > 1 else "1 image lies in two classes and is"

@@ -297,6 +297,13 @@ def _checked_shape(model: keras.Model) -> tuple[int | None, int | None, int]:
         raise checks.UsageError(
             f"The backbone {model.name!r} returns {list(made)}: expected embeddings [None, d], pooled. {hint}"
         )
+    last = model.outputs[0]._keras_history.operation
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
+        raise checks.UsageError(
+            f"The backbone {model.name!r} ends in a softmax: it returns probabilities of classes, and embeddings are "
+            "expected. Build it with include_top=False and pooling='avg', or end it with the layer before: "
+            "keras.Model(model.inputs, model.layers[-2].output)."
+        )
     return taken[1], taken[2], taken[3]
 
 

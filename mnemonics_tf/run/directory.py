@@ -39,6 +39,7 @@ _CONFIG_PARTIAL = f"{folders.RUN_FILE}{files.PARTIAL}"  # of a process that was 
 _SCRATCH = "scratch-"
 SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
 SET_ASIDE = "set_aside"
+_FURTHER_CLASSES = "Further classes are learned by IncrementalLearner.from_run, or `mnemonics_tf.learn --from_run=...`."
 
 
 class RunDirectory:
@@ -182,7 +183,7 @@ class RunDirectory:
             raise checks.UsageError(
                 f"--output_dir = {self.path}: the run began with other data: {', '.join(changed)} of {self._data} "
                 "differ from what the data source has now. Put the data back as they were, or name another folder. "
-                "Further classes are learned by IncrementalLearner.from_run, or `mnemonics_tf.learn --from_run=...`."
+                f"{_FURTHER_CLASSES}"
             )
         self._check_phases_of(complete.checksum_of(noted))
         return noted
@@ -340,9 +341,10 @@ class RunDirectory:
             ) from error
         changes = bindings.differences(present, config)
         if changes:
+            goes_on = f"\n{_FURTHER_CLASSES}" if any(line[1:].startswith("Protocol.") for line in changes) else ""
             raise checks.UsageError(
                 f"--output_dir = {self.path} holds a run of another configuration. Name another folder, or undo the "
-                "difference (- there, + now):\n  " + "\n  ".join(changes)
+                "difference (- there, + now):\n  " + "\n  ".join(changes) + goes_on
             )
         return bindings.as_begun(present, config)
 

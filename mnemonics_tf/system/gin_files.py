@@ -277,6 +277,9 @@ class _Reader:
         folder = gin_paths.make_importable(statement.module, above)
         # What stands on the command line the user has written.
         named = not source.path or self._trusted.names(statement.module)
+        if folder is None and self._trusted.named_by_user(statement.module):
+            # `python -m` looks there by itself, and the command `mnemonics-tf` does not.
+            gin_paths.make_importable(statement.module, [os.path.join(os.getcwd(), "any.gin")])
         if folder is None and not named:
             where = "beside the gin file" if self._trusted.beside else "among the modules that were named"
             raise _refused(
@@ -288,9 +291,8 @@ class _Reader:
         except Exception as error:
             first = str(error).strip().partition("\n")[0].rstrip(".")
             missing = first == f"No module named '{statement.module}'"
-            mend = (
-                f" Put {statement.module.replace('.', '/')}.py beside the gin file, or install it." if missing else ""
-            )
+            place = "beside the gin file" if self._trusted.beside else "in the folder in which you work"
+            mend = f" Put {statement.module.replace('.', '/')}.py {place}, or install it." if missing else ""
             raise _refused(f"'{statement.format()}' failed: {first}", mend) from error
         if folder is not None and not named and not gin_paths.lies_in(statement.module, folder):
             raise _refused(f"'{statement.format()}': Python has another module of that name", " Call yours otherwise.")

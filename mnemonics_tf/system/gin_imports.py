@@ -24,4 +24,13 @@ class Trusted:
 
     def names(self, module: str) -> bool:
         """Whether a module is named, or is one of this package."""
-        return any(module == each or module.startswith(f"{each}.") for each in (*self.modules, _PACKAGE))
+        return self.named_by_user(module) or _is_in(module, _PACKAGE)
+
+    def named_by_user(self, module: str) -> bool:
+        """Whether a module, or a package that it is in, is one of `modules`."""
+        return any(_is_in(module, each) for each in self.modules)
+
+
+def _is_in(module: str, package: str) -> bool:
+    """Whether a module has that name, or is in the package of that name."""
+    return module == package or module.startswith(f"{package}.")

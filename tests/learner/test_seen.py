@@ -127,6 +127,16 @@ def test_renamed_class_keeps_its_name(zoo, student):
     assert news.notices == ("'puma' holds the images that were learned as 'cat', which keeps its name.",)
 
 
+def test_renamed_class_with_more_images_is_told_before_it_becomes_a_second_one(zoo, student):
+    (zoo / "cat").rename(zoo / "puma")
+    _write(zoo, "puma", range(12, 20))
+    news = student.look(zoo)
+    assert news.new_classes == ("puma",)
+    (line,) = news.notices
+    assert line.startswith("12 images in 'puma' were learned as 'cat' and stay that (such as ")
+    assert line.endswith("). If all of 'puma' is 'cat', call the folder so.")
+
+
 def test_moved_images_stay_what_they_were(zoo, student):
     (zoo / "ant/3.png").rename(zoo / "dog/ant3.png")
     news = student.look(zoo)

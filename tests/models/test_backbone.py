@@ -274,6 +274,8 @@ _POOL = keras.layers.GlobalAveragePooling2D
         (lambda: Backbone(_two("inputs")), "has 2 inputs: expected one"),
         (lambda: Backbone(_two("outputs")), "has 2 outputs: expected one"),
         (lambda: Backbone(_flat(keras.layers.Conv2D(2, 3))), r"returns \[None, 6, 6, 2\].*pooling='avg'"),
+        (lambda: Backbone(_flat(_POOL(), keras.layers.Dense(2, "softmax"))), "ends in a softmax.*include_top=False"),
+        (lambda: Backbone(_flat(_POOL(), keras.layers.Softmax())), "ends in a softmax"),
         (lambda: Backbone(_flat(keras.layers.Dense(2), shape=(8,))), r"takes \[None, 8\]: expected images"),
         (lambda: Backbone(_flat(_POOL(), shape=(8, 8, 4))), r"takes \[None, 8, 8, 4\]"),
         (lambda: Backbone(_flat(keras.layers.Lambda(lambda x: x), _POOL())), "cannot be made again.*no Lambda"),

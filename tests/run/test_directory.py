@@ -484,6 +484,16 @@ def test_other_devices_may_go_on_with_a_run(run):
     assert [line.strip() for line in str(raised.value).splitlines()[1:]] == ["+ModelLevel.decay = 0.5"]
 
 
+def test_run_that_is_to_have_more_phases_is_told_how_to_go_on(run):
+    hint = "Further classes are learned by IncrementalLearner.from_run"
+    with pytest.raises(UsageError, match="another configuration") as raised:
+        run.open(f"{_CONFIG}Protocol.num_phases = 9\n")
+    assert str(raised.value).splitlines()[-1].startswith(hint)
+    with pytest.raises(UsageError, match="another configuration") as raised:
+        run.open(f"{_CONFIG}ModelLevel.decay = 0.5\n")
+    assert hint not in str(raised.value)
+
+
 def test_worker_that_does_not_see_the_run_is_told_so(run, tmp_path):
     with pytest.raises(UsageError, match="the first worker has opened a run there, which this one does not see"):
         RunDirectory(str(tmp_path / "elsewhere")).check_shared(_CONFIG)
