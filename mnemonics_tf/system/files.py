@@ -124,7 +124,6 @@ def why_unwritable(error: BaseException) -> str | None:
 
 
 def check_given(**paths: str) -> None:
-<<<<<<< HEAD
     """Raises UsageError for a path that is empty, which would be taken for the working folder.
 
     Args:
@@ -133,15 +132,6 @@ def check_given(**paths: str) -> None:
     for name, path in paths.items():
         if not path:  # such as of a variable that is not set
             raise checks.UsageError(f"{name} is empty: expected a path.")
-=======
-    """Raises UsageError for an empty path, such as of a variable that is not set: it would be the working folder.
-
-    A path's keyword is what the user knows it by, such as `LEARNER_DIR`.
-    """
-    for name, path in paths.items():
-        if not path:
-            raise checks.UsageError(f"{name} is empty: expected a folder.")
->>>>>>> a15
 
 
 def check_path(name: str, path: str) -> None:
