@@ -177,6 +177,13 @@ class Settings:
     def _check_rehearsal(self) -> None:
         """Raises UsageError if later phases cannot use memory as `rehearsal` says, or if it would change nothing."""
         rehearsal, method = self.rehearsal, self.method
+        if method.num_units is not None:
+            for field in dataclasses.fields(rehearsal):
+                if getattr(rehearsal, field.name) != field.default:
+                    raise checks.UsageError(
+                        f"Rehearsal.{field.name} = {getattr(rehearsal, field.name)!r}: {method.name!r} trains nothing "
+                        "after phase 0. Leave the setting out."
+                    )
         rehearsal.check_batches(self.model_level.batch_size)
         for name in rehearsal.of_memory:
             if method.trains_on_old_data:
