@@ -152,8 +152,9 @@ def select_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
             margins = margins_of(logits, shown.labels)
     generator = seeds.generator(state.seed, state.phase, "select_exemplars")
     if memory.counts_bytes:
-        names = _names(state, arrival)
-        new = budget.select_fitting(memory, candidates, features, names, generator, context.file, margins)
+        names, file = _names(state, arrival), context.file
+        soft = context.settings.soft_labels(len(names))
+        new = budget.select_fitting(memory, candidates, features, names, generator, file, margins, soft)
     else:
         count = memory.count(state.phase_of(arrival).num_classes)
         new = store.select(memory, candidates, features, count, generator, margins)
