@@ -335,7 +335,7 @@ def _moved(
 ) -> LearnerState:
     """Notes how far exemplars were moved, and says so in a line."""
     movement = movement_of(before, after, rounded=not context.settings.memory.store_floats)
-    _say(told(movement, which, len(before)), state, context)
+    _say(told(movement, which, len(before), context.settings.exemplar_level.real_share), state, context)
     return state.with_work(movement={**state.under_way.movement, which: movement})
 
 
