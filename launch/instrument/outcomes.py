@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,16 @@ from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.system import complete, files, folders
 
 _LEGEND = (
-    "Images and bytes are those of an old class, seconds those of the memory and of the later phase. Balanced: all",
+    "Images and bytes are those of an old class; seconds made the memory and trained the later phase. Balanced: all",
     "classes, with that constant on the logits of old ones which suits each memory best. Meta-steps learned the",
     "memory; moved: the mean change of a pixel, in grey levels. Apart: how far means of exemplars are from those of",
     "their classes, squared, in variances within classes (1 / n for n drawn at random), to the network before and",
     "after the later phase.",
 )
 _SAME = 0.01  # share by which steps or bytes of rows that are compared may differ
+_COMPARED = {"steps": "steps", "bytes_per_class": "bytes", "meta_steps": "meta-steps"}
+# What trains a later phase. It also makes exemplars of its own classes, for phases after it: no part of a trial.
+_TRAINING = ("train_model", "adjust_exemplars", "finetune_balanced")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Outcome:
       images_per_class: exemplars of an old class that the phase was trained on, the mean over classes.
       bytes_per_class: what the memory takes, labels, tables and a method's statistics included, for each old class.
       steps: training steps of the later phase.
-      seconds: duration of its training.
+      seconds: duration of its training, see `training_seconds`.
       memory_seconds: what choosing, learning and coding the memory took.
       meta_steps: of learning the memory; 0 for one that is chosen.
       moved: mean change of a pixel by learning, in grey levels; 0 for a memory that is chosen.
@@ -86,6 +89,11 @@ def accuracies(predictions: Any, num_old: int) -> dict[str, dict[str, float]]:
         name: {part: metrics.accuracy(predicted[rows], labels[rows]) for part, rows in parts.items()}
         for name, predicted in predictions.by_classifier.items()
     }
+
+
+def training_seconds(seconds: Mapping[str, float]) -> float:
+    """How long a later phase was trained, fine-tuning included, by the durations of its steps."""
+    return sum(seconds.get(name, 0.0) for name in _TRAINING)
 
 
 def save(path: pathlib.Path, outcome: Outcome, fingerprint: str) -> None:
@@ -151,15 +159,16 @@ def _warnings(groups: dict[tuple, list[Outcome]]) -> list[str]:
     lines = []
     if any(len(members) < 2 for members in groups.values()):
         lines.append("Lines of one run have no interval: give more --training_seeds, or seeds in the grid.")
-    rows: dict[tuple, list[tuple[str, Outcome]]] = collections.defaultdict(list)
+    rows: dict[tuple, list[tuple[str, list[Outcome]]]] = collections.defaultdict(list)
     for (method, num_phases, memory, length), members in groups.items():
-        rows[method, num_phases, length].append((memory, members[0]))
+        rows[method, num_phases, length].append((memory, members))
     for (method, num_phases, length), members_of in rows.items():
-        for measure in ("steps", "bytes_per_class"):
-            values = [float(getattr(outcome, measure)) for _, outcome in members_of]
-            if max(values) > (1 + _SAME) * min(values):
-                names = ", ".join(f"{name} {value:,.0f}" for (name, _), value in zip(members_of, values, strict=True))
-                what = "steps" if measure == "steps" else "bytes"
+        for measure, what in _COMPARED.items():
+            values = {name: _mean(getattr(each, measure) for each in members) for name, members in members_of}
+            if measure == "meta_steps":  # which chosen memories have none of
+                values = {name: value for name, value in values.items() if value}
+            if values and max(values.values()) > (1 + _SAME) * min(values.values()):
+                names = ", ".join(f"{name} {value:,.0f}" for name, value in values.items())
                 lines.append(f"Other {what} in {method}, N = {num_phases}, length {length:g}: {names}.")
     return lines
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
-import time
 from collections.abc import Iterator, Sequence
 
 import tqdm
@@ -160,7 +159,6 @@ class _Trial:
         state = dataclasses.replace(state, seed=training_seed)
         tracker = _CountingTracker()
         tracker.start_phase(1, 2)
-        begun = time.perf_counter()
         arrival = self._stream.arrival(1, settings.method.trains_on_old_data)
         finished = run_phase(state, arrival, self._context(settings, tracker))
         if finished.predictions is None:
@@ -172,7 +170,7 @@ class _Trial:
             "images_per_class": state.exemplars.num_images / num_old,
             "bytes_per_class": (size_of(state.exemplars, num_old).total + num_bytes(state.statistics)) / num_old,
             "steps": tracker.steps.get("train_model", 0),
-            "seconds": time.perf_counter() - begun,
+            "seconds": outcomes.training_seconds(tracker.seconds),
             "memory_seconds": self._memory_seconds,
             **self._made,
             **self._seen_by_network(finished, arrival.test, num_old),

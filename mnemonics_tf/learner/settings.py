@@ -104,6 +104,10 @@ class Settings:
         """What is reported and served: `cnn` or `nme`."""
         return self.classifier or self.method.primary_classifier
 
+    def soft_labels(self, num_classes: int) -> int:
+        """Columns of the soft label that each exemplar has once so many classes are known; 0 if none is learned."""
+        return num_classes if self.exemplar_level.learn_labels else 0
+
     def check(self, later_phases: bool = True) -> None:
         """Checks the parts against one another. Needs no data, no device and no file.
 
@@ -177,6 +181,13 @@ class Settings:
     def _check_rehearsal(self) -> None:
         """Raises UsageError if later phases cannot use memory as `rehearsal` says, or if it would change nothing."""
         rehearsal, method = self.rehearsal, self.method
+        if method.num_units is not None:
+            for field in dataclasses.fields(rehearsal):
+                if getattr(rehearsal, field.name) != field.default:
+                    raise checks.UsageError(
+                        f"Rehearsal.{field.name} = {getattr(rehearsal, field.name)!r}: {method.name!r} trains nothing "
+                        "after phase 0. Leave the setting out."
+                    )
         rehearsal.check_batches(self.model_level.batch_size)
         for name in rehearsal.of_memory:
             if method.trains_on_old_data:
@@ -326,7 +337,7 @@ class Settings:
 
         if not self.memory.counts_bytes:
             return
-        count = check_first_images(self.memory, data, names, num_classes)
+        count = check_first_images(self.memory, data, names, num_classes, self.soft_labels(num_classes))
         self.method.check(count * self.memory.images_per_slot, self.head_name)
         if later:
             self.memory.check_parts(count, self.exemplar_level.num_parts)

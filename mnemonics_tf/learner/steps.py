@@ -43,6 +43,7 @@ from mnemonics_tf.system.tracking import notice
 from mnemonics_tf.training.finetuning import SoftTargets, method_losses_of
 from mnemonics_tf.training.loop import steps_of
 from mnemonics_tf.training.model_level import train_model as train
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import ModelLevel
 
 Step = Callable[[LearnerState, Arrival, Context], LearnerState]
@@ -92,7 +93,7 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
     previous = state.network
     rehearsed = state.exemplars.decoded() if previous and settings.memory.keeps else None
 
-    def trained(level: ModelLevel, stage: str) -> Network:
+    def trained(level: ModelLevel, rehearsal: Rehearsal, stage: str) -> Network:
         seeds.seed_initial_weights(_seed(state, "initial_weights"))
         model, predictor = train(
             previous.predictor if previous else None,
@@ -103,7 +104,7 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
             level,
             context.trainer,
             _seed(state, "train_model"),
-            settings.rehearsal,
+            rehearsal,
             stage,
         )
         return Network(model, predictor)
@@ -111,19 +112,20 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
     notes = []
 
     def trained_or_again() -> Network:
-        level = settings.model_level
+        level, rehearsal = settings.model_level, settings.rehearsal
         try:
-            return trained(level, "train_model")
+            return trained(level, rehearsal, "train_model")
         except DivergedError as error:
             if not level.halve_if_diverged:
                 raise
             if context.checkpoints is not None:
                 context.checkpoints.forget()
-            rate = level.learning_rate / 2
+            level, rehearsal = dataclasses.replace(level, learning_rate=level.learning_rate / 2), rehearsal.halved()
+            rate = rehearsal.first_rate(level) if previous else level.learning_rate
             notes.append(
                 f"{error} The network was trained again from what it was before the phase, at the rate {rate}."
             )
-            return trained(dataclasses.replace(level, learning_rate=rate), "train_model_again")
+            return trained(level, rehearsal, "train_model_again")
 
     if previous is not None:
         state = state.with_work(network=trained_or_again())
@@ -150,8 +152,9 @@ def select_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
             margins = margins_of(logits, shown.labels)
     generator = seeds.generator(state.seed, state.phase, "select_exemplars")
     if memory.counts_bytes:
-        names = _names(state, arrival)
-        new = budget.select_fitting(memory, candidates, features, names, generator, context.file, margins)
+        names, file = _names(state, arrival), context.file
+        soft = context.settings.soft_labels(len(names))
+        new = budget.select_fitting(memory, candidates, features, names, generator, file, margins, soft)
     else:
         count = memory.count(state.phase_of(arrival).num_classes)
         new = store.select(memory, candidates, features, count, generator, margins)
@@ -332,7 +335,7 @@ def _moved(
 ) -> LearnerState:
     """Notes how far exemplars were moved, and says so in a line."""
     movement = movement_of(before, after, rounded=not context.settings.memory.store_floats)
-    _say(told(movement, which, len(before)), state, context)
+    _say(told(movement, which, len(before), context.settings.exemplar_level.real_share), state, context)
     return state.with_work(movement={**state.under_way.movement, which: movement})
 
 

@@ -30,6 +30,7 @@ from mnemonics_tf.memory.store import ExemplarStore, codec_for, in_order, select
 
 # Bytes: of a class id, of a code's length, of the class id of a soft label's column, of the factor of mosaics.
 _LABEL, _LENGTH, _CLASS, _FACTOR = 8, 4, 8, 8
+_PROBABILITY = 4  # bytes of a number of a soft label
 _CODED_AT_ONCE = 64  # images of a class, the first time
 _LOOKED_AT = 2  # images of each class, before anything is trained
 
@@ -68,6 +69,7 @@ def select_fitting(
     generator: np.random.Generator,
     file: PixelFile | None = None,
     margins: np.ndarray | None = None,
+    soft_labels: int = 0,
 ) -> LabelledImages:
     """The initial exemplars of the classes of `data`, as many as fit in the bytes of a class; class after class.
 
@@ -82,16 +84,17 @@ def select_fitting(
       generator: for random choices.
       file: where codes go that must not be held in memory.
       margins: see `selection.margins_of`, `[n]`; `boundary` and `mixed` need them.
+      soft_labels: columns of the soft label that each exemplar will learn; 0, the default, for none.
 
     Raises:
       UsageError: the most important image of a class does not fit.
     """
-    codec = codec_for(memory)
-    share = memory.share(len(names), _shared(data.take(np.zeros(0, int)), codec))
+    codec, labels = codec_for(memory), _LABEL + soft_labels * _PROBABILITY
+    share = memory.share(len(names), _shared(data.take(np.zeros(0, int)), codec) + soft_labels * _CLASS)
     if not isinstance(codec, (Coded, Source)):
-        each = _bytes_of_pixels(memory, data)
+        each = _bytes_of_pixels(memory, data) + labels
         if share < each:
-            raise _too_small(memory, names[data.labels[0]], each, share)
+            raise _too_small(memory, names[data.labels[0]], each, share, soft_labels)
         return select(memory, data, features, share // each, generator, margins)
     form = codec.format(data.images.shape[1:]) if isinstance(codec, Coded) else None
     positions, codes = [], list[bytes]()
@@ -106,11 +109,11 @@ def select_fitting(
                 bare = np.array([len(code) for code in own[len(sizes) :]], np.int64)
             else:
                 bare = codec.num_bytes(data.images[further])
-            sizes = np.concatenate([sizes, bare + _LABEL + _LENGTH])
+            sizes = np.concatenate([sizes, bare + labels + _LENGTH])
         count = int(np.searchsorted(np.cumsum(sizes), share, side="right"))
         if not count:
-            needed = int(sizes[0]) if len(sizes) else _LABEL + _LENGTH
-            raise _too_small(memory, names[label], needed, share)
+            needed = int(sizes[0]) if len(sizes) else labels + _LENGTH
+            raise _too_small(memory, names[label], needed, share, soft_labels)
         positions.append(first(count))
         codes += own[:count]
     chosen = data.take(np.concatenate(positions))
@@ -137,12 +140,15 @@ def fitting(memory: Memory, slots: LabelledImages, codec: Codec, names: Sequence
         members = np.flatnonzero(slots.labels == label)
         count = int(np.searchsorted(np.cumsum(each[members]), share, side="right"))
         if not count:
-            raise _too_small(memory, names[label], int(each[members[0]]), share)
+            columns = 0 if slots.soft_labels is None else slots.soft_labels.shape[1]
+            raise _too_small(memory, names[label], int(each[members[0]]), share, columns)
         positions.append(members[:count])
     return slots.take(np.concatenate(positions))
 
 
-def check_first_images(memory: Memory, data: LabelledImages, names: Sequence[str], num_classes: int) -> int:
+def check_first_images(
+    memory: Memory, data: LabelledImages, names: Sequence[str], num_classes: int, soft_labels: int = 0
+) -> int:
     """Checks a budget of bytes against a few images of each class, before anything is trained.
 
     Args:
@@ -150,6 +156,7 @@ def check_first_images(memory: Memory, data: LabelledImages, names: Sequence[str
       data: images with positions in `names`; those below 0 are passed over.
       names: of classes.
       num_classes: that will share the memory in the end, as far as is known.
+      soft_labels: columns of the soft label that each exemplar will have then; 0, the default, for none.
 
     Returns:
       How many exemplars it will leave of a class, about: exactly for pixels, by the mean of the images for codes. 1 if
@@ -158,19 +165,19 @@ def check_first_images(memory: Memory, data: LabelledImages, names: Sequence[str
     Raises:
       UsageError: there is a class none of whose images fit.
     """
-    codec, sizes = codec_for(memory), []
-    share = memory.share(num_classes, _shared(data.take(np.zeros(0, int)), codec))
+    codec, labels, sizes = codec_for(memory), _LABEL + soft_labels * _PROBABILITY, list[int]()
+    share = memory.share(num_classes, _shared(data.take(np.zeros(0, int)), codec) + soft_labels * _CLASS)
     for label in np.unique(data.labels[data.labels >= 0]):
         members = np.flatnonzero(data.labels == label)[:_LOOKED_AT]
         if isinstance(codec, Coded):
             form = codec.format(data.images.shape[1:])
-            own = [len(code) + _LABEL + _LENGTH for code in _codes_of_readable(data.images[members], form)]
+            own = [len(code) + labels + _LENGTH for code in _codes_of_readable(data.images[members], form)]
         elif isinstance(codec, Source):
-            own = [int(size) + _LABEL + _LENGTH for size in codec.num_bytes(data.images[members])]
+            own = [int(size) + labels + _LENGTH for size in codec.num_bytes(data.images[members])]
         else:
-            own = [_bytes_of_pixels(memory, data)]
+            own = [_bytes_of_pixels(memory, data) + labels]
         if own and min(own) > share:
-            raise _too_small(memory, names[label], min(own), share)
+            raise _too_small(memory, names[label], min(own), share, soft_labels)
         sizes += own
     return int(share // np.mean(sizes)) if sizes else 1
 
@@ -184,18 +191,20 @@ def _codes_of_readable(images: Images, form: Format) -> list[bytes]:
     return codes
 
 
-def _too_small(memory: Memory, name: str, needed: int, share: int) -> checks.UsageError:
-    lower = " or lower the quality" if memory.codec in ("webp", "jpeg") else ""
+def _too_small(memory: Memory, name: str, needed: int, share: int, soft_labels: int) -> checks.UsageError:
+    label, lower = "its label", " or lower the quality" if memory.codec in ("webp", "jpeg") else ""
+    if soft_labels:
+        label, lower = f"a soft label of {soft_labels} classes", f"{lower}, or set ExemplarLevel.learn_labels = False"
     return checks.UsageError(
         f"{memory.binding} leaves {max(share, 0):,} bytes of a class, but an exemplar of class {name!r} takes "
-        f"{needed:,} with its label. Raise it{lower}."
+        f"{needed:,} with {label}. Raise it{lower}."
     )
 
 
 def _bytes_of_pixels(memory: Memory, data: LabelledImages) -> int:
-    """Bytes of an exemplar that is kept as pixels; chosen images stay bytes until they are learned or adjusted."""
+    """Bytes of an image that is kept as pixels; chosen images stay bytes until they are learned or adjusted."""
     becomes_float = memory.store_floats and (memory.learns or memory.adjust)
-    return math.prod(data.images.shape[1:]) * (4 if becomes_float else 1) + _LABEL
+    return math.prod(data.images.shape[1:]) * (4 if becomes_float else 1)
 
 
 def _bytes_each(slots: LabelledImages, codec: Codec) -> np.ndarray:

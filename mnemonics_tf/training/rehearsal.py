@@ -100,9 +100,17 @@ class Rehearsal:
         if self.memory_share:
             check_share("Rehearsal.memory_share", self.memory_share, batch_size)
 
+    def first_rate(self, level: SGDSettings) -> float:
+        """The learning rate of a later phase in its first epoch, of a level with such settings."""
+        return level.learning_rate if self.learning_rate is None else self.learning_rate
+
+    def halved(self) -> Rehearsal:
+        """The same at half the rate, where it has a rate of its own."""
+        return self if self.learning_rate is None else dataclasses.replace(self, learning_rate=self.learning_rate / 2)
+
     def learning_rate_at(self, epoch: int, level: SGDSettings) -> float:
         """The learning rate of a later phase in epoch number `epoch`, counted from 0, of a level with such settings."""
-        first = level.learning_rate if self.learning_rate is None else self.learning_rate
+        first = self.first_rate(level)
         if self.schedule == "cosine":
             return first * (1 + math.cos(math.pi * epoch / level.epochs)) / 2
         return dataclasses.replace(level, learning_rate=first).learning_rate_at(epoch)

@@ -160,6 +160,29 @@ def test_table_has_means_and_intervals_and_says_what_is_not_comparable():
     assert "Other steps in replay, N = 5, length 1: random 100, more 120." in text
     assert "have no interval" in text
     assert "Other bytes" not in text
+    assert "Other meta-steps" not in text  # there is one learned memory
+
+
+def test_lines_are_compared_by_what_they_print():
+    # 256 and 296 bytes are 276 on average, more than 1 % above 256, though the first of them is not.
+    coded = [
+        dataclasses.replace(_OUTCOME, memory="coded", seed=seed, bytes_per_class=size)
+        for seed, size in enumerate((256.0, 296.0))
+    ]
+    learned = [dataclasses.replace(_OUTCOME, memory=name, meta_steps=steps) for name, steps in (("a", 50), ("b", 100))]
+    text = outcomes.table([_OUTCOME, *coded, *learned])
+    assert "Other bytes in replay, N = 5, length 1: random 256, coded 276, a 256, b 256." in text
+    assert "Other meta-steps in replay, N = 5, length 1: a 50, b 100." in text
+    assert "Other steps" not in text
+
+
+def test_seconds_are_those_of_the_training():
+    from mnemonics_tf.learner.steps import STEPS
+
+    seconds = {step.__name__: 10.0**place for place, step in enumerate(STEPS)}
+    # train_model, adjust_exemplars and finetune_balanced, by their places in Algorithm 1.
+    assert outcomes.training_seconds(seconds) == 1 + 10.0**3 + 10.0**6
+    assert outcomes.training_seconds({"train_model": 2.0}) == 2.0
 
 
 def test_outcome_of_other_settings_is_not_used(tmp_path):

@@ -16,6 +16,7 @@ from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.analytic import Analytic
 from mnemonics_tf.methods.lucir import LUCIR
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 _NAMES = [f"c{index}" for index in range(8)]
@@ -169,6 +170,8 @@ def test_other_methods_cannot_forget():
     [
         ({"memory": Memory(per_class=4, strategy="herding", adjust=False)}, "trains on no exemplars"),
         ({"model_level": ModelLevel(weight_transfer="per_neuron")}, "trains nothing after phase 0"),
+        ({"rehearsal": Rehearsal(schedule="cosine")}, "Rehearsal.schedule = 'cosine': 'analytic' trains nothing after"),
+        ({"rehearsal": Rehearsal(memory_share=0.5)}, "Rehearsal.memory_share = 0.5: 'analytic' trains nothing after"),
         ({"finetuning": BalancedFinetune(enabled=True)}, "nothing to train on"),
         ({"classifier": "nme"}, "no means of exemplars"),
     ],

@@ -31,6 +31,7 @@ from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 from mnemonics_tf.training.checkpoints import Checkpoints
 from mnemonics_tf.training.loop import Trainer
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
 _RANGE = PixelRange((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
@@ -405,13 +406,14 @@ def _diverging(monkeypatch, context: Context, finite_below: float) -> list[tuple
     tried = []
 
     def train(previous, phase, exemplars, factory, method, level, trainer, seed, rehearsal, stage):
-        tried.append((level.learning_rate, stage))
+        rate = rehearsal.learning_rate_at(0, level) if previous else level.learning_rate
+        tried.append((rate, stage))
         model = context.factory.build(0, 2)
         for epoch in (1, 2):
             model.head.new_kernel.assign(model.head.new_kernel.numpy() + 0.5)
             if context.checkpoints is not None:
                 context.checkpoints(model, stage, epoch)
-            if level.learning_rate >= finite_below:
+            if rate >= finite_below:
                 raise DivergedError(f"loss became nan in stage {stage}, epoch 1 of 1.")
         return model, trainer.predictor(model)
 
@@ -446,3 +448,15 @@ def test_training_that_diverges_begins_anew_at_half_the_rate_where_that_is_asked
     with pytest.raises(DivergedError, match="stage train_model_again"):
         steps.train_model(state, arrival, context)
     assert len(tried) == 2
+
+
+def test_later_phase_that_diverges_begins_anew_at_half_of_the_rate_of_its_own(strategy, monkeypatch):
+    context = _context(strategy)
+    level = dataclasses.replace(context.settings.model_level, learning_rate=0.8, halve_if_diverged=True)
+    context.settings = dataclasses.replace(context.settings, model_level=level, rehearsal=Rehearsal(learning_rate=0.6))
+    known = context.network(context.factory.build(0, 3))
+    state = dataclasses.replace(_state(context, _labelled([0, 1, 2], 3)), network=known).begun()
+    tried = _diverging(monkeypatch, context, finite_below=0.5)
+    work = steps.train_model(state, _arrival(_labelled([3, 4], 3)), context).under_way
+    assert tried == [(0.6, "train_model"), (0.3, "train_model_again")]
+    assert "at the rate 0.3" in work.notes[0]

@@ -289,6 +289,31 @@ def test_soft_labels_take_their_share():
     assert budget.size_of(ExemplarStore(budget.fitting(memory, soft, codec, _NAMES), codec), 3).by_class.max() <= 2000
 
 
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+def test_soft_labels_that_will_be_learned_take_their_share_before_they_are(codec):
+    # Raw: 300 bytes, 8 of a label, and 4 a class of a soft label.
+    memory = _memory(strategy="mnemonics", codec=codec, bytes_per_class=2 * 320)
+    chosen = budget.select_fitting(memory, _data(), None, _NAMES, _generator(), soft_labels=3)
+    soft = LabelledImages(chosen.images, chosen.labels, np.full((len(chosen), 3), 1 / 3, np.float32))
+    kept = budget.fitting(memory, as_kept(soft, codec_for(memory)), codec_for(memory), _NAMES)
+    assert len(kept) == len(chosen) >= 2 * 3
+    assert budget.check_first_images(memory, _data(), _NAMES, 3, soft_labels=3) >= 2
+    without = budget.select_fitting(memory, _data(), None, _NAMES, _generator())
+    assert len(without) == (6 if codec == "raw" else len(without)) >= len(chosen)
+    few = _memory(strategy="mnemonics", codec=codec, bytes_per_class=319 if codec == "raw" else 40)
+    message = r"with a soft label of 3 classes\. Raise it.*, or set ExemplarLevel.learn_labels = False"
+    with pytest.raises(UsageError, match=message):
+        budget.check_first_images(few, _data(), _NAMES, 3, soft_labels=3)
+    with pytest.raises(UsageError, match=message):
+        budget.select_fitting(few, _data(), None, _NAMES, _generator(), soft_labels=3)
+    # In all: the class id of each column is shared.
+    total = _memory(strategy="mnemonics", codec="raw", total_bytes=3 * 320 + 3 * 8)
+    assert len(budget.select_fitting(total, _data(), None, _NAMES, _generator(), soft_labels=3)) == 3
+    fewer = _memory(strategy="mnemonics", codec="raw", total_bytes=3 * 320 + 3 * 8 - 1)
+    with pytest.raises(UsageError, match=message):
+        budget.select_fitting(fewer, _data(), None, _NAMES, _generator(), soft_labels=3)
+
+
 @pytest.mark.parametrize("codec", ["raw", "webp"])
 def test_budget_too_small_for_one_image_is_refused_before_and_after(codec):
     memory, data = _memory(codec=codec, bytes_per_class=30), _data([0, 1, 2] * 3)

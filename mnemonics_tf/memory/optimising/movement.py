@@ -47,17 +47,20 @@ def movement_of(before: LabelledImages, after: LabelledImages, rounded: bool) ->
     return Movement(total / len(before), largest, 100 * unmoved / len(before))
 
 
-def told(movement: Movement, which: str, count: int) -> str:
+def told(movement: Movement, which: str, count: int, real_share: float = 0.0) -> str:
     """A line for the log.
 
     Args:
       movement: of `count` exemplars.
       which: `learned` (they were real images before) or `adjusted`.
+      real_share: of the exemplars that were to stay real images. 0 by default, none.
     """
     was = "real images" if which == "learned" else "what they were before"
     if movement.unmoved == 100:
+        # Rounded up, it can be all of few exemplars.
+        held = f"A smaller ExemplarLevel.real_share ({real_share:g}), a larger" if real_share else "A larger"
         return (
-            f"{which} exemplars have not moved: all {count} are still {was}, bit for bit. A larger "
+            f"{which} exemplars have not moved: all {count} are still {was}, bit for bit. {held} "
             "ExemplarLevel.learning_rate (adjust_learning_rate for old ones), or another objective, moves them."
         )
     return (

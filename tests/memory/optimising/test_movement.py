@@ -39,3 +39,6 @@ def test_line_says_what_moved_and_that_nothing_did():
     line = told(Movement(0.0, 0.0, 100.0), "adjusted", 7)
     assert "have not moved: all 7 are still what they were before" in line
     assert "\n" not in line
+    assert "real_share" not in line
+    # A share of 0.8 of four exemplars is all of them, rounded up: no rate moves those.
+    assert "A smaller ExemplarLevel.real_share (0.8)" in told(Movement(0.0, 0.0, 100.0), "learned", 20, 0.8)
