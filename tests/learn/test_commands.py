@@ -258,7 +258,6 @@ def test_second_process_is_kept_out(copy, taught):
         (("{new}", "{images}", "x"), "Unexpected argument 'x'"),
         (("", "{images}"), "LEARNER_DIR is empty: expected a path."),
         (("{new}", "{none}"), "IMAGES_DIR = {none}: there is no such folder"),
-        (("", "{images}"), "LEARNER_DIR is empty: expected a path"),
         (("{new}", ""), "IMAGES_DIR is empty: expected a path"),
         (("{new}", "{learner}"), "IMAGES_DIR = {learner}: that is the folder of a learner."),
         (("{new}", "{learner}/model"), "IMAGES_DIR = {learner}/model: that is the folder of a model."),
