@@ -54,6 +54,7 @@ setuptools.setup(
         "absl-py>=2.5",
         "etils[epy]>=1.9",
         "gin-config>=0.5",
+        "h5py>=3.11",
         "importlib_resources>=6",
         "keras>=3.15",
         "numpy>=2.0",

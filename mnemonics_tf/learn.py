@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from absl import app, flags
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import files, folders, gin_flags, lazy, locks, screen, stopping
+from mnemonics_tf.system import complete, files, folders, gin_flags, lazy, locks, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -48,9 +48,13 @@ _LEARN = flags.DEFINE_bool("learn_exemplars", False, "Learn the exemplars (mnemo
 _BACKBONE = flags.DEFINE_string(
     "backbone",
     None,
-    "Network: small, resnet8, resnet20, resnet32, resnet18. Default: small; below 32 pixels resnet8.",
+    "Network: small, resnet8, resnet20, resnet32, resnet18; with --weights a model of keras.applications. Default: "
+    "small; below 32 pixels resnet8; with --weights MobileNetV2.",
 )
-_SIZE = flags.DEFINE_integer("size", 64, "Side of the squares to which images are brought, in pixels.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "File of pretrained weights of a model of keras.applications.")
+_SIZE = flags.DEFINE_integer(
+    "size", 64, "Side of the squares to which images are brought, in pixels; with --weights 96 if nothing is said."
+)
 _FLIP = flags.DEFINE_bool("flip", True, "Whether a mirrored image still shows its class.")
 _HELD_OUT = flags.DEFINE_float("held_out", 0.2, "Share of the images that are not learned, but measured by.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of all that is random.")
@@ -91,7 +95,7 @@ def _options() -> dict[str, Any]:
     """What a learner is begun with, by the arguments of `IncrementalLearner`; contradictions are told at once."""
     from mnemonics_tf.learner.defaults import Choices
 
-    settled = ("method", "memory", "learn_exemplars", "backbone", "size", "flip", "seed")
+    settled = ("method", "memory", "learn_exemplars", "backbone", "weights", "size", "flip", "seed")
     given = [name for name in settled if flags.FLAGS[name].present]
     if _FROM_RUN.value and given:
         raise checks.UsageError(f"--{given[0]} and --from_run: a learner that begins from a run has it from there.")
@@ -99,12 +103,9 @@ def _options() -> dict[str, Any]:
     checks.check_positive_integer(**{"--size": _SIZE.value})
     if _EPOCHS.value is not None:
         checks.check_positive_integer(**{"--epochs": _EPOCHS.value})
-    backbone = _BACKBONE.value
-    if backbone is None and _SIZE.value >= _SMALLEST:
-        backbone = "small"
     options = {
         "method": _METHOD.value,
-        "backbone": backbone,
+        "backbone": _backbone(),
         "memory": _memory(_MEMORY.value, _LEARN.value),
         "image_size": _SIZE.value,
         "horizontal_flip": _FLIP.value,
@@ -112,6 +113,28 @@ def _options() -> dict[str, Any]:
     }
     Choices.made(**options, parts={})
     return {**options, "validation_share": _HELD_OUT.value}
+
+
+def _backbone() -> str | None:
+    """One of this package's networks; None for the default, and for one with pretrained weights, which takes Keras."""
+    from mnemonics_tf.learner import pretrained
+
+    pretrained.check(_BACKBONE.value, _WEIGHTS.value)
+    if _WEIGHTS.value is not None:
+        return None
+    return "small" if _BACKBONE.value is None and _SIZE.value >= _SMALLEST else _BACKBONE.value
+
+
+def _begun(options: dict[str, Any]) -> IncrementalLearner:
+    """A learner that knows nothing yet."""
+    from mnemonics_tf.learner import pretrained
+    from mnemonics_tf.learner.learner import IncrementalLearner
+
+    if _WEIGHTS.value is None:
+        return IncrementalLearner(**options)
+    side = _SIZE.value if flags.FLAGS["size"].present else pretrained.SIDE
+    backbone = pretrained.application(_BACKBONE.value or pretrained.DEFAULT, side, _WEIGHTS.value)
+    return IncrementalLearner(**{**options, "backbone": backbone, "image_size": side})
 
 
 def _memory(text: str, learned: bool) -> Memory | None:
@@ -159,12 +182,18 @@ def _check_settled(folder: str, options: dict[str, Any]) -> None:
 
     try:
         card = files.read_json(os.path.join(folder, folders.LEARNER_FILE))
-        memory, backbone = options["memory"], BACKBONES.get(options["backbone"])
+        memory, backbone, network = options["memory"], BACKBONES.get(options["backbone"]), card["network"]
+        weights = _WEIGHTS.value and complete.checksum(os.path.expanduser(_WEIGHTS.value))
         wanted = {
             "method": (options["method"], card["method"]["name"]),
             "memory": (memory and _amount(dataclasses.asdict(memory)), _amount(card["memory"])),
             "learn_exemplars": (_LEARN.value, card["memory"]["strategy"] == "mnemonics"),
-            "backbone": (backbone and json.loads(json.dumps(dataclasses.asdict(backbone))), card["network"]),
+            "weights": (weights, network.get("file")),
+            "backbone": (
+                (_BACKBONE.value and _BACKBONE.value.lower(), network.get("name"))
+                if weights
+                else (backbone and json.loads(json.dumps(dataclasses.asdict(backbone))), network)
+            ),
             "size": (options["image_size"], card["traits"]["image_shape"][0]),
             "flip": (options["horizontal_flip"], card["traits"]["horizontal_flip"]),
             "held_out": (options["validation_share"], card["validation_share"]),
@@ -267,7 +296,7 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
         modules = gin_flags.GIN_IMPORT.value
         learner = IncrementalLearner.from_run(_FROM_RUN.value, validation_share=_HELD_OUT.value, modules=modules)
     else:
-        learner = IncrementalLearner(**options)
+        learner = _begun(options)
     news = learner.what_is_new(images)
     _show(str(news), *news.notices)
     learned = None

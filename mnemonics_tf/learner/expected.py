@@ -158,8 +158,11 @@ def seconds(
     count = getattr(settings.network, "multiply_adds", None)
     if count is None:
         return None
+    per_image = count(image_shape)
+    if per_image is None:
+        return None
     speed = _SHARE_OF_SPEED * multiply_adds_per_second() * num_replicas
-    return [_TRACED_SECONDS + passes(settings, load) * count(image_shape) / speed for load in planned]
+    return [_TRACED_SECONDS + passes(settings, load) * per_image / speed for load in planned]
 
 
 def multiply_adds_per_second() -> float:

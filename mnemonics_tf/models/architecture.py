@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -164,6 +165,26 @@ def as_backbone(
         _enter(changed, first, entrance)
     _change_layers(changed, lambda layer: _changed(layer, dtype, scale_form))
     return changed
+
+
+def multiply_adds(model: keras.Model) -> int | None:
+    """Products of a weight and a value that one image takes on its way forward; None where a size is not known.
+
+    A layer that is used several times counts once: this is for a guess at the time.
+    """
+    total = 0
+    for layer in model.layers:
+        if _is_model(layer):
+            of_layer = multiply_adds(layer)
+        else:
+            # What has fewer axes, such as the scales of batch norm, is nothing beside kernels.
+            weights = sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)
+            places = layer.output.shape[1:-1] if weights else ()
+            of_layer = None if None in places else math.prod(places) * weights
+        if of_layer is None:
+            return None
+        total += of_layer
+    return total
 
 
 def untransferable(architecture: Architecture, model: keras.Model) -> str | None:

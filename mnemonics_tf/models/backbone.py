@@ -15,6 +15,7 @@ import numpy as np
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.types import PixelRange
+from mnemonics_tf.system import complete
 from mnemonics_tf.system.lazy import keras
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Backbone:
         weights: str | os.PathLike | None = None,
         stages: Sequence[str] = (),
     ):
-        from mnemonics_tf.models import architecture  # it needs Keras, and settings do not
+        from mnemonics_tf.models import architecture, weight_files  # they need Keras, and settings do not
 
         model = _functional(model)
         self.name = model.name
@@ -100,12 +101,13 @@ class Backbone:
         _check_stages(model, stages)
         self._architecture: Architecture = architecture.taken_from(model)
         if weights is not None:
-            model = _with_weights(architecture.copy_of(model), os.fspath(weights))
+            model = weight_files.loaded(architecture.copy_of(model), os.fspath(weights))
             architecture.with_constants(self._architecture, model)
         weights_of_layers = architecture.weights_of(model)
         self._untransferable = architecture.untransferable(self._architecture, model)
         names = architecture.rename(self._architecture, weights_of_layers)
         self._weights: Weights | None = weights_of_layers
+        self._file = None if weights is None else complete.checksum(os.path.expanduser(weights))
         self.stage_outputs = tuple(names[stage] for stage in stages)
         self.preprocess = _detected(self._architecture) if preprocess == "auto" else preprocess
         if len(_EXPECTED.get(self.preprocess, ((0.0,),))[0]) > 1 and self._shape[2] != 3:
@@ -129,6 +131,7 @@ class Backbone:
         backbone._shape, backbone._image_size = tuple(card["shape"]), card["image_size"]
         backbone.stage_outputs, backbone._untransferable = tuple(card["stages"]), card["untransferable"]
         backbone._architecture, backbone._weights = json.loads(card["architecture"]), None
+        backbone._file = card.get("file")
         try:
             architecture.rebuilt(backbone._architecture)
         except Exception as error:  # of any kind: Keras's, or that of a layer
@@ -139,7 +142,7 @@ class Backbone:
         return backbone
 
     def card(self) -> dict[str, Any]:
-        """All but the weights, as JSON has it."""
+        """All but the weights, as JSON has it; of the file that they came from there is the checksum."""
         return {
             "name": self.name,
             "preprocess": self.preprocess,
@@ -148,6 +151,7 @@ class Backbone:
             "stages": list(self.stage_outputs),
             "untransferable": self._untransferable,
             "architecture": json.dumps(self._architecture),
+            **({} if self._file is None else {"file": self._file}),
         }
 
     def description(self) -> list[str]:
@@ -207,6 +211,12 @@ class Backbone:
                 "weight transfer knows Conv2D, DepthwiseConv2D, SeparableConv2D, Dense and normalisation of Keras's. "
                 "Set ModelLevel.weight_transfer = 'none', or freeze the layer (trainable = False)."
             )
+
+    def multiply_adds(self, image_shape: tuple[int, int, int]) -> int | None:
+        """As `ResNet.multiply_adds`, of the layers that have kernels; None where a model inside takes any size."""
+        from mnemonics_tf.models import architecture
+
+        return architecture.multiply_adds(self.build(image_shape))
 
     def build(
         self,
@@ -313,23 +323,6 @@ def _check_stages(model: keras.Model, stages: Sequence[str]) -> None:
         checks.check_choice("Backbone.stages", stage, names)
         if len(model.get_layer(stage).output.shape) != 4:
             raise checks.UsageError(f"Backbone.stages: the layer {stage!r} returns no maps [B, h, w, c]. Name another.")
-
-
-def _with_weights(model: keras.Model, path: str) -> keras.Model:
-    """The model with weights from a file. Raises UsageError if they do not fit."""
-    from mnemonics_tf.models.architecture import one_line
-
-    path = os.path.expanduser(path)
-    if not os.path.isfile(path):
-        raise checks.UsageError(f"Backbone.weights = {path!r}: there is no such file.")
-    try:
-        model.load_weights(path)
-    except Exception as error:  # HDF5 and Keras have many kinds
-        raise checks.UsageError(
-            f"Backbone.weights = {path!r} do not fit the model {model.name!r} ({one_line(error)}). Expected a file "
-            "that save_weights of the same model has written."
-        ) from error
-    return model
 
 
 def _detected(architecture: Architecture) -> str:

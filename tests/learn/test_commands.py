@@ -277,6 +277,16 @@ def test_second_process_is_kept_out(copy, taught):
         (("{new}", "{images}", f"--memory={'9' * 5000}"), "expected a number of exemplars a class, or bytes"),
         (("{new}", "{images}", "--held_out=1.0"), "--held_out = 1.0"),
         (("{new}", "{images}", "--epochs=0"), "--epochs = 0"),
+        (
+            ("{new}", "{images}", "--backbone=ResNet50"),
+            "--backbone=ResNet50: a model of keras.applications starts from",
+        ),
+        (("{new}", "{images}", "--backbone=small", "--weights={images}"), "--weights with --backbone=small"),
+        (("{new}", "{images}", "--weights={none}"), "--weights = {none}: there is no such file."),
+        (("{new}", "{images}", "--weights={file}", "--backbone=ResNet5"), "Did you mean 'ResNet50'"),
+        (("{new}", "{images}", "--weights={file}", "--size=20"), "--backbone=MobileNetV2 with --size=20: "),
+        (("{new}", "{images}", "--weights={file}"), "do not fit the model 'mobilenetv2'"),
+        (("{learner}", "{images}", "--weights={file}"), "--weights = {file}: the learner in {learner} was begun with"),
     ],
 )
 def test_mistake_is_one_line_and_touches_nothing(taught, tmp_path, arguments, message):
@@ -290,6 +300,7 @@ def test_mistake_is_one_line_and_touches_nothing(taught, tmp_path, arguments, me
         "run": tmp_path / "run",
         "learner": taught.folder,
         "images": taught.images[1],
+        "file": tmp_path / "run/config.gin",
     }
     ended = _call(learn, *(each.format(**names) for each in arguments))
     assert ended.code == 2

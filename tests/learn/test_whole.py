@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 import pytest
 from conftest import ROOT
 from photographs import NAMES, write
@@ -141,3 +142,19 @@ def test_run_on_a_folder_goes_on_with_what_is_new_in_it(tmp_path):
     assert "knows       6 classes: " in said
     again = _run("learn", tmp_path / "learner", photos)
     assert again.startswith(f"Nothing is new in {photos}: 76 images that were seen before.")
+
+
+@pytest.mark.heavy
+def test_pretrained_weights_of_a_keras_application(tmp_path):
+    side = (32, 32, 3)
+    model = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=side, pooling="avg")
+    weights = tmp_path / "it.weights.h5"
+    model.save_weights(weights)
+    learner, flags = tmp_path / "learner", (f"--weights={weights}", "--size=32", "--epochs=1")
+    said = _run("learn", learner, write(tmp_path / "first", NAMES[:2], 10), *flags)
+    assert "Learning them takes about " in said
+    assert "knows       2 classes" in said
+    # The same file again is no contradiction; the learner goes on from what it has learned.
+    said = _run("learn", learner, write(tmp_path / "then", NAMES[2:3], 10), *flags, "--backbone=MobileNetV2")
+    assert "knows       3 classes" in said
+    assert json.loads((learner / "learner.json").read_text())["network"]["name"] == "mobilenetv2"

@@ -311,3 +311,35 @@ def test_weights_of_another_model_are_refused_in_one_line(mini, tmp_path):
     with pytest.raises(UsageError, match=r"do not fit the model 'mini' \(.*\)\. Expected") as raised:
         Backbone(mini, weights=path)
     assert "\n" not in str(raised.value)
+
+
+def test_weights_of_a_larger_model_are_refused(tmp_path):
+    small, large = (
+        _flat(keras.layers.Conv2D(2, 3), _POOL()),
+        _flat(keras.layers.Conv2D(2, 3), _POOL(), keras.layers.Dense(3)),
+    )
+    large.save_weights(tmp_path / "large.weights.h5")
+    large.save(tmp_path / "large.keras")
+    for name in ("large.weights.h5", "large.keras"):
+        with pytest.raises(UsageError, match=r"the file has 4 arrays, and the model 2\)"):
+            Backbone(small, weights=tmp_path / name)
+    # What an optimiser adds to a file is none of the network's.
+    small.compile("adam", "mse")
+    small.fit(np.zeros((2, *_SHAPE)), np.zeros((2, 2)), verbose=0)
+    small.save_weights(tmp_path / "trained.weights.h5")
+    Backbone(_flat(keras.layers.Conv2D(2, 3), _POOL()), weights=tmp_path / "trained.weights.h5")
+
+
+def test_products_of_an_image_are_counted():
+    inputs = keras.Input((11, 9, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same")(inputs)  # 6 x 5
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.DepthwiseConv2D(3)(x)  # 4 x 3
+    x = keras.layers.Conv2D(6, 1, groups=2)(x)
+    model = keras.Model(inputs, keras.layers.Dense(7)(_POOL()(x)))
+    expected = 6 * 5 * 9 * 3 * 4 + 4 * 3 * 9 * 4 + 4 * 3 * 2 * 6 + 6 * 7
+    assert Backbone(model).multiply_adds((11, 9, 3)) == expected
+
+
+def test_products_are_not_known_where_a_model_inside_takes_any_size(mini):
+    assert Backbone(mini).multiply_adds(_SHAPE) is None
