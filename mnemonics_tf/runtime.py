@@ -194,7 +194,8 @@ def distribute(
     def fixed(_: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
         return make(share_of(strategy)).with_options(options)
 
-    if strategy.num_replicas_in_sync == 1 and device_kind(strategy) == "CPU":
+    is_alone = isinstance(strategy, tf.distribute.MirroredStrategy) and strategy.num_replicas_in_sync == 1
+    if is_alone and device_kind(strategy) == "CPU":
         # Nothing has to be brought to another device; distribution would add an iterator of its own, which is tuned.
         return fixed()
     return strategy.distribute_datasets_from_function(fixed)

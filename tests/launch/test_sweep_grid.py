@@ -238,14 +238,20 @@ def test_memories_of_equal_bytes_share_phase_0_and_have_equal_steps():
 @pytest.mark.usefixtures("_no_bindings_left")
 @pytest.mark.parametrize(
     ("name", "learned", "sizes"),
-    [("next_phase", {"none": "learned"}, (4, 20)), ("learned", {"none": "means", "head": "gradients"}, (4,))],
+    [
+        ("next_phase", {"none": "learned"}, (4, 20)),
+        ("learned", {"none": "means", "head": "gradients", "variances": "variances"}, (4,)),
+    ],
 )
 def test_memories_of_the_instrument_differ_in_the_memory_alone(name, learned, sizes):
     others = set()
     for run in read_grid(str(ROOT / f"configs/sweeps/{name}.gin")).runs():
         _parse(run)
         memory = config.build("ExemplarMemory")
-        told = learned[config.build("Matching").gradients] if memory.learns else memory.strategy
+        matching = config.build("Matching")
+        told = (
+            learned["variances" if matching.spread_weight else matching.gradients] if memory.learns else memory.strategy
+        )
         assert f"-{told}{memory.per_class if len(sizes) > 1 else ''}-" in run.name
         assert memory.per_class in sizes
         assert not memory.adjust
