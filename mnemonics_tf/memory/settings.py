@@ -111,8 +111,13 @@ class Memory:
         checks.check_share(**{"ExemplarMemory.code_new": self.code_new})
         if self.quality > 100:
             raise checks.UsageError(f"ExemplarMemory.quality = {self.quality}: expected a whole number from 1 to 100.")
-        if self.codec in ("raw", "source") and self.code_new:
-            what = "raw pixels are not coded" if self.codec == "raw" else "files that stay as they came are not coded"
+        unchanged = {
+            "raw": "raw pixels are not coded",
+            "png": "PNG gives back the same pixels",
+            "source": "files that stay as they came are not coded",
+        }
+        if self.codec in unchanged and self.code_new:
+            what = unchanged[self.codec]
             raise checks.UsageError(
                 f"ExemplarMemory.code_new = {self.code_new}: {what}. Set ExemplarMemory.codec to 'webp' or 'jpeg', or "
                 "leave code_new out."
