@@ -107,7 +107,7 @@ def _options() -> dict[str, Any]:
         "method": _METHOD.value,
         "backbone": _backbone(),
         "memory": _memory(_MEMORY.value, _LEARN.value),
-        "image_size": _SIZE.value,
+        "image_size": _side(),
         "horizontal_flip": _FLIP.value,
         "seed": _SEED.value,
     }
@@ -125,6 +125,13 @@ def _backbone() -> str | None:
     return "small" if _BACKBONE.value is None and _SIZE.value >= _SMALLEST else _BACKBONE.value
 
 
+def _side() -> int:
+    """Of images, in pixels."""
+    from mnemonics_tf.learner import pretrained
+
+    return _SIZE.value if _WEIGHTS.value is None or flags.FLAGS["size"].present else pretrained.SIDE
+
+
 def _begun(options: dict[str, Any]) -> IncrementalLearner:
     """A learner that knows nothing yet."""
     from mnemonics_tf.learner import pretrained
@@ -132,9 +139,8 @@ def _begun(options: dict[str, Any]) -> IncrementalLearner:
 
     if _WEIGHTS.value is None:
         return IncrementalLearner(**options)
-    side = _SIZE.value if flags.FLAGS["size"].present else pretrained.SIDE
-    backbone = pretrained.application(_BACKBONE.value or pretrained.DEFAULT, side, _WEIGHTS.value)
-    return IncrementalLearner(**{**options, "backbone": backbone, "image_size": side})
+    backbone = pretrained.application(_BACKBONE.value or pretrained.DEFAULT, options["image_size"], _WEIGHTS.value)
+    return IncrementalLearner(**{**options, "backbone": backbone})
 
 
 def _memory(text: str, learned: bool) -> Memory | None:

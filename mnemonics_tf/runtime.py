@@ -176,29 +176,35 @@ def share_of(strategy: tf.distribute.Strategy) -> Share:
     return Share(strategy.num_replicas_in_sync, worker_index(strategy) * count, count)
 
 
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset, whose pipeline is not tuned while it runs.
+
+    TensorFlow's thread for that misses one in five of the calls to end, and whoever lets go of the iterator then waits
+    for it, up to a minute at the end of a long pass.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def distribute(
     strategy: tf.distribute.Strategy, make: Callable[[Share], tf.data.Dataset]
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Feeds each replica with its own elements, prefetched to its device.
-
-    The pipeline is not tuned while it runs. TensorFlow's thread for that misses one in five of the calls to end, and
-    whoever lets go of the iterator then waits for it, up to a minute at the end of a long pass.
+    """Feeds each replica with its own elements, prefetched to its device. Pipelines are `untuned`.
 
     Args:
       strategy: the one whose replicas are fed.
       make: takes the share of this process and returns a dataset whose elements are for its replicas in turn.
     """
-    options = tf.data.Options()
-    options.autotune.enabled = False
 
-    def fixed(_: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
-        return make(share_of(strategy)).with_options(options)
+    def own(_: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+        return untuned(make(share_of(strategy)))
 
     is_alone = isinstance(strategy, tf.distribute.MirroredStrategy) and strategy.num_replicas_in_sync == 1
     if is_alone and device_kind(strategy) == "CPU":
         # Nothing has to be brought to another device; distribution would add an iterator of its own, which is tuned.
-        return fixed()
-    return strategy.distribute_datasets_from_function(fixed)
+        return own()
+    return strategy.distribute_datasets_from_function(own)
 
 
 def local_values(strategy: tf.distribute.Strategy, value: Any) -> list[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from mnemonics_tf import checks
+from mnemonics_tf import checks, runtime
 from mnemonics_tf.system import tracking
 
 _TRAIN = ("train", "training")
@@ -144,7 +144,7 @@ def _has_labels(builder: tfds.core.DatasetBuilder, found: Classification, split:
     count = min(_PEEK, builder.info.splits[split].num_examples)
     examples = builder.as_dataset(split=f"{split}[:{count}]", decoders=found.partial, shuffle_files=False)
     try:
-        labels = [int(example[found.label_key]) for example in examples.as_numpy_iterator()]
+        labels = [int(example[found.label_key]) for example in runtime.untuned(examples).as_numpy_iterator()]
     except tf.errors.OpError:
         return True  # what reads all of them says what is wrong
     return any(0 <= label < found.num_classes for label in labels)

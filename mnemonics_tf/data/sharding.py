@@ -18,7 +18,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
-from mnemonics_tf import checks
+from mnemonics_tf import checks, runtime
 from mnemonics_tf.data.catalogue import check_labels, classification
 from mnemonics_tf.data.class_files import FOOTER, HEADER, ClassFile, SplitFolder
 from mnemonics_tf.data.prepared import first_line, unreadable
@@ -161,7 +161,7 @@ def _images_of(
         split=f"{split}[{shard}shard]", decoders=features.partial, shuffle_files=False, read_config=config
     )
     batches = examples.map(lambda example: (example[features.image_key], example[features.label_key]))
-    batches = batches.batch(_READ_AT_ONCE)
+    batches = runtime.untuned(batches.batch(_READ_AT_ONCE))
     found: dict[int, list[bytes]] = {class_id: [] for class_id in class_ids}
     count = 0
     try:

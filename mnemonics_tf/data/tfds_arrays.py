@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from mnemonics_tf import checks
+from mnemonics_tf import checks, runtime
 from mnemonics_tf.data import catalogue, complaints, decoding, headers, prepared, reading, tfds_records
 from mnemonics_tf.data.class_order import index_of_id
 from mnemonics_tf.data.layout import NUM_SHOWN
@@ -91,7 +91,7 @@ class Loader:
             return tf.boolean_mask(contents, is_wanted), tf.boolean_mask(new, is_wanted)
 
         batches = tfds_records.batches(self._builder, features, split, _AT_ONCE).map(relabelled)
-        return batches.rebatch(_AT_ONCE).prefetch(1)
+        return runtime.untuned(batches.rebatch(_AT_ONCE).prefetch(1))
 
     def _decode(self, contents: Sequence[bytes]) -> tuple[np.ndarray, dict[int, str]]:
         """Images `[at most n, H, W, C]` uint8, and for the others by their place the reason."""
