@@ -241,7 +241,7 @@ def test_folder_that_can_only_be_read_is_loaded(copy):
 
 
 def test_learner_with_coded_exemplars_goes_on_from_its_folder(tmp_path):
-    memory = Memory(strategy="herding", adjust=False, codec="png", bytes_per_class=900, code_new=0.5)
+    memory = Memory(strategy="herding", adjust=False, codec="webp", bytes_per_class=900, code_new=0.5)
     learner = tiny_learner("replay", memory=memory, finetuning=BalancedFinetune(enabled=False))
     learner.learn(*bars([0, 1], 8))
     learner.save(tmp_path / "saved")
