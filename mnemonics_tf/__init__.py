@@ -7,6 +7,11 @@ import importlib
 import os
 from typing import Any
 
+from mnemonics_tf.system import early
+
+if early.is_command():
+    early.end_in_one_line()
+
 # TensorFlow reads this once, when it is imported. It does not turn oneDNN on by itself on every CPU, and
 # without it convolutions there take 1.7 times as long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
