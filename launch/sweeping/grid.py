@@ -45,7 +45,7 @@ class PlannedRun:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Methods x exemplars x N x seeds. Paths are relative to the project's root.
+    """Methods x exemplars x N x seeds. Paths are relative to the grid's own folder, else to the project's root.
 
     Attributes:
       configs: gin files of every run, given after the method's.
@@ -72,12 +72,8 @@ class Grid:
             _check_no_duplicates(f"Grid.{name}", getattr(self, name))
         known = sorted(path.stem for path in (ROOT / "configs/methods").glob("*.gin"))
         for method in self.methods:
-            if isinstance(method, str) and _is_file(method):
-                _check_file("Grid.methods", method)
-                continue
-            checks.check_choice("Grid.methods", method, known)
-        for path in self.configs:
-            _check_file("Grid.configs", path)
+            if not isinstance(method, str) or not _is_file(method):
+                checks.check_choice("Grid.methods", method, known)
         for number in self.num_phases:
             checks.check_positive_integer(**{"Grid.num_phases": number})
         for seed in self.seeds:
@@ -87,6 +83,27 @@ class Grid:
             _check_binding("Grid.bindings", binding)
         _check_exemplars(self.exemplars)
         _check_no_duplicates("Grid.methods, by the names of their files,", [_name_of(each) for each in self.methods])
+
+    def located(self, folder: str) -> Grid:
+        """The same grid with whole paths of those files that are found beside its own.
+
+        Args:
+          folder: that of the grid's file.
+
+        Raises:
+          UsageError: a file is neither there nor in the project's root.
+        """
+        return dataclasses.replace(
+            self,
+            methods=[_located("Grid.methods", each, folder) if _is_file(each) else each for each in self.methods],
+            configs=[_located("Grid.configs", each, folder) for each in self.configs],
+            exemplars={
+                name: [
+                    _located(f"Grid.exemplars[{name!r}]", each, folder) if _is_file(each) else each for each in entries
+                ]
+                for name, entries in self.exemplars.items()
+            },
+        )
 
     def runs(self) -> list[PlannedRun]:
         """All runs, seed after seed, so that those of a sweep that was stopped can be compared."""
@@ -147,7 +164,7 @@ def read_grid(path: str) -> Grid:
     gin_files.register(known)
     try:
         gin_files.parse([path], [], known, trusted=OF_GRIDS)
-        return gin_files.build("Grid")
+        return gin_files.build("Grid").located(os.path.dirname(path))
     except checks.UsageError as error:
         # gin adds to an exception's text where it was raised.
         raise checks.UsageError(f"--grid = {path}: {str(error).partition(chr(10))[0]}") from error
@@ -191,15 +208,22 @@ def _check_exemplars(exemplars: Any) -> None:
         owner = f"Grid.exemplars[{name!r}]"
         _check_list(owner, entries)
         for entry in entries:
-            if isinstance(entry, str) and _is_file(entry):
-                _check_file(owner, entry)
-            else:
+            if not isinstance(entry, str) or not _is_file(entry):
                 _check_binding(owner, entry)
 
 
-def _check_file(name: str, path: Any) -> None:
-    if not isinstance(path, str) or not (ROOT / path).is_file():
-        raise checks.UsageError(f"{name} has {path!r}: {_why_no_file(str(ROOT / str(path)), f' in {ROOT}')}")
+def _located(name: str, path: Any, folder: str) -> str:
+    """Where a gin file is: a whole path if it lies beside the grid's file, else as given, seen from the project."""
+    if not isinstance(path, str):
+        raise checks.UsageError(f"{name} has {path!r}: expected the path of a gin file.")
+    beside = os.path.abspath(os.path.join(folder, path))
+    in_root = (ROOT / path).is_file()
+    if os.path.isfile(beside) and not (in_root and os.path.samefile(beside, ROOT / path)):
+        return beside
+    if in_root:
+        return path
+    where = "" if os.path.isabs(path) else f" in {os.path.abspath(folder)}, nor in {ROOT}"
+    raise checks.UsageError(f"{name} has {path!r}: {_why_no_file(str(ROOT / path), where)}")
 
 
 def _why_no_file(path: str, where: str = "") -> str:

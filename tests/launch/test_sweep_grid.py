@@ -58,6 +58,22 @@ def test_method_may_be_a_gin_file_of_ones_own(read, tmp_path):
         read(_GOOD.replace('"lwf"', '"nowhere.gin"'))
 
 
+def test_files_beside_the_grid_come_before_the_projects_own(read, tmp_path, monkeypatch):
+    (tmp_path / "my methods").mkdir()
+    for name in ("my methods/mine.gin", "variant.gin"):
+        (tmp_path / name).write_text("")
+    grid = _GOOD.replace('"lwf"', '"my methods/mine.gin"').replace('"ours": ()', '"ours": ("variant.gin",)')
+    first, ours = (run.arguments for run in read(grid).runs()[:3:2])
+    shipped = ("--gin_file=configs/datasets/digits.gin", "--gin_file=configs/base_method.gin")
+    assert first[:3] == (f"--gin_file={tmp_path}/my methods/mine.gin", *shipped)
+    assert ours[2] == f"--gin_file={tmp_path}/variant.gin"
+    (tmp_path / "configs/datasets").mkdir(parents=True)
+    (tmp_path / "configs/datasets/digits.gin").write_text("")
+    monkeypatch.chdir(tmp_path)  # a grid that is named by its bare file name
+    first = read_grid("grid.gin").runs()[0].arguments
+    assert first[1] == f"--gin_file={tmp_path}/configs/datasets/digits.gin"
+
+
 def test_grid_may_include_another_and_use_macros(read, tmp_path):
     (tmp_path / "base.gin").write_text(_GOOD)
     grid = read('include "base.gin"\nours = (7,)\nGrid.seeds = %ours\n')
