@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mnemonics_tf import checks, runtime
+from mnemonics_tf.data.layout import listed
 from mnemonics_tf.data.stream import ClassStream
 from mnemonics_tf.data.types import Arrival, Dataset, PixelRange
 from mnemonics_tf.learner.learner import IncrementalLearner
@@ -192,7 +194,7 @@ class Run:
         }
         noted = self.directory.read_data(classes, renews=self.is_chief)
         if noted is not None:
-            stream.check_same_images(noted.get("images", {}), len(self._phases))
+            self._compare_images(self.directory.images_as_learned(noted.get("images", {})))
             stream.pixel_range = PixelRange(**{name: tuple(values) for name, values in noted["pixel_range"].items()})
         elif self.is_chief:
             noted = {
@@ -202,6 +204,24 @@ class Run:
                 "pixel_range": dataclasses.asdict(stream.pixel_range),
             }
             self.directory.write_data(noted)
+
+    def _compare_images(self, noted: Mapping[str, Any]) -> None:
+        """Refuses other images of complete phases, and tells of those of phases to come, which are learned as they are.
+
+        Raises:
+          UsageError: images that were learned are not there any more.
+        """
+        stream = self._stream
+        stream.check_same_images(noted, len(self._phases))
+        replaced = stream.replaced_images(noted)
+        self.directory.note_replaced(replaced)
+        indices = sorted({int(index) for classes in replaced.values() for index in classes})
+        if indices and self.is_chief:
+            screen.notice(
+                f"Data set {stream.dataset.name!r}: the images of "
+                f"{listed([stream.class_names[index] for index in indices])} are not those with which the run began. "
+                "They are learned as they are now."
+            )
 
     def _notice_changed_data(self) -> None:
         """Says of a finished run that is looked at again if its data are others by now."""

@@ -128,6 +128,20 @@ class ClassStream:
                     "Put them back as they were, or start another run in another --output_dir."
                 )
 
+    def replaced_images(self, noted: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        """Marks of the classes whose images are others than those that were noted, by split and class index.
+
+        Args:
+          noted: as for `check_same_images`, which has found complete phases to be as they were.
+        """
+        replaced = {}
+        for split, marks in self.identity().items():
+            before = noted.get(split)
+            if isinstance(before, list) and len(before) == len(marks):
+                pairs = enumerate(zip(marks, before, strict=True))
+                replaced[split] = {str(index): mark for index, (mark, old) in pairs if mark != old}
+        return {split: different for split, different in replaced.items() if different}
+
     def phase(self, index: int, with_old_data: bool = False) -> Phase:
         """What arrives in phase `index`; with the training images of old classes if they are asked for.
 

@@ -57,6 +57,7 @@ class RunDirectory:
         self._held: locks.Lock | None = None
         self._configuration = ""  # checksum of it, once it is known
         self._noted: str | None = None  # checksum of what data.json says, once it is known
+        self._replaced: dict[str, dict[str, str]] = {}  # marks of images that data.json does not tell of
 
     @property
     def tensorboard_dir(self) -> str:
@@ -188,6 +189,25 @@ class RunDirectory:
         self._check_phases_of(complete.checksum_of(noted))
         return noted
 
+    def images_as_learned(self, noted: Any) -> Any:
+        """Marks of the images that complete phases were learned from, and of those that are yet to come.
+
+        Args:
+          noted: what `data.json` says of them, `{split: [mark of each class index]}`; what is damaged is handed back.
+        """
+        if not isinstance(noted, dict) or not all(isinstance(marks, list) for marks in noted.values()):
+            return noted
+        known = {split: list(marks) for split, marks in noted.items()}
+        for mark in filter(None, self._marks()):
+            for split, replaced in (mark.images or {}).items():
+                for index, text in replaced.items():
+                    known[split][int(index)] = text  # both have a checksum
+        return known
+
+    def note_replaced(self, images: dict[str, dict[str, str]]) -> None:
+        """Notes which images are others than the run has known, for the marks of the phases that are learned now."""
+        self._replaced = images
+
     def write_data(self, data: dict[str, Any]) -> None:
         """Notes what `read_data` returns, with a checksum: other statistics of pixels would be used in silence.
 
@@ -236,7 +256,8 @@ class RunDirectory:
 
         def owner() -> str:
             before = [phase_marks.checksum_in(self.phase_dir(phase - 1))] if phase else []
-            marks = map(str, (complete.checksum_or_none(self._data), *before))
+            replaced = [json.dumps(self._replaced, sort_keys=True)] if self._replaced else []
+            marks = map(str, (complete.checksum_or_none(self._data), *before, *replaced))
             told = (__version__, self._configuration, str(phase), *marks)
             return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
@@ -298,10 +319,14 @@ class RunDirectory:
 
     def _data_of_phases(self) -> list[str | None]:
         """The checksum of data.json when each complete phase was learned; None where the phase does not tell."""
-        found: list[str | None] = []
+        return [None if mark is None else mark.data for mark in self._marks()]
+
+    def _marks(self) -> list[phase_marks.Mark | None]:
+        """The mark of each complete phase; None of one that is damaged."""
+        found: list[phase_marks.Mark | None] = []
         for phase in range(self.num_complete_phases()):
             try:
-                found.append(phase_marks.read(self.phase_dir(phase)).data)
+                found.append(phase_marks.read(self.phase_dir(phase)))
             except phase_marks.DamagedError:
                 found.append(None)
         return found
@@ -319,6 +344,7 @@ class RunDirectory:
             data=self._noted,
             version=__version__,
             code=sources.checksum_of_all(),
+            images=self._replaced or None,
         )
         with complete.writing(self.phase_dir(phase), lambda folder: phase_marks.write(folder, mark)) as folder:
             yield folder

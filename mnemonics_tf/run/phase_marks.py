@@ -48,6 +48,8 @@ class Mark:
       data: checksum of what `data.json` says of the data.
       version: of the package that wrote the phase.
       code: checksum of its sources.
+      images: marks of images (see `data.identity`) by split and class index, of classes whose images were others than
+        `data.json` tells of when the phase was learned; None if there were none.
     """
 
     files: dict[str, str]
@@ -58,6 +60,7 @@ class Mark:
     data: str | None = None
     version: str | None = None
     code: str | None = None
+    images: dict[str, dict[str, str]] | None = None
 
     def belongs_to(self, other: Mark) -> bool:
         """Whether two phases say nothing that keeps them from being phases of one run on one data set."""
