@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mnemonics_tf.checks import UsageError
@@ -507,3 +508,17 @@ def test_settings_that_came_later_do_not_keep_earlier_runs_from_going_on(run):
     RunDirectory(run.path).check_shared(_CONFIG + added)
     with pytest.raises(UsageError, match="another configuration"):
         RunDirectory(run.path).check_shared(_CONFIG + "tfds.split_seed = 1\n")
+
+
+def test_images_that_were_exchanged_belong_to_the_phases_that_learned_them(run):
+    noted = {"train": ["2 a", "2 b", "2 c"], "test": ["1 a", "1 b", "1 c"]}
+    _write_phase(run, 0)
+    assert run.images_as_learned(noted) == noted
+    run.snapshots(1, True, dict).save("learn", {"step": np.zeros(1)})
+    assert run.snapshots(1, True, dict).load("learn") is not None
+    run.note_replaced({"test": {"1": "1 x"}})
+    assert run.snapshots(1, True, dict).load("learn") is None  # half of it had learned others
+    _write_phase(run, 1)
+    again = RunDirectory(run.path)
+    assert again.images_as_learned(noted) == {**noted, "test": ["1 a", "1 x", "1 c"]}
+    assert again.images_as_learned({"train": "damaged"}) == {"train": "damaged"}
