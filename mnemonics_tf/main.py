@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
-import mnemonics_tf
 from mnemonics_tf import checks
 from mnemonics_tf.system import files, gin_flags, lazy, screen, stopping
 
@@ -30,14 +29,10 @@ _INITIAL_PHASES_DIR = flags.DEFINE_string(
     "initial_phases_dir", None, "Folder in which runs share trained networks of phase 0. Default: none are shared."
 )
 flags.adopt_module_key_flags(gin_flags)
-_VERSION = flags.DEFINE_bool("version", False, "Print the package's version, and do nothing else.")
 
 
 def main(argv: list[str]) -> int:
     """Parses, runs and prints the result. Returns the exit code."""
-    if _VERSION.value:
-        print(f"mnemonics_tf {mnemonics_tf.__version__}")
-        return 0
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.FATAL)
     name = "-".join(os.path.splitext(os.path.basename(path))[0] for path in _GIN_FILES.value)

@@ -86,6 +86,7 @@ def test_a_command_is_its_module_with_the_rest_of_the_line():
     [
         (["--version"], 0, f"mnemonics_tf {mnemonics_tf.__version__}\n", ""),
         (["run", "--version"], 0, f"mnemonics_tf {mnemonics_tf.__version__}\n", ""),
+        (["learn", "--version"], 0, f"mnemonics_tf {mnemonics_tf.__version__}\n", ""),
         (["reprot"], 2, "", "mnemonics-tf: 'reprot' is no command: expected one of run, report"),
         ([], 2, "", "mnemonics-tf COMMAND [flags]"),
     ],

@@ -19,7 +19,7 @@ from typing import TextIO
 import tqdm
 from absl import flags
 
-from mnemonics_tf import checks
+from mnemonics_tf import __version__, checks
 from mnemonics_tf.system import files
 
 # Exit codes, besides 0 and those of signals (128 and the signal's number).
@@ -30,7 +30,7 @@ BUSY = 4  # another process is working in the folder: the same command, once tha
 
 
 def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
-    """Parses the command line; a mistake in it is one line and exit code 2, and --help ends with 0.
+    """Parses the command line; a mistake in it is one line and exit code 2, and --help and --version end with 0.
 
     From here on, characters that the terminal or file does not know are replaced.
 
@@ -44,13 +44,19 @@ def parse_flags(program: str, argv: Sequence[str]) -> list[str]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if "version" not in flags.FLAGS:  # not when this is imported: programs of others have such a flag of their own
+        flags.DEFINE_bool("version", False, "Print the package's version, and do nothing else.", module_name=argv[0])
     try:
-        return flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
     except flags.Error as error:
         print(f"{program}: {error} (see --help)", file=sys.stderr)
         sys.exit(USAGE_ERROR)
     except SystemExit:
         sys.exit(0)  # absl has shown what --help or its like asks for, which it counts as a failure
+    if flags.FLAGS.version:
+        print(f"mnemonics_tf {__version__}")
+        sys.exit(0)
+    return arguments
 
 
 def explained(error: Exception, place: str, advice: str) -> tuple[int | None, str]:
