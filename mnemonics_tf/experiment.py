@@ -16,6 +16,7 @@ from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.learner.state import ClassTable
 from mnemonics_tf.memory.store import codec_for
 from mnemonics_tf.results import PhaseResult, Results, summarise
+from mnemonics_tf.run import data_note
 from mnemonics_tf.run.board import Board
 from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.directory import RunDirectory
@@ -192,9 +193,9 @@ class Run:
             "class_order": stream.class_order.tolist(),
             "phase_sizes": list(stream.phase_sizes),
         }
-        noted = self.directory.read_data(classes, renews=self.is_chief)
+        noted = data_note.read(self.directory, classes, renews=self.is_chief)
         if noted is not None:
-            self._compare_images(self.directory.images_as_learned(noted.get("images", {})))
+            self._compare_images(data_note.images_as_learned(self.directory, noted.get("images", {})))
             stream.pixel_range = PixelRange(**{name: tuple(values) for name, values in noted["pixel_range"].items()})
         elif self.is_chief:
             noted = {
@@ -203,7 +204,7 @@ class Run:
                 "traits": dataclasses.asdict(stream.dataset.traits),
                 "pixel_range": dataclasses.asdict(stream.pixel_range),
             }
-            self.directory.write_data(noted)
+            data_note.write(self.directory, noted)
 
     def _compare_images(self, noted: Mapping[str, Any]) -> None:
         """Refuses other images of complete phases, and tells of those of phases to come, which are learned as they are.

@@ -21,6 +21,7 @@ from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.learner.seen import DIGEST_BYTES, SeenImages, digest_of
 from mnemonics_tf.learner.state import ClassTable, LearnerState
+from mnemonics_tf.run import data_note
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.phase_files import read_state
@@ -48,7 +49,7 @@ def learner_from_run(
     directory = RunDirectory(os.fspath(folder))
     configuration = _configuration_of(directory, modules)
     settings, complete = configuration.settings, directory.num_complete_phases()
-    noted = directory.read_data({})
+    noted = data_note.read(directory, {})
     if not complete or noted is None:
         raise checks.UsageError(f"{directory.path}: no phase of that run is complete. Start it again first.")
     if settings.method.trains_on_old_data:

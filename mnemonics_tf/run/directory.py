@@ -26,12 +26,11 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from mnemonics_tf import __version__, checks, results
 from mnemonics_tf.results import PhaseResult, Results
 from mnemonics_tf.run import bindings, phase_marks
-from mnemonics_tf.system import complete, files, folders, locks, screen, sources, stopping
+from mnemonics_tf.system import complete, files, folders, locks, sources, stopping
 from mnemonics_tf.system.snapshot_files import PhaseSnapshots
 
 _LOCK = ".lock"
@@ -39,7 +38,7 @@ _CONFIG_PARTIAL = f"{folders.RUN_FILE}{files.PARTIAL}"  # of a process that was 
 _SCRATCH = "scratch-"
 SNAPSHOTS = ".snapshots"  # how the folders end that hold those of a phase
 SET_ASIDE = "set_aside"
-_FURTHER_CLASSES = "Further classes are learned by IncrementalLearner.from_run, or `mnemonics_tf.learn --from_run=...`."
+FURTHER_CLASSES = "Further classes are learned by IncrementalLearner.from_run, or `mnemonics_tf.learn --from_run=...`."
 
 
 class RunDirectory:
@@ -155,68 +154,13 @@ class RunDirectory:
             )
         self._configuration = bindings.checksum(self._check_same_config(config))
 
-    def read_data(self, classes: dict[str, Any], renews: bool = False) -> dict[str, Any] | None:
-        """What was noted of the data set when the run began; None if nothing is noted yet.
-
-        Args:
-          classes: what must not have changed since, such as names and order of classes.
-          renews: whether a damaged note may be set aside, which then counts as none. It is where every complete phase
-            tells by itself whether a new note is of the same data.
-
-        Raises:
-          UsageError: it has changed, or the note is damaged.
-        """
-        if not os.path.lexists(self._data):
-            return None
-        try:
-            noted = folders.read_checked(self._data)
-            changed = [name for name, value in classes.items() if noted[name] != value]
-        except (files.UnreadableError, AttributeError, KeyError, TypeError) as error:
-            reason = error if isinstance(error, files.UnreadableError) else type(error).__name__
-            if renews and None not in self._data_of_phases():
-                place = self.set_aside(self._data)
-                screen.notice(f"{self._data} is damaged ({reason}). It is set aside in {place}, and written anew.")
-                return None
-            raise checks.UsageError(
-                f"{self._data} is damaged ({reason}). Put back a copy of it, or name another folder."
-            ) from error
-        if changed:
-            raise checks.UsageError(
-                f"--output_dir = {self.path}: the run began with other data: {', '.join(changed)} of {self._data} "
-                "differ from what the data source has now. Put the data back as they were, or name another folder. "
-                f"{_FURTHER_CLASSES}"
-            )
-        self._check_phases_of(complete.checksum_of(noted))
-        return noted
-
-    def images_as_learned(self, noted: Any) -> Any:
-        """Marks of the images that complete phases were learned from, and of those that are yet to come.
-
-        Args:
-          noted: what `data.json` says of them, `{split: [mark of each class index]}`; what is damaged is handed back.
-        """
-        if not isinstance(noted, dict) or not all(isinstance(marks, list) for marks in noted.values()):
-            return noted
-        known = {split: list(marks) for split, marks in noted.items()}
-        for mark in filter(None, self._marks()):
-            for split, replaced in (mark.images or {}).items():
-                for index, text in replaced.items():
-                    known[split][int(index)] = text  # both have a checksum
-        return known
+    def note_data(self, checksum: str) -> None:
+        """Notes what `data.json` says, by its checksum, for the marks of the phases that are learned now."""
+        self._noted = checksum
 
     def note_replaced(self, images: dict[str, dict[str, str]]) -> None:
         """Notes which images are others than the run has known, for the marks of the phases that are learned now."""
         self._replaced = images
-
-    def write_data(self, data: dict[str, Any]) -> None:
-        """Notes what `read_data` returns, with a checksum: other statistics of pixels would be used in silence.
-
-        Raises:
-          UsageError: there are phases that were learned from other data.
-        """
-        self._check_phases_of(complete.checksum_of(data))
-        noted = {**data, folders.CHECKSUM: complete.checksum_of(data)}
-        files.write_text(self._data, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
 
     def add_skipped(self, skipped: dict[str, str]) -> None:
         """Adds images that could not be read to `skipped.json`: where they are, and the reason."""
@@ -309,19 +253,7 @@ class RunDirectory:
         """Moves what cannot be used out of the way, and keeps it. Where it is now."""
         return complete.set_aside(path, os.path.join(self.path, SET_ASIDE))
 
-    def _check_phases_of(self, noted: str) -> None:
-        """Raises UsageError if a complete phase was learned from other data than data.json says, by its checksum."""
-        self._noted = noted
-        for phase, data in enumerate(self._data_of_phases()):
-            if data not in (None, noted):
-                what = f"a phase of other data than {self._data} tells of"
-                raise phase_marks.foreign(self.phase_dir(phase), what)
-
-    def _data_of_phases(self) -> list[str | None]:
-        """The checksum of data.json when each complete phase was learned; None where the phase does not tell."""
-        return [None if mark is None else mark.data for mark in self._marks()]
-
-    def _marks(self) -> list[phase_marks.Mark | None]:
+    def marks(self) -> list[phase_marks.Mark | None]:
         """The mark of each complete phase; None of one that is damaged."""
         found: list[phase_marks.Mark | None] = []
         for phase in range(self.num_complete_phases()):
@@ -367,7 +299,7 @@ class RunDirectory:
             ) from error
         changes = bindings.differences(present, config)
         if changes:
-            goes_on = f"\n{_FURTHER_CLASSES}" if any(line[1:].startswith("Protocol.") for line in changes) else ""
+            goes_on = f"\n{FURTHER_CLASSES}" if any(line[1:].startswith("Protocol.") for line in changes) else ""
             raise checks.UsageError(
                 f"--output_dir = {self.path} holds a run of another configuration. Name another folder, or undo the "
                 "difference (- there, + now):\n  " + "\n  ".join(changes) + goes_on

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mnemonics_tf import checks
 from mnemonics_tf import results as schema
 from mnemonics_tf.results import Results, summarise
-from mnemonics_tf.run import phase_marks
+from mnemonics_tf.run import data_note, phase_marks
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.directory import RunDirectory
 
@@ -30,7 +30,7 @@ def results_of(directory: RunDirectory, configuration: Configuration) -> Results
         return None
     try:
         before = schema.read(directory.results_file)
-        noted = directory.read_data({})
+        noted = data_note.read(directory, {})
     except checks.UsageError:
         return None  # it is written anew, or refused with more than is known here
     if noted is None or not before.is_complete or directory.num_complete_phases() <= before.num_phases:

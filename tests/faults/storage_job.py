@@ -10,6 +10,7 @@ import hashlib
 import os
 
 from mnemonics_tf.results import METRICS_FILE, PhaseResult, phase_to_text, summarise
+from mnemonics_tf.run import data_note
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.recovery import recover
 
@@ -29,8 +30,8 @@ def run(folder: str) -> None:
     directory = RunDirectory(folder)
     directory.open(_CONFIG)
     phases = recover(directory, writes=True)
-    if directory.read_data(_CLASSES, renews=True) is None:
-        directory.write_data({**_CLASSES, "pixel_range": {"mean": [0.5], "std": [0.25]}})
+    if data_note.read(directory, _CLASSES, renews=True) is None:
+        data_note.write(directory, {**_CLASSES, "pixel_range": {"mean": [0.5], "std": [0.25]}})
     for phase in range(len(phases), NUM_PHASES):
         learned = _learned(directory, phase)
         with directory.writing_phase(phase) as place:

@@ -9,7 +9,6 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mnemonics_tf.checks import UsageError
@@ -359,58 +358,6 @@ def test_failure_while_results_are_written_keeps_the_old_ones(run, monkeypatch):
     assert json.loads(Path(run.results_file).read_text())["seed"] == 1
 
 
-_CLASSES = {"class_names": ["hen", "owl", "żółw"], "class_order": [2, 0, 1], "phase_sizes": [2, 1]}
-
-
-def test_note_on_the_data_is_read_as_it_was_written(run):
-    assert run.read_data(_CLASSES) is None
-    noted = {**_CLASSES, "pixel_range": {"mean": [0.1, 1 / 3], "std": [0.25, 1e-9]}}
-    run.write_data(noted)
-    assert run.read_data(_CLASSES) == noted
-    assert "żółw" in Path(run.path, "data.json").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"class_names": ["hen", "kea", "owl", "żółw"]}, "class_names"),
-        ({"class_order": [0, 1, 2]}, "class_order"),
-        ({"class_names": ["hen"], "phase_sizes": [1]}, "class_names, phase_sizes"),
-    ],
-    ids=str,
-)
-def test_run_is_not_continued_with_other_classes(run, changes, named):
-    run.write_data(_CLASSES)
-    before = _tree(run.path)
-    with pytest.raises(UsageError, match=rf"{run.path}: the run began with other data: {named} of .*data\.json differ"):
-        run.read_data({**_CLASSES, **changes})
-    assert _tree(run.path) == before
-
-
-@pytest.mark.parametrize("content", [b"", b'{"class_na', b"[]", b"null", b"7", b"{}", b"\xff\xfe"])
-def test_damaged_note_on_the_data_is_named(run, content):
-    path = Path(run.path, "data.json")
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match="is damaged") as raised:
-        run.read_data(_CLASSES)
-    assert str(raised.value).startswith(str(path))
-    assert "\n" not in str(raised.value)
-
-
-def test_changed_statistics_of_pixels_are_noticed(run):
-    # Nothing else would tell: the run would go on with other inputs.
-    run.write_data({**_CLASSES, "pixel_range": {"mean": [0.1], "std": [0.25]}})
-    path = Path(run.path, "data.json")
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("0.25", "0.26"), encoding="utf-8")
-    with pytest.raises(UsageError, match="its checksum is another"):
-        run.read_data(_CLASSES)
-    # Files of earlier versions have no checksum.
-    without = {name: value for name, value in json.loads(text).items() if name != "checksum"}
-    path.write_text(json.dumps(without), encoding="utf-8")
-    assert run.read_data(_CLASSES) == without
-
-
 def test_images_that_were_skipped_add_up(run):
     assert run.read_skipped() == {}
     run.add_skipped({})
@@ -508,17 +455,3 @@ def test_settings_that_came_later_do_not_keep_earlier_runs_from_going_on(run):
     RunDirectory(run.path).check_shared(_CONFIG + added)
     with pytest.raises(UsageError, match="another configuration"):
         RunDirectory(run.path).check_shared(_CONFIG + "tfds.split_seed = 1\n")
-
-
-def test_images_that_were_exchanged_belong_to_the_phases_that_learned_them(run):
-    noted = {"train": ["2 a", "2 b", "2 c"], "test": ["1 a", "1 b", "1 c"]}
-    _write_phase(run, 0)
-    assert run.images_as_learned(noted) == noted
-    run.snapshots(1, True, dict).save("learn", {"step": np.zeros(1)})
-    assert run.snapshots(1, True, dict).load("learn") is not None
-    run.note_replaced({"test": {"1": "1 x"}})
-    assert run.snapshots(1, True, dict).load("learn") is None  # half of it had learned others
-    _write_phase(run, 1)
-    again = RunDirectory(run.path)
-    assert again.images_as_learned(noted) == {**noted, "test": ["1 a", "1 x", "1 c"]}
-    assert again.images_as_learned({"train": "damaged"}) == {"train": "damaged"}

@@ -15,6 +15,7 @@ import pytest
 from mnemonics_tf import __version__
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.results import PhaseResult, Results, phase_to_text, summarise
+from mnemonics_tf.run import data_note
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.recovery import check_room, recover
 
@@ -40,8 +41,8 @@ def _results(count: int) -> Results:
 def _opened(folder: Path, config: str = _CONFIG, data: dict | None = None) -> RunDirectory:
     run = RunDirectory(str(folder))
     run.open(config)
-    if run.read_data({}) is None:
-        run.write_data(data or _DATA)
+    if data_note.read(run, {}) is None:
+        data_note.write(run, data or _DATA)
     return run
 
 
@@ -182,9 +183,9 @@ def test_phases_of_other_data_are_refused(run):
     path = Path(run.path, "data.json")
     path.unlink()
     with pytest.raises(UsageError, match=r"phases/000 holds a phase of other data than .*data\.json tells of"):
-        run.write_data({**_DATA, "class_order": [0, 1, 2]})
-    run.write_data(_DATA)
-    assert run.read_data({}) == _DATA
+        data_note.write(run, {**_DATA, "class_order": [0, 1, 2]})
+    data_note.write(run, _DATA)
+    assert data_note.read(run, {}) == _DATA
 
 
 def test_damaged_note_on_the_data_is_set_aside_where_phases_can_tell(run, capsys):
@@ -192,18 +193,18 @@ def test_damaged_note_on_the_data_is_set_aside_where_phases_can_tell(run, capsys
     before = path.read_bytes()
     _flip(path)
     with pytest.raises(UsageError, match="is damaged"):
-        run.read_data({})
-    assert run.read_data({}, renews=True) is None
+        data_note.read(run, {})
+    assert data_note.read(run, {}, renews=True) is None
     assert "It is set aside in" in capsys.readouterr().err
     assert os.listdir(os.path.join(run.path, "set_aside")) == ["data.json"]
-    run.write_data(_DATA)
+    data_note.write(run, _DATA)
     assert path.read_bytes() == before
     # Marks of earlier versions do not name the data: then nothing would tell that a new note is of the same.
     mark = Path(run.phase_dir(0), "COMPLETE")
     mark.write_text(json.dumps(json.loads(mark.read_text())["files"]))
     _flip(path)
     with pytest.raises(UsageError, match="is damaged"):
-        run.read_data({}, renews=True)
+        data_note.read(run, {}, renews=True)
 
 
 def test_stray_files_are_told_and_left_alone(run, capsys):
