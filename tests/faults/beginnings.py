@@ -1,8 +1,8 @@
 """A job that goes as far as to where learning begins, and tells what it would learn from.
 
 All that learning depends on is the learner's state, what an interrupted process has left of the phase, the settings
-and the data. Settings and data are the job's own. So two jobs that begin to learn from the same end with the same, and a
-trial that looks at the beginning judges as strictly as one that goes on to the end, in a fraction of its time.
+and the data. Settings and data are the job's own. So two jobs that begin to learn from the same end with the same, and
+a trial that looks at the beginning judges as strictly as one that goes on to the end, in a fraction of its time.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def told(place: str) -> dict[str, Any] | None:
 
 
 def beginning_of(learner: Any) -> dict[str, Any]:
-    """The phase that a learner begins with, checksums of its state, and of what each stage of the phase goes on from."""
+    """The phase that a learner begins with, and checksums: of its state, and of what each stage goes on from."""
     state = learner._state
     store = learner._journal.store(state.phase)
     names = sorted(os.listdir(store._folder)) if os.path.isdir(store._folder) else []

@@ -1,4 +1,4 @@
-"""Folders beside runs that are loaded: a saved learner, trained phases 0 that runs share, outcomes of the instrument."""
+"""Folders that are loaded: a saved learner, trained phases 0 that runs share, outcomes of the instrument."""
 
 from __future__ import annotations
 
@@ -99,4 +99,5 @@ def _outcomes():
 
 def _an_outcome():
     accuracy = {"cnn": {"all": 50.0, "old": 40.0, "new": 60.0}}
-    return _outcomes().Outcome("lucir", "mnemonics", 5, 1, 1.0, 2, "cnn", accuracy, 2.0, 386.5, 100, 12.5, 3.5, 60, 9.25)
+    told = ("lucir", "mnemonics", 5, 1, 1.0, 2, "cnn", accuracy, 2.0, 386.5, 100, 12.5, 3.5, 60, 9.25)
+    return _outcomes().Outcome(*told)

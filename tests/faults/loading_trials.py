@@ -74,7 +74,8 @@ class LoadingTrials:
         seen = name == "learner" and bool(damaged_files(place))
         outcome, found = self._loaded(place)
         if is_told(outcome):
-            tally.add("refused in one message", f"{what}: verify does not say so" if name == "learner" and not seen else "")
+            unsaid = name == "learner" and not seen
+            tally.add("refused in one message", f"{what}: verify does not say so" if unsaid else "")
         elif outcome.kind != "finished":
             tally.add(outcome.kind, f"{what}: {outcome.text[-500:]}")
         elif found != self._expected[name]:

@@ -15,11 +15,13 @@ _SUFFIX = ".answers"  # of the file beside the run's folder in which their answe
 def asked(place: str) -> None:
     """Asks all of them. What they answer stands in a file beside the folder."""
     from mnemonics_tf import checks
+    from mnemonics_tf.system import screen
 
     answers = {}
     for name, ask in (("report", _figures), ("predict", _predictions)):
         try:
-            answers[name] = ask(place)
+            with screen.quiet():  # as the commands do: TensorFlow logs tracebacks of what it then tells by an error
+                answers[name] = ask(place)
         except checks.UsageError as error:
             answers[name] = f"refused: {error}"
     with open(f"{place}{_SUFFIX}", "w", encoding="utf-8") as file:
