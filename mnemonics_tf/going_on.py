@@ -56,6 +56,7 @@ def learner_from_run(
             f"{directory.path}: its method {settings.method.name!r} trains on the images of old classes again, and a "
             "learner does not have them."
         )
+    directory.check_last_mark()
     directory.verified(complete - 1)
     classes = _classes_of(noted, complete)
     learner = IncrementalLearner.from_settings(

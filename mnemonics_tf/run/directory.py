@@ -271,6 +271,16 @@ class RunDirectory:
         names = os.listdir(folder) if os.path.isdir(folder) else []
         return max((int(name) + 1 for name in names if self._is_marked(folder, name)), default=0)
 
+    def check_last_mark(self) -> None:
+        """Makes sure that the last complete phase is the last there is: phases are moved to their place with their mark.
+
+        Raises:
+          DamagedError: the phase after it is there, and has lost its mark.
+        """
+        folder = self.phase_dir(self.num_complete_phases())
+        if os.path.isdir(folder):
+            raise phase_marks.DamagedError(phase_marks.path_of(folder))
+
     def _is_marked(self, folder: str, name: str) -> bool:
         is_phase = name.isdecimal() and f"{int(name):03d}" == name
         return is_phase and os.path.lexists(phase_marks.path_of(os.path.join(folder, name)))

@@ -37,8 +37,13 @@ def model_of(place: str) -> tuple[str, str]:
 
 
 def models_of_run(folder: str) -> list[str]:
-    """The SavedModels of a run's complete phases, in their order. Raises UsageError if no phase is complete."""
+    """The SavedModels of a run's complete phases, in their order.
+
+    Raises:
+      UsageError: no phase is complete, or the last has lost its mark.
+    """
     run = RunDirectory(folder)
+    run.check_last_mark()
     complete = run.num_complete_phases()
     if not complete:
         raise checks.UsageError(f"MODEL_DIR = {folder}: no phase of that run is complete. Start it again first.")

@@ -1,6 +1,6 @@
 """The campaign of faults: `bash launch/faults.sh --jobs=storage,digits`. Writes docs/faults.md.
 
-Exit code 0 if every trial ended as it should, else 1; trials that did not are told one by one.
+Exit code 0 if every trial ended as it should, else 1; trials that did not are told one by one, as they come.
 """
 
 from __future__ import annotations
@@ -95,8 +95,6 @@ def main() -> int:
             title, calls, tallies = _campaign(job, folder, draw, flags)
             section = _section(title, calls, tallies, failures)
         _write(flags.page, job, section, flags.seed)
-    for failure in failures:
-        print(f"FAILED  {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -156,6 +154,8 @@ def _section(title: str, calls: int | None, tallies: Iterable[Tally], failures: 
         )
         rows.append(f"| {tally.name} | {tried} | {ended} | {len(tally.failures)} |")
         print(rows[-1], flush=True)
+        for failure in tally.failures:
+            print(f"FAILED  {failure}", file=sys.stderr, flush=True)
         failures += tally.failures
         total.update(trials=tried, failed=len(tally.failures))
     minutes = (time.monotonic() - start) / 60

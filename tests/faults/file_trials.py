@@ -23,7 +23,7 @@ from readers import answers_of, asked
 from trials import Tally, Trials, content_of, damaged_files, is_told
 from workers import Stops, Worker
 
-_UNFINISHED = 12  # states of a run under way that are damaged
+_UNFINISHED = 7  # states of a run under way that are damaged
 _PHASES = 2  # of the jobs
 _READ = ("COMPLETE", "config.gin", "results.json", "saved_model/")  # by others than the run itself
 
@@ -64,7 +64,7 @@ class FileTrials(Trials):
         folder: str,
         draw: random.Random,
         seconds: float = float("inf"),
-        ends_every: int = 10,
+        ends_every: int = 20,
     ):
         self._worker, self._beginner = Worker(job), Worker(until_it_learns(job))
         self._reader = Worker(asked)

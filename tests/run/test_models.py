@@ -34,6 +34,14 @@ def test_model_that_was_changed_is_refused(run, name):
             model_of(str(place))
 
 
+def test_phase_that_has_lost_its_mark_is_not_passed_over(run):
+    (run / "phases/001/COMPLETE").unlink()
+    with pytest.raises(UsageError, match="phases/001/COMPLETE is missing or was damaged"):
+        model_of(str(run))
+    (run / "phases/001").rename(run / "phases/001.partial")  # what a killed process leaves is no phase yet
+    assert model_of(str(run)) == ("model", str(run / "phases/000/saved_model"))
+
+
 def test_what_is_no_part_of_the_model_may_have_changed(run):
     (run / "phases/001/metrics.json").write_text("?")
     assert model_of(str(run))[0] == "model"
