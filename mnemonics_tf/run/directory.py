@@ -272,7 +272,7 @@ class RunDirectory:
         return max((int(name) + 1 for name in names if self._is_marked(folder, name)), default=0)
 
     def check_last_mark(self) -> None:
-        """Makes sure that the last complete phase is the last there is: phases are moved to their place with their mark.
+        """Makes sure that the last complete phase is the last one there: a phase comes to its place with its mark.
 
         Raises:
           DamagedError: the phase after it is there, and has lost its mark.
