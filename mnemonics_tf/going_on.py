@@ -24,7 +24,7 @@ from mnemonics_tf.learner.state import ClassTable, LearnerState
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.phase_files import read_state
-from mnemonics_tf.system import folders, gin_imports, tracking
+from mnemonics_tf.system import files, folders, gin_imports, tracking
 from mnemonics_tf.system.devices import Devices
 
 
@@ -56,6 +56,7 @@ def learner_from_run(
             f"{directory.path}: its method {settings.method.name!r} trains on the images of old classes again, and a "
             "learner does not have them."
         )
+    directory.check_configuration(files.read_text(directory.config_file))
     directory.check_last_mark()
     directory.verified(complete - 1)
     classes = _classes_of(noted, complete)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import statistics
@@ -11,7 +10,6 @@ from typing import Any, NoReturn
 
 from mnemonics_tf import checks, results
 from mnemonics_tf.results import Results
-from mnemonics_tf.run import bindings, phase_marks
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.system import files, screen
 from mnemonics_tf.system.folders import RUN_FILE
@@ -223,7 +221,7 @@ def measured(folder: str, read: Results) -> MeasuredRun:
       UsageError: its configuration cannot be read, or is not the one that its phases name.
     """
     config = _config_in(folder)
-    _check_config(folder, config)
+    RunDirectory(folder).check_configuration(config)  # or runs would be taken for what they are not
     settings = read_settings(config)
     settings.pop(_SEED, None)
     shared: dict[str, Any] = {
@@ -242,20 +240,3 @@ def _config_in(folder: str) -> str:
             f"{screen.shown(folder)}: its {RUN_FILE} cannot be read ({error}), which tells the runs that belong "
             "together. Copy the run's folder as a whole."
         ) from error
-
-
-def _check_config(folder: str, config: str) -> None:
-    """Raises UsageError if a phase names another configuration: runs would be taken for what they are not.
-
-    A folder may have been copied without its phases, which then say nothing.
-    """
-    run = RunDirectory(folder)
-    for phase in range(run.num_complete_phases()):
-        with contextlib.suppress(phase_marks.DamagedError):
-            noted = phase_marks.read(run.phase_dir(phase)).configuration
-            if noted not in (None, bindings.checksum(config)):
-                raise checks.UsageError(
-                    f"{screen.shown(folder)}: its {RUN_FILE} is not the configuration that its phases name. Put back a "
-                    "copy of it, or leave the run out."
-                )
-            return

@@ -271,6 +271,24 @@ class RunDirectory:
         names = os.listdir(folder) if os.path.isdir(folder) else []
         return max((int(name) + 1 for name in names if self._is_marked(folder, name)), default=0)
 
+    def check_configuration(self, config: str) -> None:
+        """Makes sure that `config.gin` is what the phases were learned by, for those who read it and go on elsewhere.
+
+        Args:
+          config: its text. A folder may have been copied without its phases, which then say nothing.
+
+        Raises:
+          UsageError: a phase names another configuration.
+        """
+        for phase in range(self.num_complete_phases()):
+            with contextlib.suppress(phase_marks.DamagedError):
+                noted = phase_marks.read(self.phase_dir(phase)).configuration
+                if noted not in (None, bindings.checksum(config)):
+                    raise checks.UsageError(
+                        f"{screen.shown(self._config)} is not the configuration that the phases of the run name. Put "
+                        "back a copy of it."
+                    )
+
     def check_last_mark(self) -> None:
         """Makes sure that the last complete phase is the last one there: a phase comes to its place with its mark.
 

@@ -136,7 +136,7 @@ def test_configuration_that_the_phases_do_not_name_is_refused(tmp_path):
     phase_marks.write(str(folder / "phases/000"), mark)
     assert len(_read(tmp_path)) == 1
     config.write_text(config.read_text() + "\nModelLevel.epochs = 170\n")
-    with pytest.raises(UsageError, match=r"run: its config\.gin is not the configuration that its phases name"):
+    with pytest.raises(UsageError, match=r"run/config\.gin is not the configuration that the phases"):
         _read(tmp_path)
 
 
