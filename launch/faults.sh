@@ -8,7 +8,8 @@
 #             one core, so an hour; --minutes ends it earlier
 #   files     --files=40 damages of each kind of file, of runs and of what else is loaded: half an hour of one core
 #   workers   two workers, of which one is killed, --workers=10 times: a minute each on two cores
-# From any folder. # Figures are those of an idle machine. The times of digits, folder and workers are estimates from single trials.
+# From any folder. Figures are those of an idle machine. The times of digits, folder, files and workers are estimates from
+# single trials.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh" requirements-dev.txt
 

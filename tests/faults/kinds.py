@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from damages import DAMAGES, swap
 
-# Files that have nothing that could be damaged, or are looked at by people alone.
-_PASSED_OVER = (".lock", ".lock.npz")
-_LOOKED_AT = ("tensorboard", "report")
+_PASSED_OVER = ".lock"  # an empty file
+_LOOKED_AT = ("tensorboard", "report")  # by people alone
 
 
 def files_by_kind(folder: str) -> dict[str, list[str]]:
@@ -35,7 +34,7 @@ def kind_of(path: str) -> str:
         if ".snapshots" in parts[1] or ".progress" in parts[1]:
             return f"snapshots: {_stage(parts[-1])}"
         return os.path.join(*parts[2:])
-    return parts[-1] if parts[0] != "shared" else f"shared{os.path.splitext(path)[1]}"
+    return parts[-1]
 
 
 def _stage(name: str) -> str:
