@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 
 from mnemonics_tf import checks
-from mnemonics_tf.run.models import check_unchanged, model_of, models_of_run
+from mnemonics_tf.run import intact
+from mnemonics_tf.run.models import model_of, models_of_run
 from mnemonics_tf.system import complete, files, folders, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
@@ -83,7 +84,7 @@ def _add_versions(source: str, out: str) -> list[str]:
         else:
             found = models_of_run(source) if folders.is_run(source) else [model_of(source)[1]]
             for model in found:
-                check_unchanged(model)
+                intact.check_model(model)
             models = {versions.identity(model): model for model in found}
         added = versions.add_versions(out, name, models, _BASE_PATH.value, _COPY.value)
     told = [f"version     {folder}" for folder in added]

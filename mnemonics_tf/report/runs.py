@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from mnemonics_tf import checks, results
 from mnemonics_tf.results import Results
+from mnemonics_tf.run import intact
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.system import files, screen
 from mnemonics_tf.system.folders import RUN_FILE
@@ -221,7 +222,7 @@ def measured(folder: str, read: Results) -> MeasuredRun:
       UsageError: its configuration cannot be read, or is not the one that its phases name.
     """
     config = _config_in(folder)
-    RunDirectory(folder).check_configuration(config)  # or runs would be taken for what they are not
+    intact.check_configuration(RunDirectory(folder), config)  # or runs would be taken for what they are not
     settings = read_settings(config)
     settings.pop(_SEED, None)
     shared: dict[str, Any] = {

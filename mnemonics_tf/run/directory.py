@@ -235,12 +235,25 @@ class RunDirectory:
         """
 
         def owner() -> str:
+            self.check_there()
             before = [phase_marks.checksum_in(self.phase_dir(phase - 1))] if phase else []
             marks = map(str, (complete.checksum_or_none(self._data), *before))
             told = (__version__, self._configuration, str(phase), *marks)
             return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
         return PhaseSnapshots(f"{self.phase_dir(phase)}{SNAPSHOTS}", writes, owner, seconds)
+
+    def check_there(self) -> None:
+        """Makes sure that the folder is still there: what is written to another in its place would be no run.
+
+        Raises:
+          UsageError: this process has opened the folder, and somebody has removed or moved it since.
+        """
+        if self._held is not None and not os.path.lexists(self._config):
+            raise checks.UsageError(
+                f"--output_dir = {self.path}: the folder, or its {folders.RUN_FILE}, was removed or moved while the "
+                "run was working there. Put it back, and the same command goes on from what it holds."
+            )
 
     def remove_snapshots(self) -> None:
         """Removes those of all phases: they are complete, or begin anew."""
@@ -270,34 +283,6 @@ class RunDirectory:
         folder = os.path.join(self.path, "phases")
         names = os.listdir(folder) if os.path.isdir(folder) else []
         return max((int(name) + 1 for name in names if self._is_marked(folder, name)), default=0)
-
-    def check_configuration(self, config: str) -> None:
-        """Makes sure that `config.gin` is what the phases were learned by, for those who read it and go on elsewhere.
-
-        Args:
-          config: its text. A folder may have been copied without its phases, which then say nothing.
-
-        Raises:
-          UsageError: a phase names another configuration.
-        """
-        for phase in range(self.num_complete_phases()):
-            with contextlib.suppress(phase_marks.DamagedError):
-                noted = phase_marks.read(self.phase_dir(phase)).configuration
-                if noted not in (None, bindings.checksum(config)):
-                    raise checks.UsageError(
-                        f"{screen.shown(self._config)} is not the configuration that the phases of the run name. Put "
-                        "back a copy of it."
-                    )
-
-    def check_last_mark(self) -> None:
-        """Makes sure that the last complete phase is the last one there: a phase comes to its place with its mark.
-
-        Raises:
-          DamagedError: the phase after it is there, and has lost its mark.
-        """
-        folder = self.phase_dir(self.num_complete_phases())
-        if os.path.isdir(folder):
-            raise phase_marks.DamagedError(phase_marks.path_of(folder))
 
     def _is_marked(self, folder: str, name: str) -> bool:
         is_phase = name.isdecimal() and f"{int(name):03d}" == name
@@ -337,6 +322,7 @@ class RunDirectory:
     @contextlib.contextmanager
     def writing_phase(self, phase: int) -> Iterator[str]:
         """Hands out a folder to fill; once that is done without an error, it becomes the phase's folder."""
+        self.check_there()
         before = self.phase_dir(phase - 1)
         mark = phase_marks.Mark(
             files={},
@@ -353,6 +339,7 @@ class RunDirectory:
 
     def write_results(self, found: Results) -> None:
         """Replaces `results.json` in one step."""
+        self.check_there()
         files.write_text(self._results, results.to_text(found))
 
     def read_metrics(self, phase: int) -> PhaseResult:

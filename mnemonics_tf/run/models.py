@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from mnemonics_tf import checks
-from mnemonics_tf.run import phase_marks
+from mnemonics_tf.run import intact
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.system import folders
 
@@ -28,7 +28,7 @@ def model_of(place: str) -> tuple[str, str]:
     if folders.is_run(folder):
         folder = models_of_run(folder)[-1]
     if folders.is_model(folder):
-        check_unchanged(folder)
+        intact.check_model(folder)
         return "model", folder
     what = "no model and no learner is in it" if os.path.isdir(folder) else "there is no such folder"
     raise checks.UsageError(
@@ -43,27 +43,8 @@ def models_of_run(folder: str) -> list[str]:
       UsageError: no phase is complete, or the last has lost its mark.
     """
     run = RunDirectory(folder)
-    run.check_last_mark()
+    intact.check_last_mark(run)
     complete = run.num_complete_phases()
     if not complete:
         raise checks.UsageError(f"MODEL_DIR = {folder}: no phase of that run is complete. Start it again first.")
     return [run.saved_model_dir(phase) for phase in range(complete)]
-
-
-def check_unchanged(folder: str) -> None:
-    """Makes sure that a SavedModel which lies in a phase of a run is the one that was written there.
-
-    A damaged one may load, and answer otherwise. Of models that lie elsewhere nobody has noted what they were.
-
-    Args:
-      folder: of the SavedModel.
-
-    Raises:
-      UsageError: a file of it is missing or was changed, or the phase's mark is damaged.
-    """
-    phase, name = os.path.split(os.path.abspath(folder))
-    if not os.path.lexists(phase_marks.path_of(phase)):
-        return
-    noted = {path: checksum for path, checksum in phase_marks.read(phase).files.items() if path.startswith(f"{name}/")}
-    for path in phase_marks.damaged_files(phase, phase_marks.Mark(noted)):
-        raise phase_marks.DamagedError(path)

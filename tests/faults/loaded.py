@@ -84,8 +84,10 @@ def shared(folder: str) -> str:
 def _outcome(folder: str) -> str:
     """The outcome that is there; one that cannot be used is made anew, as the instrument does."""
     path = pathlib.Path(folder, "outcome.json")
-    found = _outcomes().load(path, "fingerprint") or _an_outcome()
-    return repr(found)
+    found = _outcomes().load(path, "fingerprint")
+    if found is None:
+        print(f"{path} is damaged")
+    return repr(found or _an_outcome())
 
 
 def _outcomes():

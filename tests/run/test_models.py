@@ -6,7 +6,8 @@ import pytest
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.run import phase_marks
-from mnemonics_tf.run.models import check_unchanged, model_of
+from mnemonics_tf.run.intact import check_model
+from mnemonics_tf.run.models import model_of
 
 
 @pytest.fixture
@@ -50,5 +51,5 @@ def test_what_is_no_part_of_the_model_may_have_changed(run):
 def test_nobody_has_noted_what_a_copy_of_a_model_was(run, tmp_path):
     copy = (run / "phases/001/saved_model").rename(tmp_path / "copy")
     (copy / "saved_model.pb").write_bytes(b"other")
-    check_unchanged(str(copy))
+    check_model(str(copy))
     assert model_of(str(copy)) == ("model", str(copy))
