@@ -127,6 +127,7 @@ class Run:
         if first:
             self._restore(learner, first - 1)
         for index in range(first, self.num_phases):
+            self.directory.check_there()
             store = journal.store(index)
             tracker.start_phase(index, self.num_phases, store.seconds() if len(store) else None)
             if self.is_chief:

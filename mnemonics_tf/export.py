@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 
 from mnemonics_tf import checks
+from mnemonics_tf.run import intact
 from mnemonics_tf.run.models import model_of, models_of_run
 from mnemonics_tf.system import complete, files, folders, screen, stopping
 
@@ -82,6 +83,8 @@ def _add_versions(source: str, out: str) -> list[str]:
             models = {_state_of(source): stack.enter_context(_saved_model(source))[0]}
         else:
             found = models_of_run(source) if folders.is_run(source) else [model_of(source)[1]]
+            for model in found:
+                intact.check_model(model)
             models = {versions.identity(model): model for model in found}
         added = versions.add_versions(out, name, models, _BASE_PATH.value, _COPY.value)
     told = [f"version     {folder}" for folder in added]

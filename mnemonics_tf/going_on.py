@@ -21,11 +21,11 @@ from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.learner.seen import DIGEST_BYTES, SeenImages, digest_of
 from mnemonics_tf.learner.state import ClassTable, LearnerState
-from mnemonics_tf.run import data_note
+from mnemonics_tf.run import data_note, intact
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.phase_files import read_state
-from mnemonics_tf.system import folders, gin_imports, tracking
+from mnemonics_tf.system import files, folders, gin_imports, tracking
 from mnemonics_tf.system.devices import Devices
 
 
@@ -57,6 +57,8 @@ def learner_from_run(
             f"{directory.path}: its method {settings.method.name!r} trains on the images of old classes again, and a "
             "learner does not have them."
         )
+    intact.check_configuration(directory, files.read_text(directory.config_file))
+    intact.check_last_mark(directory)
     directory.verified(complete - 1)
     classes = _classes_of(noted, complete)
     learner = IncrementalLearner.from_settings(

@@ -16,7 +16,7 @@ from typing import Any
 
 from mnemonics_tf import __version__, checks
 from mnemonics_tf.evaluation import metrics
-from mnemonics_tf.system import files, screen
+from mnemonics_tf.system import complete, files, folders, screen
 
 RESULTS_FILE = "results.json"
 METRICS_FILE = "metrics.json"
@@ -159,8 +159,9 @@ def summarise(
 
 
 def to_text(results: Results) -> str:
-    """The content of `results.json`."""
-    return json.dumps({_VERSION_KEY: SCHEMA_VERSION, **dataclasses.asdict(results)}, indent=1) + "\n"
+    """The content of `results.json`. Its last entry is a checksum of all others: reports read this file alone."""
+    content = {_VERSION_KEY: SCHEMA_VERSION, **dataclasses.asdict(results)}
+    return json.dumps({**content, folders.CHECKSUM: complete.checksum_of(content)}, indent=1) + "\n"
 
 
 def phase_to_text(result: PhaseResult) -> str:
@@ -169,7 +170,7 @@ def phase_to_text(result: PhaseResult) -> str:
 
 
 def read(path: str) -> Results:
-    """Reads and checks a `results.json`.
+    """Reads and checks a `results.json`. Earlier versions wrote no checksum, and theirs is read all the same.
 
     Raises:
       UsageError: it is missing, damaged, or of another version of the schema. One line.
@@ -203,6 +204,7 @@ def _results(content: Any) -> Results:
     version = content.get(_VERSION_KEY)
     if type(version) is not int or version != SCHEMA_VERSION:
         raise _VersionError(_brief(version))
+    content = folders.without_checksum(content)
     results = _as_dataclass(Results, content, "")
     num_complete, num_phases = len(results.phases), results.num_phases
     _check(num_complete >= 1, "it has no phases")

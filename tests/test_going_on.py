@@ -84,6 +84,15 @@ def test_run_that_cannot_be_gone_on_from_is_refused(tiny_run, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UsageError, match="was damaged since it was written"):
         IncrementalLearner.from_run(run)
+    config = run / "config.gin"
+    before = config.read_text()
+    config.write_text(f"{before}\nModelLevel.momentum = 0.5\n")
+    with pytest.raises(UsageError, match=r"config\.gin is not the configuration that the phases of the run name"):
+        IncrementalLearner.from_run(run)
+    config.write_text(before)
+    (run / "phases/001/COMPLETE").unlink()
+    with pytest.raises(UsageError, match="phases/001/COMPLETE is missing"):
+        IncrementalLearner.from_run(run)
     shutil.rmtree(run / "phases")
     with pytest.raises(UsageError, match="no phase of that run is complete"):
         IncrementalLearner.from_run(run)

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 from mnemonics_tf import checks, results
 from mnemonics_tf.results import Results
+from mnemonics_tf.run import intact
+from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.system import files, screen
 from mnemonics_tf.system.folders import RUN_FILE
 
@@ -217,9 +219,10 @@ def measured(folder: str, read: Results) -> MeasuredRun:
       read: what its results.json holds.
 
     Raises:
-      UsageError: its configuration cannot be read.
+      UsageError: its configuration cannot be read, or is not the one that its phases name.
     """
     config = _config_in(folder)
+    intact.check_configuration(RunDirectory(folder), config)  # or runs would be taken for what they are not
     settings = read_settings(config)
     settings.pop(_SEED, None)
     shared: dict[str, Any] = {

@@ -199,6 +199,7 @@ class RunDirectory:
         """
 
         def owner() -> str:
+            self.check_there()
             before = [phase_marks.checksum_in(self.phase_dir(phase - 1))] if phase else []
             replaced = [json.dumps(self._replaced, sort_keys=True)] if self._replaced else []
             marks = map(str, (complete.checksum_or_none(self._data), *before, *replaced))
@@ -206,6 +207,18 @@ class RunDirectory:
             return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
         return PhaseSnapshots(f"{self.phase_dir(phase)}{SNAPSHOTS}", writes, owner, seconds)
+
+    def check_there(self) -> None:
+        """Makes sure that the folder is still there: what is written to another in its place would be no run.
+
+        Raises:
+          UsageError: this process has opened the folder, and somebody has removed or moved it since.
+        """
+        if self._held is not None and not os.path.lexists(self._config):
+            raise checks.UsageError(
+                f"--output_dir = {self.path}: the folder, or its {folders.RUN_FILE}, was removed or moved while the "
+                "run was working there. Put it back, and the same command goes on from what it holds."
+            )
 
     def remove_snapshots(self) -> None:
         """Removes those of all phases: they are complete, or begin anew."""
@@ -266,6 +279,7 @@ class RunDirectory:
     @contextlib.contextmanager
     def writing_phase(self, phase: int) -> Iterator[str]:
         """Hands out a folder to fill; once that is done without an error, it becomes the phase's folder."""
+        self.check_there()
         before = self.phase_dir(phase - 1)
         mark = phase_marks.Mark(
             files={},
@@ -283,6 +297,7 @@ class RunDirectory:
 
     def write_results(self, found: Results) -> None:
         """Replaces `results.json` in one step."""
+        self.check_there()
         files.write_text(self._results, results.to_text(found))
 
     def read_metrics(self, phase: int) -> PhaseResult:

@@ -40,7 +40,11 @@ def is_model(folder: str) -> bool:
 
 def read_checked(path: str) -> Any:
     """What a JSON file holds, without its checksum. Raises UnreadableError if it is damaged."""
-    content = files.read_json(path)
+    return without_checksum(files.read_json(path))
+
+
+def without_checksum(content: Any) -> Any:
+    """What JSON holds besides a checksum of itself, if it has one. Raises UnreadableError if that is another."""
     if not isinstance(content, dict) or CHECKSUM not in content:
         return content
     noted = content.pop(CHECKSUM)

@@ -6,6 +6,7 @@ It imports no TensorFlow, so that --help does not wait for it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -81,7 +82,8 @@ def explained(error: Exception, place: str, advice: str) -> tuple[int | None, st
     name = getattr(error, "filename", None) or place
     reason = files.why_unwritable(error)
     if reason is not None:
-        return USAGE_ERROR, f"{name} cannot be written: {reason}. Make room there, and {advice}."
+        mend = "Mend that" if reason == os.strerror(errno.EROFS) else "Make room there"
+        return USAGE_ERROR, f"{name} cannot be written: {reason}. {mend}, and {advice}."
     if isinstance(error, MemoryError):
         told = str(error).partition("\n")[0] or "no more is said"
         return USAGE_ERROR, f"There is too little memory ({told}). With more of it, or smaller images, {advice}."

@@ -71,11 +71,11 @@ class PhaseSnapshots:
         """Keeps the state of a stage, in one step, in the place of what it had before."""
         if not self._writes:
             return
+        seconds = {} if self._seconds is None else dict(self._seconds())
+        told = {_OWNER: np.array(self._owner_of(stage)), _SECONDS: np.array(json.dumps(seconds))}
         if not os.path.isdir(self._folder):
             os.makedirs(self._folder, exist_ok=True)
             files.flush(os.path.dirname(self._folder))
-        seconds = {} if self._seconds is None else dict(self._seconds())
-        told = {_OWNER: np.array(self._owner_of(stage)), _SECONDS: np.array(json.dumps(seconds))}
         with files.replacing(self._path(stage)) as file:
             np.savez(file, allow_pickle=False, **{**state, **told})
 

@@ -1,6 +1,6 @@
 """The campaign of faults: `bash launch/faults.sh --jobs=storage,digits`. Writes docs/faults.md.
 
-Exit code 0 if every trial ended as it should, else 1; trials that did not are told one by one.
+Exit code 0 if every trial ended as it should, else 1; trials that did not are told one by one, as they come.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import children
 import storage_job
 from children import NO_FAULT, Fault
+from file_trials import FileTrials
+from loading_trials import LoadingTrials
 from power_cuts import cut_power
 from trials import Tally, Trials, every_call, every_error
 from whole_trials import WholeTrials, killed
@@ -28,7 +30,7 @@ from workers import Worker
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MEMORY = "/dev/shm"  # syncs take no time there, and a process that is killed loses nothing of what it has written
 _PAGE = ROOT / "docs" / "faults.md"
-_JOBS = ("storage", "cuts", "digits", "folder", "workers")
+_JOBS = ("storage", "cuts", "digits", "folder", "files", "workers")
 _BEGIN, _END = "<!-- bash launch/faults.sh --jobs={} -->", "<!-- end -->"
 
 
@@ -53,6 +55,24 @@ def whole_trials(trials: WholeTrials, count: int) -> Iterator[Tally]:
     yield from trials.damage(2 * count)
 
 
+def file_trials(jobs: Mapping[str, Callable[[str], None]], folder: str, draw: random.Random, flags) -> Iterator[Tally]:
+    """Of each kind of file: those of digits, then those that the job with statistics has besides, then loaded ones."""
+    end = time.monotonic() + 60 * flags.minutes
+    known: set[str] = set()
+    for name, job in jobs.items():
+        place = os.path.join(folder, name)
+        os.makedirs(place)
+        trials = FileTrials(job, place, draw, end - time.monotonic())
+        for kind in trials.kinds:
+            if kind not in known:
+                yield trials.damage_kind(kind, flags.files)
+        known |= set(trials.kinds)
+        trials.close()
+    loading = LoadingTrials(folder, draw, end - time.monotonic())
+    for owner, kind in loading.kinds:
+        yield loading.damage_kind(owner, kind, flags.files)
+
+
 def worker_trials(trials: WorkerTrials, count: int) -> Iterator[Tally]:
     """Of two workers."""
     yield trials.lose_one(count)
@@ -75,8 +95,6 @@ def main() -> int:
             title, calls, tallies = _campaign(job, folder, draw, flags)
             section = _section(title, calls, tallies, failures)
         _write(flags.page, job, section, flags.seed)
-    for failure in failures:
-        print(f"FAILED  {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -86,6 +104,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--storage", type=int, default=20, help="size of the small job's campaign")
     parser.add_argument("--whole", type=int, default=10, help="size of the campaign of each whole job")
     parser.add_argument("--cuts", type=int, default=20, help="power cuts, of each kind of file system")
+    parser.add_argument("--files", type=int, default=40, help="damages of each kind of file")
     parser.add_argument("--workers", type=int, default=10, help="how often one of two workers is killed")
     parser.add_argument("--every", type=int, default=1, help="of the small job's calls, only each so many is tried")
     parser.add_argument("--minutes", type=float, default=60, help="of each job, after which no trial is begun any more")
@@ -107,6 +126,10 @@ def _campaign(job: str, folder: str, draw: random.Random, flags) -> tuple[str, i
         return "Power cuts", small.calls, power_cuts(small, Worker(storage_job.run), flags.cuts, draw)
     import whole_job  # TensorFlow, once for all children
 
+    if job == "files":
+        jobs = {"digits": whole_job.digits_on_resnet}
+        jobs["statistics"] = whole_job.with_statistics(os.path.join(folder, "images"))
+        return "Each kind of file", None, file_trials(jobs, folder, draw, flags)
     run = whole_job.digits if job == "digits" else whole_job.on_folder(os.path.join(folder, "images"))
     trials = WholeTrials(Worker(run), folder, draw, seconds)
     title = "Whole runs on digits" if job == "digits" else "Whole runs on a folder of images"
@@ -131,6 +154,8 @@ def _section(title: str, calls: int | None, tallies: Iterable[Tally], failures: 
         )
         rows.append(f"| {tally.name} | {tried} | {ended} | {len(tally.failures)} |")
         print(rows[-1], flush=True)
+        for failure in tally.failures:
+            print(f"FAILED  {failure}", file=sys.stderr, flush=True)
         failures += tally.failures
         total.update(trials=tried, failed=len(tally.failures))
     minutes = (time.monotonic() - start) / 60

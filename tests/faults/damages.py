@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-Damage = Callable[[str, random.Random], bool]  # a file's path; whether anything could be done
+Damage = Callable[..., bool]  # of a file's path and what draws; whether anything could be done
 
 
 def flip(path: str, draw: random.Random) -> bool:
@@ -38,14 +39,17 @@ def zero(path: str, draw: random.Random) -> bool:
     return _rewritten(path, lambda content: content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
 
 
-def swap(path: str, draw: random.Random) -> bool:
-    """Puts the file of the same name of another phase in its place."""
-    others = [path.replace(f"/{phase:03d}/", f"/{other:03d}/") for phase in range(3) for other in range(3)]
-    others = [each for each in others if each != path and os.path.isfile(each)]
-    if not others:
+def swap(path: str, draw: random.Random, others: Sequence[str] = ()) -> bool:
+    """Puts the file of the same name of another phase in its place; one of `others` if there is none."""
+    phases = [path.replace(f"/{phase:03d}", f"/{other:03d}") for phase in range(3) for other in range(3)]
+    found = [each for each in phases if each != path and os.path.isfile(each)]
+    found = found or [each for each in others if each != path and not filecmp.cmp(path, each, shallow=False)]
+    if not found:
         return False
-    shutil.copyfile(draw.choice(others), path)
-    return True
+    chosen = draw.choice(found)
+    is_other = not filecmp.cmp(path, chosen, shallow=False)
+    shutil.copyfile(chosen, path)
+    return is_other
 
 
 def retype(path: str, draw: random.Random) -> bool:

@@ -145,7 +145,7 @@ class Trials:
     def _judge_damage(self, tally: Tally, place: str, name: str) -> None:
         seen, before = not is_whole(place), content_of(place)
         outcome = self._run(place)
-        if _is_told(outcome):
+        if is_told(outcome):
             changed = content_of(place) != before
             tally.add("seen, refused in one message", f"{name}: and files were changed" if changed else "")
         elif outcome.kind != "finished":
@@ -160,7 +160,7 @@ class Trials:
     def _must_be_told(self, tally: Tally, outcome: children.Outcome, place: str, what: str) -> None:
         if outcome.kind == "finished":
             tally.add("finished all the same", "" if self._is_same(place) else what)
-        elif not _is_told(outcome):
+        elif not is_told(outcome):
             tally.add(outcome.kind, f"{what}: {outcome.text[-800:]}")
         else:
             self.go_on(tally, place, what)
@@ -201,7 +201,7 @@ class Trials:
 _LINES = 12  # of a refusal: notices, and a difference of configurations, have a line each
 
 
-def _is_told(outcome: children.Outcome) -> bool:
+def is_told(outcome: children.Outcome) -> bool:
     """Whether a job ended with a message of a few lines, beside what it told of its phases before."""
     message = [line for line in outcome.text.splitlines() if not line.startswith("phase")]
     return outcome.kind == "told" and 0 < len(message) <= _LINES
@@ -243,7 +243,10 @@ def content_of(place: str) -> dict[str, object]:
             content = file.read()
         if name.endswith(".json"):
             with contextlib.suppress(ValueError):
-                found[name] = json.dumps(_without_times(json.loads(content)), sort_keys=True)
+                value = json.loads(content)
+                if name == "results.json" and isinstance(value, dict):
+                    value.pop("checksum", None)  # of the times, too
+                found[name] = json.dumps(_without_times(value), sort_keys=True)
                 continue
         found[name] = _weights(content) if name.endswith(".h5") and content[1:4] == b"HDF" else content
     return found

@@ -26,9 +26,11 @@ from mnemonics_tf.experiment import Run
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.methods.analytic import Analytic
 from mnemonics_tf.methods.bic import BiC
 from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.models.backbone import Backbone
+from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.run import phase_files
 from mnemonics_tf.run.configuration import Configuration
 from mnemonics_tf.system.devices import Devices
@@ -54,6 +56,13 @@ _FOLDER = Settings(
     finetuning=BalancedFinetune(enabled=False),
     probe=Probe(enabled=False),
     classifier="nme",
+)
+_STATISTICS = Settings(
+    Analytic(units=20, penalties=(0.1, 1.0), held_out_share=0.25),
+    memory=Memory("herding", per_class=0, adjust=False),
+    model_level=ModelLevel(epochs=2, batch_size=6, milestones=(1,), weight_transfer="none"),
+    finetuning=BalancedFinetune(enabled=False),
+    probe=Probe(enabled=False),
 )
 
 
@@ -91,6 +100,25 @@ def digits(folder: str) -> None:
     _run(folder, _DIGITS, 1, _few_digits)
 
 
+def digits_on_resnet(folder: str) -> None:
+    """The job on four digits with the package's own network, which is made and checked in less time."""
+    _run(folder, _DIGITS, 1, _few_digits, ResNet((1,), (4,), embedding_dim=4))
+
+
+def with_statistics(images: str) -> Callable[[str], None]:
+    """A job whose method keeps statistics of what it has seen, on a folder with images that cannot be read."""
+    _draw_images(images)
+    for kind in range(4):
+        with open(os.path.join(images, f"kind {kind}", "broken.png"), "wb") as file:
+            file.write(b"no picture")
+    source = Folder(images, 8, test_share=0.25)
+
+    def run(folder: str) -> None:
+        _run(folder, _STATISTICS, 3, source.load, ResNet((1, 1), (4, 4)))
+
+    return run
+
+
 def on_folder(images: str) -> Callable[[str], None]:
     """The job on a folder of images, which is filled here."""
     _draw_images(images)
@@ -110,11 +138,13 @@ def _written_model(folder: str, model, *others) -> None:
         file.write(b"".join(weight.tobytes() for weight in model.get_weights()))
 
 
-def _run(folder: str, settings: Settings, channels: int, load: Callable[[], Dataset]) -> None:
+def _run(
+    folder: str, settings: Settings, channels: int, load: Callable[[], Dataset], network: ResNet | None = None
+) -> None:
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
-    settings = dataclasses.replace(settings, network=_network(channels, settings.seed))
+    settings = dataclasses.replace(settings, network=network or _network(channels, settings.seed))
     configuration = Configuration(
         settings, _PROTOCOL, _Plain(), None, load, lambda: f"# {settings}\n", SNAPSHOT_SECONDS
     )

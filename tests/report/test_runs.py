@@ -10,6 +10,7 @@ from run_folders import results_of, write_run
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.report import runs
+from mnemonics_tf.run import bindings, phase_marks
 
 
 def _read(folder):
@@ -123,6 +124,19 @@ def test_run_without_its_configuration_is_refused(tmp_path):
     folder = write_run(tmp_path / "run")
     (folder / "config.gin").unlink()
     with pytest.raises(UsageError, match=r"run: its config\.gin cannot be read"):
+        _read(tmp_path)
+
+
+def test_configuration_that_the_phases_do_not_name_is_refused(tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "phases/000").mkdir(parents=True)
+    config = folder / "config.gin"
+    (folder / "phases/000/metrics.json").write_text("{}")  # a mark lists a file at least
+    mark = phase_marks.Mark({}, configuration=bindings.checksum(config.read_text()))
+    phase_marks.write(str(folder / "phases/000"), mark)
+    assert len(_read(tmp_path)) == 1
+    config.write_text(config.read_text() + "\nModelLevel.epochs = 170\n")
+    with pytest.raises(UsageError, match=r"run/config\.gin is not the configuration that the phases"):
         _read(tmp_path)
 
 

@@ -51,6 +51,24 @@ def _results(seed: int) -> Results:
     return Results(**{**values, "seed": seed})
 
 
+def test_folder_that_was_moved_under_way_is_told_and_not_made_again(run):
+    _write_phase(run, 0)
+    snapshots = run.snapshots(1, True, dict)
+    moved = Path(run.path).rename(f"{run.path} elsewhere")
+    for write in (
+        lambda: snapshots.save("train_model", {}),
+        lambda: _write_phase(run, 1),
+        lambda: run.write_results(_results(1)),
+        run.check_there,
+    ):
+        with pytest.raises(UsageError, match=r"was removed or moved while the run was working there\. Put it back"):
+            write()
+        assert not os.path.exists(run.path)
+    moved.rename(run.path)
+    _write_phase(run, 1)
+    assert run.num_complete_phases() == 2
+
+
 def _full_disk(*args):
     raise OSError(28, "No space left on device")
 

@@ -26,6 +26,11 @@ from mnemonics_tf.system import screen
             "/run/results.json cannot be written: No space left on device. Make room there, and it goes on.",
         ),
         (
+            OSError(errno.EROFS, "x", "/run/results.json"),
+            2,
+            "/run/results.json cannot be written: Read-only file system. Mend that, and it goes on.",
+        ),
+        (
             FileNotFoundError(errno.ENOENT, "x", "/run/phases"),
             2,
             "/run/phases cannot be used any more: No such file or directory. Mend that, and it goes on.",
