@@ -206,4 +206,4 @@ def small_disk(size: str):
         try:
             yield place
         finally:
-            os.system(f"umount {place}")
+            os.system(f"umount --lazy {place}")  # a process that was ended may hold a file for a moment more
