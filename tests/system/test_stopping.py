@@ -13,6 +13,7 @@ from conftest import ROOT
 _SCRIPT = """
 import signal, sys, threading, time
 from mnemonics_tf.system import screen, stopping
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a suite that nohup has started ignores it
 if {ignored!r}:
     signal.signal(getattr(signal, {ignored!r}), signal.SIG_IGN)
 stopping.end_in_one_line("program", "It goes on.")
