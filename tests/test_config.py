@@ -126,6 +126,8 @@ def test_syntax_error_names_the_file(tmp_path, text):
 
 def test_syntax_error_in_a_binding_is_refused():
     assert _refusal([], ["ModelLevel.epochs = = 3"]).startswith("The configuration cannot be read: ")
+    for binding in ("ModelLevel.epochs = \\", "ModelLevel.epochs = \\\n"):  # each Python says it otherwise
+        assert "ModelLevel.epochs: the line ends with '\\', and there is no next one" in _refusal([], [binding])
 
 
 def test_include_is_found_beside_the_file(tmp_path, monkeypatch):

@@ -46,7 +46,8 @@ class _Source:
         """Where a line is, in words for the end of an error."""
         if self.path:
             return f"(file {self.path}, line {number})"
-        line = self.text.split("\n")[number - 1].strip()
+        lines = self.text.split("\n")
+        line = lines[min(number, len(lines)) - 1].strip()  # Python calls the end of a text a line, too
         return f"(in the binding {line if len(line) <= 80 else line[:77] + '...'})"
 
 

@@ -43,11 +43,14 @@ def explain(error: Exception, text: str, known: Collection[str]) -> tuple[str, i
         return _said(lines, number, "a quote is opened and not closed"), number
     if opened is not None and ("EOF" in message or (_BINDING.match(lines[number - 1]) and number > opened[0])):
         return _said(lines, opened[0], f"the bracket {opened[1]!r} is opened and not closed"), opened[0]
+    rest = lines[number - 1][column:].strip()
+    if "EOF in multi-line statement" in message or rest == "\\":
+        number = next((index for index in range(number, 0, -1) if lines[index - 1].rstrip().endswith("\\")), number)
+        return _said(lines, number, "the line ends with '\\', and there is no next one that it would go on in"), number
     if "too many nested" in message:
         return "brackets are nested too deeply", number
     if isinstance(error, IndentationError):
         return _said(lines, number, "it is indented unlike the lines before it"), number
-    rest = lines[number - 1][column:].strip()
     if "Failed to parse token" in message and not rest.startswith(tuple(_ODD_QUOTES)):
         return _said(lines, number, _wrong_word(message, rest, known)), number
     if "Couldn't parse statement" in message or "Unexpected token" in message or message.startswith("Malformatted"):
