@@ -190,12 +190,17 @@ def reading(folder: str, own_method: type[Method] | None = None) -> Iterator[Sav
         raise checks.UsageError(
             f"{folder}: there is {found}. Expected a folder that IncrementalLearner.save has made.{hint}"
         )
+    _card(path)  # a folder whose file is damaged gets no lock beside it
     with _alone(folder, reading=True):
-        try:
-            card = folders.read_checked(path)
-        except files.UnreadableError as error:
-            raise _damaged(path, str(error)) from error
-        yield _saved(folder, path, card, own_method)
+        yield _saved(folder, path, _card(path), own_method)
+
+
+def _card(path: str) -> Any:
+    """What `learner.json` says. Raises UsageError if it is damaged."""
+    try:
+        return folders.read_checked(path)
+    except files.UnreadableError as error:
+        raise _damaged(path, str(error)) from error
 
 
 class _UnknownMethod(Exception):  # noqa: N818  # caught where it is raised

@@ -192,6 +192,13 @@ def test_damaged_file_is_named(copy, name, how):
     assert os.sep in str(raised.value)
 
 
+def test_folder_whose_learner_is_damaged_is_left_as_it_is(tmp_path):
+    (tmp_path / "learner.json").write_text('{"state": "../../etc", "checksum": 0}')
+    with pytest.raises(UsageError, match="its checksum is another"):
+        IncrementalLearner.load(tmp_path)
+    assert os.listdir(tmp_path) == ["learner.json"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
