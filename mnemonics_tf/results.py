@@ -16,7 +16,7 @@ from typing import Any
 
 from mnemonics_tf import __version__, checks
 from mnemonics_tf.evaluation import metrics
-from mnemonics_tf.system import complete, files, folders, screen
+from mnemonics_tf.system import files, folders, screen
 
 RESULTS_FILE = "results.json"
 METRICS_FILE = "metrics.json"
@@ -161,7 +161,7 @@ def summarise(
 def to_text(results: Results) -> str:
     """The content of `results.json`. Its last entry is a checksum of all others: reports read this file alone."""
     content = {_VERSION_KEY: SCHEMA_VERSION, **dataclasses.asdict(results)}
-    return json.dumps({**content, folders.CHECKSUM: complete.checksum_of(content)}, indent=1) + "\n"
+    return json.dumps(folders.with_checksum(content), indent=1) + "\n"
 
 
 def phase_to_text(result: PhaseResult) -> str:

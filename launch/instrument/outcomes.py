@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mnemonics_tf.evaluation import metrics
-from mnemonics_tf.system import complete, files, folders
+from mnemonics_tf.system import files, folders
 
 _LEGEND = (
     "Images and bytes are those of an old class; seconds made the memory and trained the later phase. Balanced: all",
@@ -99,8 +99,7 @@ def training_seconds(seconds: Mapping[str, float]) -> float:
 def save(path: pathlib.Path, outcome: Outcome, fingerprint: str) -> None:
     """Writes an outcome in one step, with a checksum."""
     content = {"fingerprint": fingerprint, **dataclasses.asdict(outcome)}
-    content[folders.CHECKSUM] = complete.checksum_of(content)
-    files.write_text(str(path), json.dumps(content, indent=1))
+    files.write_text(str(path), json.dumps(folders.with_checksum(content), indent=1))
 
 
 def load(path: pathlib.Path, fingerprint: str) -> Outcome | None:

@@ -100,6 +100,11 @@ class ClassStream:
 
         `train` and `test`: the number of images and a checksum (see `data.identity`), as texts.
         """
+        return self._identity
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, list[str]]:
+        # Once a run: it looks at all pixels, or asks for the sizes of up to 200,000 files.
         count = len(self.class_order)
         return {split: class_marks(part, count) for split, part in self._splits.items()}
 

@@ -160,7 +160,7 @@ def write(folder: str, content: Content, model: Classifier) -> None:
                 if content.state.means is not None:
                     np.save(os.path.join(partial, _MEANS), content.state.means, allow_pickle=False)
             card = card_of(content, name)
-            text = json.dumps({**card, folders.CHECKSUM: complete.checksum_of(card)}, indent=1) + "\n"
+            text = json.dumps(folders.with_checksum(card), indent=1) + "\n"
             files.write_text(os.path.join(folder, folders.LEARNER_FILE), text)
             _remove_others(folder, name)
     except OSError as error:

@@ -77,8 +77,7 @@ def write(run: RunDirectory, data: dict[str, Any]) -> None:
       UsageError: there are phases that were learned from other data.
     """
     _check_phases(run, complete.checksum_of(data))
-    noted = {**data, folders.CHECKSUM: complete.checksum_of(data)}
-    files.write_text(run.data_file, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
+    files.write_text(run.data_file, json.dumps(folders.with_checksum(data), indent=1, ensure_ascii=False) + "\n")
 
 
 def _check_phases(run: RunDirectory, noted: str) -> None:

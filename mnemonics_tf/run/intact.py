@@ -5,7 +5,6 @@ A run that goes on compares all files with their checksums itself (`recovery`), 
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from mnemonics_tf import checks
@@ -24,14 +23,13 @@ def check_configuration(run: RunDirectory, config: str) -> None:
     Raises:
       UsageError: a phase names another configuration.
     """
-    for phase in range(run.num_complete_phases()):
-        with contextlib.suppress(phase_marks.DamagedError):
-            noted = phase_marks.read(run.phase_dir(phase)).configuration
-            if noted not in (None, bindings.checksum(config)):
-                raise checks.UsageError(
-                    f"{screen.shown(run.config_file)} is not the configuration that the phases of the run name. Put "
-                    "back a copy of it."
-                )
+    own = bindings.checksum(config)
+    for mark in filter(None, run.marks()):
+        if mark.configuration not in (None, own):
+            raise checks.UsageError(
+                f"{screen.shown(run.config_file)} is not the configuration that the phases of the run name. Put back a "
+                "copy of it."
+            )
 
 
 def check_last_mark(run: RunDirectory) -> None:

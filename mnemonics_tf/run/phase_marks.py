@@ -75,8 +75,7 @@ def write(folder: str, mark: Mark) -> None:
     """Marks a folder as complete, with all files that are in it now; `mark.files` is passed over."""
     checksums = {name: complete.checksum(os.path.join(folder, name)) for name in complete.names_in(folder)}
     content = {**dataclasses.asdict(mark), "files": checksums}
-    content[folders.CHECKSUM] = complete.checksum_of(content)
-    files.write_text(path_of(folder), json.dumps(content, indent=1))
+    files.write_text(path_of(folder), json.dumps(folders.with_checksum(content), indent=1))
 
 
 def read(folder: str) -> Mark:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from mnemonics_tf.system import complete, files
@@ -41,6 +42,11 @@ def is_model(folder: str) -> bool:
 def read_checked(path: str) -> Any:
     """What a JSON file holds, without its checksum. Raises UnreadableError if it is damaged."""
     return without_checksum(files.read_json(path))
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON is to hold, and last a checksum of it, which `read_checked` looks at."""
+    return {**content, CHECKSUM: complete.checksum_of(content)}
 
 
 def without_checksum(content: Any) -> Any:
