@@ -70,6 +70,31 @@ def barrier(strategy: tf.distribute.Strategy) -> None:
     sum_over_workers(strategy, [np.zeros(1, np.float32)])
 
 
+def by_the_first(strategy: tf.distribute.Strategy, write: Callable[[], object]) -> None:
+    """Lets the first worker write what all would write alike, while the others wait until it is there.
+
+    Args:
+      strategy: whose workers call this, all of them.
+      write: is called by the first one alone; what it raises, that worker raises.
+
+    Raises:
+      UsageError: in the other workers, if the first one could not write.
+      LostWorkerError: another worker has ended.
+    """
+    failure: Exception | None = None
+    with explaining_lost_workers(strategy):
+        if is_chief(strategy):
+            try:
+                write()
+            except Exception as error:
+                failure = error
+        (failures,) = sum_over_workers(strategy, [np.array([failure is not None], np.float32)])
+    if failure is not None:
+        raise failure
+    if failures[0]:
+        raise checks.UsageError("The first worker could not write what all of them share: its own output says why.")
+
+
 def is_common(strategy: tf.distribute.Strategy, number: int) -> bool:
     """Whether this worker's number equals the mean of all workers' numbers.
 

@@ -20,6 +20,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, TINY_BINDINGS, tiny_arguments
+from PIL import Image
+from tiny_learner import bars
+
+from mnemonics_tf import IncrementalLearner
 
 # An epoch of the model level is one batch of all new images and exemplars, so epochs are steps; likewise meta-steps.
 _BINDINGS = (
@@ -61,6 +65,28 @@ app.run(main.main, flags_parser=functools.partial(screen.parse_flags, "mnemonics
 """
 
 
+# Images from files are what comes first, as decoding them must not come before the workers have met.
+_LEARNER = """
+import sys
+sys.path.insert(0, "tests/learner")
+from tiny_learner import bars, tiny_learner
+from mnemonics_tf import IncrementalLearner, UsageError
+place = sys.argv[1]
+learner = tiny_learner(image_size=8)
+learner.learn(place + "/photos", progress=place + "/kept")
+learner.save(place + "/kept")
+learner = IncrementalLearner.load(place + "/kept")
+learner.learn(*bars([3], 20))
+try:
+    learner.save(place + "/photos")
+except UsageError as error:
+    print("refused:", error)
+learner.save(place + "/kept")
+learner.export(place + "/model")
+print("answers:", *learner.predict(bars([0, 1, 2, 3], 5, seed=1)[0]).names)
+"""
+
+
 def _start(arguments: list[str], program: tuple[str, ...] = ("-m", "mnemonics_tf.main"), **environment: str):
     """Starts a run; its output goes where `communicate` finds it."""
     return subprocess.Popen(
@@ -73,7 +99,9 @@ def _start(arguments: list[str], program: tuple[str, ...] = ("-m", "mnemonics_tf
     )
 
 
-def _start_workers(arguments: list[str]) -> list[subprocess.Popen]:
+def _start_workers(
+    arguments: list[str], program: tuple[str, ...] = ("-m", "mnemonics_tf.main")
+) -> list[subprocess.Popen]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
@@ -81,7 +109,7 @@ def _start_workers(arguments: list[str]) -> list[subprocess.Popen]:
     configs = [
         json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}) for index in range(2)
     ]
-    return [_start(arguments, TF_CONFIG=config) for config in configs]
+    return [_start(arguments, program, TF_CONFIG=config) for config in configs]
 
 
 def _finish(process: subprocess.Popen, seconds: float = 400) -> str:
@@ -273,6 +301,27 @@ def test_only_the_first_worker_writes_and_shows_results(resumed_workers):
         "results.json",
         "tensorboard",
     }
+
+
+def test_learner_of_two_workers_is_written_by_the_first_alone(tmp_path):
+    images, labels = bars([0, 1, 2], 20)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / "photos" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    workers = _start_workers([str(tmp_path)], ("-c", _LEARNER))
+    outputs = [_finish(worker) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    told = [[line for line in output.splitlines() if line.startswith(("refused", "answers"))] for output in outputs]
+    # Both know why it was not written, each in its own words, and have gone on.
+    assert str(tmp_path / "photos") in told[0][0]
+    assert told[1][0] == "refused: The first worker could not write what all of them share: its own output says why."
+    assert told[0][1] == told[1][1]
+    learner = IncrementalLearner.load(tmp_path / "kept")
+    assert learner.class_names == ("0", "1", "2", "3")
+    assert "answers: " + " ".join(learner.predict(bars([0, 1, 2, 3], 5, seed=1)[0]).names) == told[0][1]
+    assert (tmp_path / "model/saved_model.pb").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "kept", "model"}
 
 
 def test_worker_that_cannot_be_reached_is_named_and_nothing_is_written(tmp_path):

@@ -166,7 +166,7 @@ def training_batches(
         # Epochs before the first batch are not even shuffled.
         epoch, place = divmod(first, num_batches(used, batch_size))
         batches = tf.data.Dataset.range(epoch, epochs).flat_map(epoch_indices).enumerate(first - place).skip(place)
-    return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)
+    return _loaded(batches, share, load, data)
 
 
 def _training_images(data: LabelledImages, augmentation: Augmentation) -> Callable[[tf.Tensor, Draws], tf.Tensor]:
@@ -195,10 +195,18 @@ def _jittered(
     return tf.where(chosen[:, None, None, None], changed, images)
 
 
-def _for_replicas(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
-    """Each batch `(step, indices)` once for every replica of the share, whose number is added."""
+def _loaded(
+    batches: tf.data.Dataset, share: Share, load: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]], data: LabelledImages
+) -> tf.data.Dataset:
+    """What `load` makes of each batch `(step, indices)` and the number of every replica of the share, in turn."""
+    calls = _parallel_calls(data)
+    if share.count == 1:
+        # Every function of a pipeline is traced for each pass: two fewer are a third of what it takes to begin one.
+        replica = tf.constant(share.first, tf.int64)
+        return batches.map(lambda step, indices: load(step, indices, replica), num_parallel_calls=calls).prefetch(2)
     replicas = tf.data.Dataset.range(share.first, share.first + share.count)
-    return batches.flat_map(lambda step, indices: replicas.map(lambda replica: (step, indices, replica)))
+    each = batches.flat_map(lambda step, indices: replicas.map(lambda replica: (step, indices, replica)))
+    return each.map(load, num_parallel_calls=calls).prefetch(2)
 
 
 def _part(size: tf.Tensor, replica: tf.Tensor, share: Share) -> tf.Tensor:
@@ -249,4 +257,4 @@ def evaluation_batches(
         return tf.reverse(images, axis=[2]) if mirrored else images
 
     batches = tf.data.Dataset.range(first * batch_size, len(data)).batch(batch_size).enumerate()
-    return _for_replicas(batches, share).map(load, num_parallel_calls=_parallel_calls(data)).prefetch(2)
+    return _loaded(batches, share, load, data)

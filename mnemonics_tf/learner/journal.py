@@ -11,7 +11,7 @@ from mnemonics_tf.learner.context import Context
 from mnemonics_tf.learner.state import LearnerState
 from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.models.classifier import Classifier
-from mnemonics_tf.system.snapshots import Snapshots, Store
+from mnemonics_tf.system.snapshots import Snapshots, Store, Workers
 
 SECONDS_APART = 60.0  # between two snapshots of a step, as `Experiment.snapshot_seconds` of a run is by default
 
@@ -45,10 +45,11 @@ class KeepingJournal(NoJournal):
 
     Args:
       place: where it is put down, and where an interrupted attempt may have left something.
+      workers: processes that share the work; None for one that works alone.
     """
 
-    def __init__(self, place: Store):
-        self.snapshots = Snapshots(SECONDS_APART)
+    def __init__(self, place: Store, workers: Workers | None = None):
+        self.snapshots = Snapshots(SECONDS_APART, workers)
         self._place = place
 
     def store(self, phase: int) -> Store | None:

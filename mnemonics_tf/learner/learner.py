@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import mnemonics_tf
-from mnemonics_tf import checks
+from mnemonics_tf import checks, runtime
 from mnemonics_tf.data.types import ImageTraits, LabelledImages, PixelRange
 from mnemonics_tf.evaluation.classifiers import nme_logits, predict
 from mnemonics_tf.learner import arrivals, display, saving
@@ -25,7 +25,7 @@ from mnemonics_tf.learner.answers import (
     evaluation_of,
     memory_view,
 )
-from mnemonics_tf.learner.context import Journal, beginning, factory_of
+from mnemonics_tf.learner.context import Journal, beginning
 from mnemonics_tf.learner.defaults import AUTO, PARTS, Choices
 from mnemonics_tf.learner.fitting import check_can_forget, without_classes
 from mnemonics_tf.learner.journal import NoJournal
@@ -37,7 +37,6 @@ from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.base import Method
 from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.resnet import ResNet
-from mnemonics_tf.serving.export import export_saved_model
 from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.system.tracking import Tracker
 
@@ -303,7 +302,8 @@ class IncrementalLearner(Workshop):
           UsageError: the learner knows no class yet, the folder holds something else, cannot be written to, or another
             process is saving there.
         """
-        saving.write(os.fspath(folder), self._content, self._network.model)
+        content, model = self._content, self._network.model
+        runtime.by_the_first(self._on_devices(), lambda: saving.write(os.fspath(folder), content, model))
 
     @classmethod
     def load(
@@ -368,19 +368,8 @@ class IncrementalLearner(Workshop):
         Raises:
           UsageError: the learner knows no class yet, or the folder holds something else.
         """
-        state, factory = self._ready, factory_of(self.settings, self._seen)
-        means = state.means if self.settings.primary_classifier == "nme" else None
-        with saving.replacing_export(os.fspath(folder)) as partial:
-            export_saved_model(
-                partial,
-                self._network.model,
-                factory,
-                state.pixel_range,
-                state.classes.ids,
-                state.classes.names,
-                means,
-                self._seen.resized_side,
-            )
+        self._network  # noqa: B018  # nothing is learned before
+        runtime.by_the_first(self._on_devices(), lambda: self._export(os.fspath(folder)))
 
     def _repr_html_(self) -> str:
         known = self._state is not None and self._state.network is not None

@@ -24,7 +24,11 @@ _MARK = 16  # characters of a name that tell attempts apart
 
 
 def place_of(
-    folder: str | os.PathLike, content: saving.Content, arrival: Arrival, seconds: Callable[[], dict[str, float]]
+    folder: str | os.PathLike,
+    content: saving.Content,
+    arrival: Arrival,
+    seconds: Callable[[], dict[str, float]],
+    writes: bool = True,
 ) -> PhaseSnapshots:
     """Where an attempt to learn puts down what its steps have come to, and finds what an earlier process has.
 
@@ -33,6 +37,7 @@ def place_of(
       content: the learner before it learns.
       arrival: what it learns.
       seconds: tells how long each step has taken so far.
+      writes: whether this process does; of several workers the first one. True by default.
 
     Raises:
       UsageError: the folder holds something else than a learner.
@@ -41,8 +46,9 @@ def place_of(
     saving.check_free(folder)
     identity = _identity(content, arrival)
     place = saving.progress_folder(folder, identity[:_MARK])
-    _tell_of_others(place)
-    return PhaseSnapshots(place, True, lambda: identity, seconds)
+    if writes:
+        _tell_of_others(place)
+    return PhaseSnapshots(place, writes, lambda: identity, seconds)
 
 
 def _tell_of_others(place: str) -> None:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from mnemonics_tf import checks
+from mnemonics_tf import checks, runtime
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages
 from mnemonics_tf.evaluation.classifiers import predict
 from mnemonics_tf.learner import arrivals, expected, progress, saving
 from mnemonics_tf.learner.admission import check_arriving
 from mnemonics_tf.learner.answers import Evaluation, Learned, evaluation_of
-from mnemonics_tf.learner.context import Context, Journal, beginning, context_of
+from mnemonics_tf.learner.context import Context, Journal, beginning, context_of, factory_of
 from mnemonics_tf.learner.defaults import Choices, settled, with_epochs
 from mnemonics_tf.learner.journal import KeepingJournal
 from mnemonics_tf.learner.news import News, named, seen_with
@@ -27,6 +27,7 @@ from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
 from mnemonics_tf.learner.steps import run_phase
 from mnemonics_tf.models.backbone import Backbone
+from mnemonics_tf.serving.export import export_saved_model
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.system.tracking import Tracker, notice
@@ -119,6 +120,8 @@ class Workshop:
         return self._reader()
 
     def _reader(self) -> arrivals.Intake:
+        if self._strategy is None and not self._devices.works_alone:
+            self._strategy = self._devices.create_strategy()  # before anything is computed, as decoding images is
         chosen = self._choices.backbone
         backbone = chosen if isinstance(chosen, Backbone) else None
         return arrivals.Intake(self._known, self._traits, self._choices.side, backbone)
@@ -143,12 +146,15 @@ class Workshop:
         if folder is None:
             yield 0.0
             return
-        place = progress.place_of(folder, self._content, arrival, self._tracker.seconds_so_far)
+        strategy = self._on_devices()
+        is_first = runtime.is_chief(strategy)
+        place = progress.place_of(folder, self._content, arrival, self._tracker.seconds_so_far, is_first)
         earlier = place.seconds()
         if len(place):
-            notice("It goes on with what an interrupted attempt to learn this has come to.")
+            if is_first:
+                notice("It goes on with what an interrupted attempt to learn this has come to.")
             self._tracker.start_phase(self._ready.phase, None, earlier)
-        journal, self._journal = self._journal, KeepingJournal(place)
+        journal, self._journal = self._journal, KeepingJournal(place, runtime.agreement(strategy))
         try:
             yield sum(earlier.values())
         finally:
@@ -254,15 +260,30 @@ class Workshop:
         return evaluation_of(found, classes.names, self.settings.primary_classifier)
 
     def _on_devices(self) -> tf.distribute.Strategy:
-        if self._strategy is None:
-            self._strategy = self._devices.create_strategy()
-            if self.settings.deterministic:
-                seeds.make_deterministic()
+        self._strategy = self._strategy or self._devices.create_strategy()
+        if self.settings.deterministic:
+            seeds.make_deterministic()
         return self._strategy
 
     def _context(self) -> Context:
         pixel_range, strategy = self._ready.pixel_range, self._on_devices()
         return context_of(self.settings, self._seen, pixel_range, strategy, self._tracker, self._journal)
+
+    def _export(self, folder: str) -> None:
+        """Writes a SavedModel."""
+        state, factory = self._ready, factory_of(self.settings, self._seen)
+        means = state.means if self.settings.primary_classifier == "nme" else None
+        with saving.replacing_export(folder) as partial:
+            export_saved_model(
+                partial,
+                self._network.model,
+                factory,
+                state.pixel_range,
+                state.classes.ids,
+                state.classes.names,
+                means,
+                self._seen.resized_side,
+            )
 
     def _seed_of(self, purpose: str) -> int:
         phase = 0 if self._state is None else self._state.phase

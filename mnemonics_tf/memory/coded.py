@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,7 +16,9 @@ from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Images, LabelledImages
 from mnemonics_tf.memory.formats import DamagedCodeError, Format
 
+_T = TypeVar("_T")
 AT_ONCE = 256  # images whose pixels are held while they are coded
+_VALUES_A_TASK = 100_000  # small images go to threads many at a time: handing one over costs as much as coding it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,11 +103,11 @@ def encoded(images: Images, form: Format) -> list[bytes]:
             if isinstance(owner, CodeFile) and owner.format == form:
                 codes[row] = code_of(images, row)
     todo = np.array([row for row, code in enumerate(codes) if code is None], np.int64)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets other threads work meanwhile
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(todo), AT_ONCE):
             rows = todo[start : start + AT_ONCE]
             pixels = in_memory(LabelledImages(images[rows], np.zeros(len(rows), np.int64))).array
-            for row, code in zip(rows, pool.map(form.encode, pixels), strict=True):
+            for row, code in zip(rows, _each(pool, form.encode, pixels), strict=True):
                 codes[row] = code
     return [code for code in codes if code is not None]
 
@@ -114,5 +118,12 @@ def round_trip(images: np.ndarray, form: Format) -> np.ndarray:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(images), AT_ONCE):
             rows = slice(start, start + AT_ONCE)
-            result[rows] = list(pool.map(lambda image: form.decode(form.encode(image)), images[rows]))
+            result[rows] = list(_each(pool, lambda image: form.decode(form.encode(image)), images[rows]))
     return result
+
+
+def _each(pool: ThreadPoolExecutor, work: Callable[[np.ndarray], _T], images: np.ndarray) -> Iterator[_T]:
+    """What `work` makes of each image of `[n, H, W, C]`, in their order, by threads: Pillow lets others work."""
+    size = max(1, min(_VALUES_A_TASK // images[0].size, len(images) // (os.cpu_count() or 1)))
+    parts = [images[start : start + size] for start in range(0, len(images), size)]
+    return itertools.chain.from_iterable(pool.map(lambda part: [work(image) for image in part], parts))

@@ -10,6 +10,9 @@ from mnemonics_tf import checks
 from mnemonics_tf.system import cluster
 from mnemonics_tf.system.lazy import tf
 
+# TensorFlow connects a process with the others once.
+_with_others: dict[cluster.Cluster, tf.distribute.Strategy] = {}
+
 STRATEGIES = ("one_device", "mirrored", "multi_worker")
 
 
@@ -51,7 +54,8 @@ class Devices:
     def create_strategy(self) -> tf.distribute.Strategy:
         """Makes the strategy, first meeting the other workers if there are several.
 
-        With several workers this must come before anything else that TensorFlow computes.
+        With several workers this must come before anything else that TensorFlow computes, and a process has one
+        strategy for all that it learns.
 
         Raises:
           UsageError: TF_CONFIG or Slurm's variables cannot be understood, a worker does not come, or several workers
@@ -59,7 +63,9 @@ class Devices:
         """
         workers = cluster.own_cluster(self.slurm_port) if self.strategy in (None, "multi_worker") else None
         if workers is not None:
-            return _multi_worker(workers, self.wait_for_workers)
+            if workers not in _with_others:
+                _with_others[workers] = _multi_worker(workers, self.wait_for_workers)
+            return _with_others[workers]
         if self.strategy == "multi_worker":
             raise checks.UsageError(
                 "Devices.strategy = 'multi_worker': neither TF_CONFIG nor Slurm names several workers. Set TF_CONFIG "
