@@ -249,9 +249,9 @@ def _replica_step(
             raise ValueError(f"The loss does not depend on the trained variables {', '.join(missing)}.")
         gradients = gradients if loss_scale is None else loss_scale.unscaled(gradients)
         # Gradients are added up over replicas, so each adds its share of the penalty.
-        decay = weight_decay / runtime.num_replicas()
+        decay = tf.constant(weight_decay / runtime.num_replicas())
         decayed = [
-            gradient if id(variable) in undecayed or not decay else gradient + decay * variable
+            gradient if id(variable) in undecayed or not weight_decay else gradient + decay * variable.value
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
         optimizer.apply(add_noise(decayed), variables)
