@@ -177,7 +177,7 @@ def _no_bindings_left():
 
 
 # Those of the paper's tables, and their like on digits.
-_OTHERS = ("next_phase", "memory", "learned", "parts", "use", "analytic_cifar100_short")
+_OTHERS = ("next_phase", "memory", "learned", "learned_phases", "bytes", "parts", "use", "analytic_cifar100_short")
 _TABLES = [path for path in _GRIDS if path.stem not in _OTHERS]
 _VARIANTS = [(path, variant) for path in _TABLES for variant in read_grid(str(path)).exemplars]
 
