@@ -120,8 +120,8 @@ class Workshop:
         return self._reader()
 
     def _reader(self) -> arrivals.Intake:
-        if self._strategy is None and not self._devices.works_alone:
-            self._strategy = self._devices.create_strategy()  # before anything is computed, as decoding images is
+        if not self._devices.works_alone:
+            self._strategy_of_all()  # before anything is computed, as decoding images is
         chosen = self._choices.backbone
         backbone = chosen if isinstance(chosen, Backbone) else None
         return arrivals.Intake(self._known, self._traits, self._choices.side, backbone)
@@ -259,11 +259,16 @@ class Workshop:
         found = predict(self._network.predictor, shown, self._ready.means)
         return evaluation_of(found, classes.names, self.settings.primary_classifier)
 
-    def _on_devices(self) -> tf.distribute.Strategy:
+    def _strategy_of_all(self) -> tf.distribute.Strategy:
+        """What computes all that this learner ever does; its settings need not be settled."""
         self._strategy = self._strategy or self._devices.create_strategy()
+        return self._strategy
+
+    def _on_devices(self) -> tf.distribute.Strategy:
+        """The same, for a learner whose settings are: they say whether it computes the same bits every time."""
         if self.settings.deterministic:
             seeds.make_deterministic()
-        return self._strategy
+        return self._strategy_of_all()
 
     def _context(self) -> Context:
         pixel_range, strategy = self._ready.pixel_range, self._on_devices()

@@ -226,7 +226,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             outputs, mean, variance = self._across_replicas(inputs)
             self._remember(mean, variance)
             return outputs
-        # The kernel also makes the moving statistics, to the same bits: ten operations less to trace.
+        # The kernel also makes the moving statistics, as `_remember` would but for rounding: ten operations less.
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             self.gamma,
