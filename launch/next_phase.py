@@ -4,14 +4,16 @@
 
 The grid is that of `launch/sweep.py`; what it calls exemplars are the memories. Of every run the first two phases are
 tried: phase 0 is trained once for all that share it, each memory is made once, and then comes the second phase, once
-for each length and training seed. The table gives accuracy over all, old and new classes, bytes and steps. The same
-command goes on where an earlier call stopped.
+for each length and training seed. The table gives accuracy over all, old and new classes, bytes and steps; with
+`--against=MEMORY` a second one has the differences from that memory, pair by pair. Where there are several lengths,
+`curves.png` shows accuracy over the number of steps. The same command goes on where an earlier call stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import itertools
 import pathlib
 import shlex
@@ -19,7 +21,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
-from instrument import outcomes
+from instrument import outcomes, pairs
 from sweeping.grid import Grid, file_of, read_grid
 from sweeping.output import folder_of, prepared
 
@@ -34,6 +36,7 @@ _GRID = flags.DEFINE_string("grid", None, "The grid's gin file, such as configs/
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of outcomes. Default: runs/<name of the grid's file>.")
 _LENGTHS = flags.DEFINE_list("lengths", ["1"], "By which the epochs of the later phase are multiplied.")
 _TRAINING_SEEDS = flags.DEFINE_integer("training_seeds", 1, "Seeds of the later phase: 0 up to this number less one.")
+_AGAINST = flags.DEFINE_string("against", None, "The memory of the grid that the others are held against.")
 _INITIAL_PHASES_DIR = flags.DEFINE_string(
     "initial_phases_dir", None, "Folder of trained initial phases. Default: one in the output's folder."
 )
@@ -52,6 +55,8 @@ def main(argv: list[str]) -> int:
         files.check_path("--initial_phases_dir", _INITIAL_PHASES_DIR.value or "")
         given = folder_of(_OUTPUT_DIR.value, grid_file)
         grid = read_grid(grid_file)
+        if _AGAINST.value is not None:
+            checks.check_choice("--against", _AGAINST.value, list(grid.exemplars))
         with quiet():
             from instrument.trials import Bench, Plan, configured  # TensorFlow: once the flags are known to be right
 
@@ -115,14 +120,32 @@ def _measure(grid: Grid, folder: pathlib.Path, bench: Bench) -> int:
         try:
             for outcome in bench.outcomes_of(run, method, memory, seed):
                 measured.append(outcome)
-                files.write_text(str(folder / "table.md"), outcomes.table(measured) + "\n")
+                files.write_text(str(folder / "table.md"), _tables(measured) + "\n")
         except checks.DivergedError as error:
             notice(f"{run.name}: {error} It has no line in the table.")
             code = FAILED
     if measured:
-        print(outcomes.table(measured))
+        print(_tables(measured))
         print(f"\nThis table: {folder / 'table.md'}")
+        if len({outcome.length for outcome in measured}) > 1:
+            print(_drawn(measured, folder))
     return code
+
+
+def _drawn(measured: list[outcomes.Outcome], folder: pathlib.Path) -> str:
+    """Draws accuracy over steps. Returns a line that says where, or why not."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return "No curves were drawn: matplotlib is not installed. Install it by: pip install 'mnemonics_tf[report]'"
+    from instrument import curves
+
+    curves.draw(measured, folder)
+    return f"Accuracy over steps: {folder / curves.NAME}.png"
+
+
+def _tables(measured: list[outcomes.Outcome]) -> str:
+    """What is printed and written: the table, and the one of pairs if one is wanted."""
+    paired = "" if _AGAINST.value is None else pairs.table(measured, _AGAINST.value)
+    return "\n\n".join(text for text in (outcomes.table(measured), paired) if text)
 
 
 if __name__ == "__main__":

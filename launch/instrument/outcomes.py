@@ -75,6 +75,11 @@ class Outcome:
     apart_after: float | None = None
     balanced: float | None = None
 
+    @property
+    def of_all(self) -> float:
+        """Percent of all test images that the method's classifier has right."""
+        return self.accuracy[self.classifier]["all"]
+
 
 def accuracies(predictions: Any, num_old: int) -> dict[str, dict[str, float]]:
     """Percent of right answers, by classifier, for all, old and new classes.
@@ -124,7 +129,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for (method, num_phases, memory, length), members in groups.items():
         first = members[0]
         shares = {
-            part: _with_interval([member.accuracy[member.classifier][part] for member in members])
+            part: with_interval([member.accuracy[member.classifier][part] for member in members])
             for part in ("all", "old", "new")
         }
         balanced = [member.balanced for member in members if member.balanced is not None]
@@ -137,7 +142,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
             f"{length:g}",
             f"{_mean(member.steps for member in members):,.0f}",
             shares["all"],
-            _with_interval(balanced) if balanced else "",
+            with_interval(balanced) if balanced else "",
             shares["old"],
             shares["new"],
             len(members),
@@ -181,6 +186,7 @@ def _distance(values: Iterable[float | None]) -> str:
     return f"{_mean(known):.3f}" if known else ""
 
 
-def _with_interval(values: Sequence[float]) -> str:
+def with_interval(values: Sequence[float]) -> str:
+    """The mean, with half of the 95 % interval if there are two values or more."""
     mean = f"{np.mean(values):.2f}"
     return mean if len(values) < 2 else f"{mean} ± {metrics.confidence_interval(values):.2f}"

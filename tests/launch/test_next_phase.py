@@ -14,7 +14,7 @@ from conftest import ROOT, TINY_BINDINGS
 
 sys.path.insert(0, str(ROOT / "launch"))
 
-from instrument import outcomes
+from instrument import curves, outcomes, pairs
 from instrument.balance import balanced_accuracy
 from instrument.likeness import distance_of_means
 from instrument.outcomes import Outcome
@@ -74,6 +74,8 @@ def test_memory_has_later_phases_of_every_length_and_they_are_not_run_twice(tmp_
         assert 0 < balanced <= 100
         assert all(float(cell.rstrip(" |")) > 0 for cell in row[-2:])
     assert (tmp_path / "out/table.md").read_text() in finished.stdout
+    assert f"Accuracy over steps: {tmp_path / 'out/curves.png'}" in finished.stdout
+    assert (tmp_path / "out/curves.png").exists()
     again = _call(tmp_path, *flags)
     assert again.stdout == finished.stdout
     assert [path.stat().st_mtime_ns for path in files] == written
@@ -176,6 +178,44 @@ def test_lines_are_compared_by_what_they_print():
     assert "Other steps" not in text
 
 
+def _of_all(percent: float, **changes) -> Outcome:
+    return dataclasses.replace(_OUTCOME, accuracy={"cnn": {"all": percent, "old": 30.0, "new": 60.0}}, **changes)
+
+
+def test_pairs_have_seed_and_length_in_common():
+    # Against `random`: 2 and 4 points more on its own seeds, whose own difference of 10 is in no pair.
+    measured = [
+        _of_all(40.0, seed=0),
+        _of_all(50.0, seed=1),
+        _of_all(42.0, seed=0, memory="herding"),
+        _of_all(54.0, seed=1, memory="herding"),
+        _of_all(60.0, seed=0, memory="herding", length=2.0),  # without a pair
+        _of_all(39.5, seed=1, memory="boundary"),
+    ]
+    lines = pairs.table(measured, "random").splitlines()
+    # Student's t with one degree of freedom: 12.706; s / sqrt(2) = 1.
+    assert lines[2:] == [
+        "| replay | 5 | herding | 1 | 3.00 ± 12.71 | 2 |",
+        "| replay | 5 | boundary | 1 | -10.50 | 1 |",
+    ]
+    assert pairs.table(measured[:2], "random") == ""
+
+
+def test_curves_are_drawn_of_all_memories(tmp_path):
+    measured = [
+        _of_all(percent, seed=seed, length=length, steps=round(100 * length), memory=memory, method=method)
+        for method in ("replay", "lwf")
+        for memory in ("random", "herding")
+        for seed in (0, 1)
+        for length, percent in ((1.0, 40.0), (2.0, 45.0))
+    ]
+    curves.draw([*measured, _of_all(41.0, memory="of one length")], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.pdf", "curves.png", "curves.svg"]
+    shown = (tmp_path / "curves.svg").read_text()
+    for text in ("random", "herding", "of one length", "replay, N = 5", "lwf, N = 5", ">200<"):
+        assert text in shown
+
+
 def test_seconds_are_those_of_the_training():
     from mnemonics_tf.learner.steps import STEPS
 
@@ -210,6 +250,7 @@ def test_outcome_of_other_settings_is_not_used(tmp_path):
         (("--grid=configs/sweeps/next_phase.gin", "--lengths=1e300"), "--lengths has 1e300: expected at most 1000"),
         (("--grid=configs/sweeps/next_phase.gin", "--output_dir="), "--output_dir is empty: expected a folder."),
         (("--grid=configs/sweeps/next_phase.gin", "--training_seeds=0"), "--training_seeds = 0"),
+        (("--grid=configs/sweeps/learned.gin", "--against=herding"), "Did you mean 'herding4'?"),
     ],
 )
 def test_wrong_flags_are_one_line_and_touch_nothing(tmp_path, flags, message):

@@ -1,0 +1,59 @@
+"""Accuracy over the number of training steps, a curve for each memory."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from instrument.outcomes import Outcome
+from mnemonics_tf.evaluation import metrics
+from mnemonics_tf.report.page import drawing
+
+NAME = "curves"  # of the files
+_PANEL, _HEIGHT = 4.4, 3.2  # inches
+
+
+def draw(outcomes: Sequence[Outcome], folder: pathlib.Path) -> None:
+    """Writes `curves.png`, `.svg` and `.pdf`: a panel for each method and N, means over seeds, with 95 % intervals."""
+    panels: dict[tuple, dict[str, dict[float, list[Outcome]]]] = {}
+    for outcome in outcomes:
+        memories = panels.setdefault((outcome.method, outcome.num_phases), {})
+        memories.setdefault(outcome.memory, collections.defaultdict(list))[outcome.length].append(outcome)
+    # A memory has one colour in all panels.
+    names = list(dict.fromkeys(name for memories in panels.values() for name in memories))
+    colours = {name: drawing.COLOURS[place % len(drawing.COLOURS)] for place, name in enumerate(names)}
+    handles = {}
+    with drawing.sketch(_PANEL * len(panels), _HEIGHT + 0.25 * (len(names) // 4)) as sketch:
+        row = sketch.figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axes, ((method, num_phases), memories) in zip(row, panels.items(), strict=True):
+            for name, by_length in memories.items():
+                steps, means, halves = np.array([_point(by_length[length]) for length in sorted(by_length)]).T
+                (handles[name],) = axes.plot(steps, means, "o-", color=colours[name])
+                axes.fill_between(steps, means - halves, means + halves, color=colours[name], alpha=0.15, linewidth=0)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(*_ticks(memories))
+            axes.minorticks_off()
+            axes.set(title=f"{method}, N = {num_phases}", xlabel="training steps")
+        row[0].set_ylabel("all classes (%)")
+        drawing.legend_below(sketch.figure, handles)
+        drawing.finish(sketch, NAME, str(folder), "Accuracy on all classes over the number of training steps.")
+
+
+def _point(members: list[Outcome]) -> tuple[float, float, float]:
+    """Steps, mean and half of the interval; 0 for the interval of one run."""
+    values = [member.of_all for member in members]
+    half = metrics.confidence_interval(values) if len(values) > 1 else 0.0
+    return float(np.mean([member.steps for member in members])), float(np.mean(values)), half
+
+
+def _ticks(memories: dict[str, dict[float, list[Outcome]]]) -> tuple[list[float], list[str]]:
+    """Where steps are marked, and how: for each length that of the first memory that was tried at it."""
+    steps: dict[float, float] = {}
+    for by_length in memories.values():
+        for length, members in by_length.items():
+            steps.setdefault(length, _point(members)[0])
+    places = sorted(steps.values())
+    return places, [f"{place:,.0f}" for place in places]
