@@ -124,6 +124,7 @@ def _measure(grid: Grid, folder: pathlib.Path, bench: Bench) -> int:
         except checks.DivergedError as error:
             notice(f"{run.name}: {error} It has no line in the table.")
             code = FAILED
+    code = FAILED if bench.has_diverged else code
     if measured:
         print(_tables(measured))
         print(f"\nThis table: {folder / 'table.md'}")

@@ -54,8 +54,9 @@ def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
         shown_dir = folder_of(_OUTPUT_DIR.value, grid_file)
         output_dir = prepared(shown_dir, scheduler.LOGS)
         if _SLURM.value is not None:
-            slurm.write_script(os.path.expanduser(_SLURM.value), grid_file, output_dir, len(runs), _JOBS.value)
-            print(f"{len(runs)} runs. Submit them with: sbatch {shlex.quote(_SLURM.value)}")
+            script = os.path.expanduser(_SLURM.value)
+            slurm.write_script(script, grid_file, output_dir, len(runs), _JOBS.value)
+            print(f"{len(runs)} runs. Submit them with: sbatch {shlex.quote(script)}")
             return 0
     except checks.UsageError as error:
         print(f"sweep: {error}", file=sys.stderr)

@@ -310,6 +310,7 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
         _check_room(folder)
         _announce(learner, news)
         learned = learner.learn_new(news, epochs=_EPOCHS.value, progress=folder)
+    if len(news) or not folders.is_learner(folder):
         learner.save(folder)
     _export(learner, folder)
     _show("", *_report(learner, learned), f"learner     {folder}", f"model       {os.path.join(folder, _MODEL)}")

@@ -53,6 +53,9 @@ class Outcome:
       apart_after: the same by the network of the later phase.
       balanced: percent of all test images at the best constant between old and new classes; see
         `balance.balanced_accuracy`. None for a classifier other than the network's head.
+      network: what tells the network after phase 0 from others, see `trials.network_mark`; empty in files of earlier
+        versions.
+      code: of the package's sources, see `sources.checksum_of_all`; empty likewise.
     """
 
     method: str
@@ -74,6 +77,8 @@ class Outcome:
     apart_before: float | None = None
     apart_after: float | None = None
     balanced: float | None = None
+    network: str = ""
+    code: str = ""
 
     @property
     def of_all(self) -> float:
@@ -161,6 +166,11 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def _warnings(groups: dict[tuple, list[Outcome]]) -> list[str]:
     """Says which lines are no fair comparison, and which have no interval."""
     lines = []
+    versions = {outcome.code for members in groups.values() for outcome in members}
+    if len(versions) > 1:
+        lines.append(
+            f"Lines are of {len(versions)} versions of the code: another --output_dir has all of them run by this one."
+        )
     if any(len(members) < 2 for members in groups.values()):
         lines.append("Lines of one run have no interval: give more --training_seeds, or seeds in the grid.")
     rows: dict[tuple, list[tuple[str, list[Outcome]]]] = collections.defaultdict(list)

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tqdm
 from sweeping.grid import OF_GRIDS, ROOT, PlannedRun
@@ -29,7 +30,7 @@ from mnemonics_tf.memory.statistics import num_bytes
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
-from mnemonics_tf.system import screen, seeds
+from mnemonics_tf.system import screen, seeds, sources
 from mnemonics_tf.system.tracking import Tracker
 
 _MAKING_MEMORY = ("select_exemplars", "learn_exemplars", "enforce_budget")
@@ -55,14 +56,21 @@ class Bench:
       folder: where outcomes are kept, so that the same call goes on where another one stopped.
       initial_phases: trained networks of phase 0, which all memories share.
       plan: which later phases there are.
+
+    Attributes:
+      has_diverged: whether a loss of some later phase became NaN, so that it has no outcome.
     """
 
     def __init__(self, folder: pathlib.Path, initial_phases: InitialPhases, plan: Plan):
         self._folder, self._journal, self._plan = folder, _SharedStart(initial_phases), plan
         self._loaded: tuple[object, Dataset] | None = None
+        self._code = sources.checksum_of_all()
+        self.has_diverged = False
 
     def outcomes_of(self, run: PlannedRun, method: str, memory: str, seed: int) -> Iterator[Outcome]:
-        """The later phases of one memory; those of an earlier call with the same settings are not run again.
+        """The later phases of one memory; those of an earlier call with the same settings and data are not run again.
+
+        A later phase whose loss becomes NaN is told and left out.
 
         Args:
           run: one of the grid's runs; its first two phases are what is tried.
@@ -72,10 +80,12 @@ class Bench:
 
         Raises:
           UsageError: something cannot be done as configured.
-          DivergedError: a loss became NaN.
+          DivergedError: a loss became NaN before there was a memory.
         """
         configuration = configured(run)
         stream = ClassStream(self._dataset(configuration), configuration.protocol)
+        if configuration.settings.network.pixel_range is not None:
+            stream.pixel_range = configuration.settings.network.pixel_range
         settings = dataclasses.replace(
             configuration.settings, probe=dataclasses.replace(configuration.settings.probe, enabled=False)
         )
@@ -84,9 +94,18 @@ class Bench:
         for length in self._plan.lengths:
             for training_seed in self._plan.training_seeds:
                 path = self._folder / f"{run.name}-length{length:g}-training{training_seed}.json"
-                fingerprint = hashlib.sha256(f"{__version__}\n{length}\n{training_seed}\n{text}".encode()).hexdigest()
+                told = f"{__version__}\n{length}\n{training_seed}\n{text}\n{stream.identity()}"
+                fingerprint = hashlib.sha256(told.encode()).hexdigest()
                 outcome = outcomes.load(path, fingerprint)
                 if outcome is None:
+                    trial.with_memory()
+                    try:
+                        found = trial.later_phase(length, training_seed)
+                    except checks.DivergedError as error:
+                        self.has_diverged = True
+                        which = f"{run.name}, length {length:g}, training seed {training_seed}"
+                        screen.notice(f"{which}: {error} It is not in the table.")
+                        continue
                     outcome = Outcome(
                         method=method,
                         memory=memory,
@@ -94,7 +113,8 @@ class Bench:
                         seed=seed,
                         length=length,
                         training_seed=training_seed,
-                        **trial.later_phase(length, training_seed),
+                        code=self._code,
+                        **found,
                     )
                     outcomes.save(path, outcome, fingerprint)
                 yield outcome
@@ -140,12 +160,12 @@ class _Trial:
             seeds.make_deterministic()
         self._state: LearnerState | None = None
         self._memory_seconds = 0.0
-        self._made: dict[str, float] = {}
+        self._made: dict[str, Any] = {}
         self._likeness: Likeness | None = None
 
     def later_phase(self, length: float, training_seed: int) -> dict:
         """Runs the second phase from the memory of the first: fields of `Outcome`."""
-        state, settings = self._with_memory(), self._settings
+        state, settings = self.with_memory(), self._settings
         level = settings.model_level
         settings = dataclasses.replace(
             settings,
@@ -187,8 +207,8 @@ class _Trial:
             found["balanced"] = balanced_accuracy(logits, test.labels, num_old)
         return found
 
-    def _with_memory(self) -> LearnerState:
-        """The state after phase 0."""
+    def with_memory(self) -> LearnerState:
+        """The state after phase 0, which is run once."""
         if self._state is None:
             traits, settings = self._stream.dataset.traits, self._settings
             tracker = _CountingTracker()
@@ -204,12 +224,22 @@ class _Trial:
             if self._state.network is not None and len(self._state.exemplars):
                 self._likeness = Likeness(self._state.exemplars.decoded(), arrival.train)
                 self._made["apart_before"] = self._likeness.distance(self._state.network.predictor)
+            if self._state.network is not None:
+                self._made["network"] = network_mark(self._state.network.model)
             self._memory_seconds = sum(tracker.seconds.get(name, 0.0) for name in _MAKING_MEMORY)
         return self._state
 
     def _context(self, settings: Settings, tracker: Tracker) -> Context:
         stream = self._stream
         return context_of(settings, stream.dataset.traits, stream.pixel_range, self._strategy, tracker, self._journal)
+
+
+def network_mark(model: Classifier) -> str:
+    """What tells a network from others: a checksum of its weights."""
+    digest = hashlib.sha256()
+    for name, variable in sorted(model.named_weights().items()):
+        digest.update(f"{name}\n".encode() + variable.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class _SharedStart(NoJournal):

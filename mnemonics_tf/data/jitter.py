@@ -27,8 +27,8 @@ class JitterDraws(NamedTuple):
 
 def draw(count: tf.Tensor | int, seed: tf.Tensor) -> JitterDraws:
     """Random choices for `count` images, by `seed`, `[2]` int."""
-    factors = tf.random.stateless_uniform([count, 3], seed + 3, 1.0 - _STRENGTH, 1.0 + _STRENGTH)
-    return JitterDraws(factors, tf.random.stateless_uniform([count, 2], seed + 4))
+    factors = tf.random.stateless_uniform([count, 3], seed + 4, 1.0 - _STRENGTH, 1.0 + _STRENGTH)
+    return JitterDraws(factors, tf.random.stateless_uniform([count, 2], seed + 5))
 
 
 def jittered(images: tf.Tensor, draws: JitterDraws) -> tf.Tensor:

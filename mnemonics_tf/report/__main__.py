@@ -66,6 +66,14 @@ def _collected(folders: list[str], chosen: list[str] | None) -> "Collection":
         checks.check_choice("--tables", name, [*paper.tables(), _ALL])
     if not folders and not chosen:
         raise checks.UsageError("No RUN_DIR was given. Try runs, or --tables=all for the paper's figures alone.")
+    if _OUTPUT_DIR.value is not None:
+        if not _OUTPUT_DIR.value:
+            raise checks.UsageError("--output_dir is empty: expected a folder.")
+        if not folders:
+            raise checks.UsageError(
+                f"--output_dir = {_OUTPUT_DIR.value}: without a RUN_DIR there is no page to be written. Name a run, or "
+                "leave it out."
+            )
     return collection.collect(folders)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from mnemonics_tf import checks, results
 from mnemonics_tf.results import Results
-from mnemonics_tf.run import intact
+from mnemonics_tf.run import bindings, intact
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.system import files, screen
 from mnemonics_tf.system.folders import RUN_FILE
@@ -36,7 +36,7 @@ class Setup:
       num_phases: N, the number of phases after the initial one.
       phase_sizes: number of new classes in each of the N + 1 phases.
       primary_classifier: the classifier that is reported, `cnn` or `nme`.
-      settings: value of every setting in config.gin by its name, without the seed.
+      settings: value of every setting in config.gin that decides what the run comes to, by its name, without the seed.
     """
 
     dataset: str
@@ -223,7 +223,7 @@ def measured(folder: str, read: Results) -> MeasuredRun:
     """
     config = _config_in(folder)
     intact.check_configuration(RunDirectory(folder), config)  # or runs would be taken for what they are not
-    settings = read_settings(config)
+    settings = {name: value for name, value in read_settings(config).items() if bindings.decides(name, value)}
     settings.pop(_SEED, None)
     shared: dict[str, Any] = {
         field.name: screen.shown(value) if isinstance(value := getattr(read, field.name), str) else value

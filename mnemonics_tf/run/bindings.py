@@ -44,6 +44,16 @@ def differences(begun: str, now: str) -> list[str]:
     return [line for line in changes if line[0] in "+-" and not line.startswith(("---", "+++")) and line[1:].strip()]
 
 
+def decides(name: str, value: str) -> bool:
+    """Whether a setting decides what a run comes to, as it stands in a resolved configuration.
+
+    What a run may be resumed with in another form does not, nor what later versions have added, at the value that does
+    what was done before: a run without it has computed the same.
+    """
+    line = f"{name} = {value}"
+    return not line.startswith(_FREE) and line not in (*_ADDED, *_ADDED_SINCE)
+
+
 def checksum(config: str) -> str:
     """Checksum of what must stay the same in a resolved configuration while a run is resumed."""
     return hashlib.sha256("\n".join(_bound_lines(config)).encode()).hexdigest()

@@ -81,6 +81,17 @@ def test_memory_has_later_phases_of_every_length_and_they_are_not_run_twice(tmp_
     assert [path.stat().st_mtime_ns for path in files] == written
 
 
+def test_later_phases_that_diverge_are_told_one_by_one(tmp_path):
+    grid = _grid(tmp_path)
+    path = tmp_path / "grid.gin"
+    path.write_text(path.read_text().replace("'random'\"", "'random'\", 'Rehearsal.learning_rate = 1e30'"))
+    finished = _call(tmp_path, f"--grid={grid}", "--lengths=1,2")
+    assert (finished.returncode, finished.stdout) == (1, "")
+    for length in (1, 2):
+        assert f"replay-four-n5-seed0, length {length}, training seed 0: " in finished.stderr
+    assert finished.stderr.count("It is not in the table.") == 2
+
+
 def test_distance_of_means_is_in_variances_within_classes():
     # Class 0: images at 0 and 4, so a mean of 2 and a variance of 4; the exemplar at 5 is 9 away. Class 1: images at
     # (0, 1) and (0, 3) on another axis, mean 2 and variance 1; exemplars at 2 and 4, so their mean is 1 away.
@@ -195,10 +206,29 @@ def test_pairs_have_seed_and_length_in_common():
     lines = pairs.table(measured, "random").splitlines()
     # Student's t with one degree of freedom: 12.706; s / sqrt(2) = 1.
     assert lines[2:] == [
-        "| replay | 5 | herding | 1 | 3.00 ± 12.71 | 2 |",
-        "| replay | 5 | boundary | 1 | -10.50 | 1 |",
+        "| replay | 5 | herding | 1 | 3.00 ± 12.71 | 2 |  |",
+        "| replay | 5 | boundary | 1 | -10.50 | 1 |  |",
     ]
     assert pairs.table(measured[:2], "random") == ""
+
+
+def test_pairs_tell_whether_they_begin_from_one_network():
+    measured = [
+        _of_all(40.0, network="a"),
+        _of_all(41.0, network="a", memory="learned"),
+        _of_all(42.0, network="b", memory="coded"),
+    ]
+    lines = pairs.table(measured, "random").splitlines()
+    assert lines[2:] == [
+        "| replay | 5 | learned | 1 | 1.00 | 1 | the same |",
+        "| replay | 5 | coded | 1 | 2.00 | 1 | others |",
+    ]
+
+
+def test_table_says_that_it_mixes_versions_of_the_code():
+    text = outcomes.table([_of_all(40.0, code="a"), _of_all(41.0, code="b", seed=1)])
+    assert "Lines are of 2 versions of the code" in text
+    assert "versions" not in outcomes.table([_of_all(40.0, code="a"), _of_all(41.0, code="a", seed=1)])
 
 
 def test_curves_are_drawn_of_all_memories(tmp_path):

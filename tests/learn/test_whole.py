@@ -133,6 +133,9 @@ def test_run_on_a_folder_goes_on_with_what_is_new_in_it(tmp_path):
     run = tmp_path / "run"
     command = [f"--gin_file={ROOT / 'configs/lucir_folder.gin'}", *(f"--gin_param={each}" for each in settings)]
     _run("main", *command, f"--output_dir={run}")
+    said = _run("learn", tmp_path / "as_it_was", photos, f"--from_run={run}")
+    assert said.startswith(f"Nothing is new in {photos}: 48 images that were seen before.")
+    assert (tmp_path / "as_it_was/model/saved_model.pb").exists()
     write(photos, NAMES[4:6], 12, height=36, width=48)
     # So that the run's own images of the last class cannot be told: its split is another now.
     write(photos, NAMES[3:4], 4, first=12, height=36, width=48)

@@ -31,6 +31,14 @@ def test_seeds_belong_together_and_other_settings_do_not(tmp_path):
     assert groups.setting(seeds, "ModelLevel.epochs") == "(not set)"
 
 
+def test_what_a_run_may_be_resumed_with_parts_no_seeds(tmp_path):
+    write_run(tmp_path / "a", seed=0, settings={"Experiment.snapshot_seconds": 60, "Matching.spread_weight": 0.0})
+    write_run(tmp_path / "b", seed=1, settings={"Experiment.snapshot_seconds": 600})
+    assert len(_groups(tmp_path)) == 1
+    write_run(tmp_path / "c", seed=2, settings={"Matching.spread_weight": 0.1})
+    assert len(_groups(tmp_path)) == 2
+
+
 def test_comments_and_blank_lines_do_not_matter(tmp_path):
     write_run(tmp_path / "a", seed=0)
     config = write_run(tmp_path / "b", seed=1) / "config.gin"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import re
@@ -19,6 +20,7 @@ from mnemonics_tf.report.page import class_figures, curves, drawing, site
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.report.page.embedding import network_of
 from mnemonics_tf.report.page.gallery import galleries
+from mnemonics_tf.report.page.one_run import RunPage
 from mnemonics_tf.report.page.record import read_record
 
 
@@ -204,6 +206,16 @@ def test_run_of_an_earlier_version_has_a_page_with_sentences_for_what_it_lacks(c
     ):
         assert sentence in words
     assert "The paper has an average of 63.34 % for this row (Table 1): this run is 3.34 points below." in words
+
+
+def test_command_that_repeats_a_run_names_the_modules_that_it_imports(full, tmp_path):
+    record = read_record(str(full))
+    config = "import stripes\nfrom waves.two import sea\nimport mnemonics_tf.methods.lucir\n" + record.run.config
+    imported = dataclasses.replace(record, run=dataclasses.replace(record.run, config=config))
+    text, command, _ = RunPage(imported, str(tmp_path), False)._configuration()
+    assert command.text.endswith("-again' --gin_import=stripes --gin_import=waves.two")
+    assert "from where Python finds stripes and waves.two, repeat it" in text.text
+    assert RunPage(record, str(tmp_path), False)._configuration()[1].text.endswith("-again'")
 
 
 def test_files_of_a_run_that_are_damaged_are_named(full, tmp_path):

@@ -111,6 +111,8 @@ def test_folder_with_nothing_but_unfinished_runs_says_so(call, tmp_path):
         ((), "No RUN_DIR was given"),
         (("no/such/folder",), "no/such/folder: there is no such folder"),
         (("--tables=3",), "--tables = '3': expected one of '1', '2', 'S1', 'S2', 'all'"),
+        (("--tables=1", "--output_dir=page"), "--output_dir = page: without a RUN_DIR there is no page"),
+        (("runs", "--output_dir="), "--output_dir is empty: expected a folder."),
     ],
 )
 def test_mistake_is_one_line_and_exit_code_2(call, arguments, message):

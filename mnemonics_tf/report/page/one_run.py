@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -28,9 +29,11 @@ from mnemonics_tf.report.page.embedding import Embedded, confusion_by_network, e
 from mnemonics_tf.report.page.gallery import galleries
 from mnemonics_tf.report.page.record import Record
 from mnemonics_tf.report.page.words import movement, summary
+from mnemonics_tf.system.gin_imports import Trusted
 
 _LEARN, _ADJUST = "learn_exemplars", "adjust_exemplars"
 _LEAST_SHARE = 0.001  # of all seconds, that a stage is shown with
+_IMPORTED = re.compile(r"^(?:import|from) +([\w.]+)", re.MULTILINE)
 _MOST_CONFUSIONS = 12  # phases that have a matrix each on the page
 
 
@@ -281,9 +284,12 @@ class RunPage:
         folder = self._record.folder
         config = shlex.quote(f"{folder}/config.gin")
         command = f"python -m mnemonics_tf.main --gin_file={config} --output_dir={shlex.quote(f'{folder}-again')}"
+        modules = [name for name in _IMPORTED.findall(self._record.run.config) if not Trusted().names(name)]
+        command += "".join(f" --gin_import={name}" for name in modules)
         version = self._record.results.package_version
+        where = f", from where Python finds {' and '.join(modules)}," if modules else ""
         return [
-            Text(f"The run was made by mnemonics_tf {version}. The same data and this command repeat it:"),
+            Text(f"The run was made by mnemonics_tf {version}. The same data and this command{where} repeat it:"),
             Listing(command),
             Listing(self._record.run.config, "The resolved configuration (config.gin)", folded=True),
         ]
