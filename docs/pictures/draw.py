@@ -14,13 +14,20 @@ The runs, from the project's folder (a quarter of an hour on two cores, seed 0):
 and the pictures:
 
     python docs/pictures/draw.py runs/quickstart runs/nothing_kept runs/joint
+
+`memory.png` is of later phases of CIFAR-100 that take hours (the command is in `configs/sweeps/bytes.gin`, with
+`--lengths=1,2,4,8,16`), and is drawn by itself:
+
+    python docs/pictures/draw.py runs/bytes
 """
 
 from __future__ import annotations
 
 import io
+import json
 import pathlib
 import sys
+import tempfile
 
 import numpy as np
 from PIL import Image
@@ -29,6 +36,8 @@ from mnemonics_tf.report.page import drawing
 from mnemonics_tf.report.page.record import Record, read_record
 
 _HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(_HERE.parents[1] / "launch"))
+
 _PER_CLASS = 2
 _SIDE = 40  # pixels of an exemplar in the picture
 _GAIN = 6
@@ -109,8 +118,37 @@ def of_report(run: Record, name: str) -> None:
     _write(picture, f"report_{name}.png")
 
 
+# Memories of bytes.gin, and what the picture calls them.
+_MEMORIES = {
+    "raw4": "4 raw images a class",
+    "webp75_4": "their bytes by WebP 75",
+    "raw20": "20 raw images a class",
+    "webp90_20": "their bytes by WebP 90",
+}
+
+
+def memory(folder: str) -> None:
+    """Accuracy over the number of steps, of memories raw and coded."""
+    from instrument import curves as of_instrument
+    from instrument.outcomes import Outcome
+
+    outcomes = []
+    for path in pathlib.Path(folder).glob("*.json"):
+        content = json.loads(path.read_text())
+        del content["fingerprint"], content["checksum"]
+        outcomes.append(Outcome(**{**content, "memory": _MEMORIES.get(content["memory"], "")}))
+    names = list(_MEMORIES.values())
+    shown = sorted((each for each in outcomes if each.memory), key=lambda each: names.index(each.memory))
+    with tempfile.TemporaryDirectory() as drawn:
+        of_instrument.draw(shown, pathlib.Path(drawn))
+        _write(Image.open(pathlib.Path(drawn) / f"{of_instrument.NAME}.png"), "memory.png")
+
+
 def main(folders: list[str]) -> None:
-    """Draws all of them from the runs that the text above names, in its order."""
+    """Draws what the text above says of so many folders."""
+    if len(folders) == 1:
+        memory(*folders)
+        return
     quickstart, nothing_kept, joint = map(read_record, folders)
     exemplars(quickstart)
     curves(
