@@ -61,8 +61,10 @@ def learner_from_run(
     intact.check_last_mark(directory)
     directory.verified(complete - 1)
     classes = _classes_of(noted, complete)
+    # What a probe finds goes into a run's files, of which a learner has none.
+    probe = dataclasses.replace(settings.probe, enabled=False)
     learner = IncrementalLearner.from_settings(
-        settings,
+        dataclasses.replace(settings, probe=probe),
         _traits_of(noted, configuration),
         PixelRange(**_tuples(noted["pixel_range"])),
         devices=devices,

@@ -42,6 +42,7 @@ def test_learner_is_what_the_run_has_come_to(tiny_run, learner, digits):
         np.testing.assert_array_equal(order[learner._state.exemplars.slots.labels], exemplars["labels"])
     assert learner.settings.method.name == "lucir"
     assert learner.settings.model_level.epochs == 2
+    assert not learner.settings.probe.enabled  # a run's files would tell of it, and a learner has none
 
 
 def test_learner_learns_further_classes_and_leaves_the_run_alone(tiny_run, digits, tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy import special
 
+from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.evaluation.classifiers import Predictions
 from mnemonics_tf.learner import display
@@ -170,7 +171,7 @@ class MemoryView:
 def memory_view(exemplars: ExemplarStore, classes: ClassTable, statistics: Statistics) -> MemoryView:
     """The exemplars and statistics of a learner, for people."""
     shown, counts = exemplars.decoded(), exemplars.counts(len(classes)).tolist()
-    images = shown.array.view()
+    images = in_memory(shown).array.view()
     images.flags.writeable = False  # it may be the memory itself
     return MemoryView(
         images=images,

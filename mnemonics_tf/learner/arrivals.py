@@ -116,9 +116,13 @@ class Intake:
         Args:
           source: as `read` takes it, or a pair `(images, labels)`.
           class_names: what whole numbers stand for.
-          train: the images that come to be learned from.
+          train: the images that come to be learned from, whose size is that of the first images if none came before.
         """
-        return self.read_labelled(source, class_names, {*self.classes.names, *train.names})
+        intake = self
+        if self.traits is None:
+            height, width, channels = train.images.shape[1:]
+            intake = dataclasses.replace(self, traits=ImageTraits((height, width, channels), False, 0))
+        return intake.read_labelled(source, class_names, {*self.classes.names, *train.names})
 
     def read_labelled(self, source: Any, class_names: Sequence[str] | None, known: set[str]) -> NamedImages:
         """Images of classes that all must be known.
@@ -184,20 +188,21 @@ class Intake:
         names, listings = scan(root_of(path), fewest=1)
         check_names(names, self.classes.names)
         size = self.side(listings[0].files)
-        parts = []
+        parts: list[NamedImages] = []
         for listing in listings:
             stored = LabelledImages(StoredImages.of_files(listing.files, size, self.resized_side), listing.labels)
-            parts.append(self._readable(stored, names, f"reading {os.path.basename(listing.root)}"))
+            split = "training" if not parts else "test"
+            parts.append(self._readable(stored, names, split, f"reading {os.path.basename(listing.root)}"))
         train, test = parts if len(parts) == 2 else (parts[0], None)
         return train, test
 
-    def _readable(self, stored: LabelledImages, names: tuple[str, ...], title: str) -> NamedImages:
+    def _readable(self, stored: LabelledImages, names: tuple[str, ...], split: str, title: str) -> NamedImages:
         """What can be read of images in files: held in memory if there is room, left in their files otherwise."""
         size = stored.images.shape[1]
         keep = folders.is_held_in_memory(len(stored), size)
         readable, reasons = look_through(stored, title, keep)
-        report_unreadable(stored, reasons, "training")
-        check_enough(stored, reasons, names, "training")
+        report_unreadable(stored, reasons, split)
+        check_enough(stored, reasons, names, split)
         return NamedImages(readable.images, readable.labels, names)
 
     def _from_files(self, paths: Sequence[str]) -> Images:

@@ -65,7 +65,6 @@ PARTS = (
     "next_phase",
     "matching",
     "finetuning",
-    "probe",
     "head",
     "classifier",
     "deterministic",
@@ -78,7 +77,6 @@ _KINDS: dict[str, type] = {
     "next_phase": NextPhase,
     "matching": Matching,
     "finetuning": BalancedFinetune,
-    "probe": Probe,
 }
 
 

@@ -69,7 +69,7 @@ class IncrementalLearner(Workshop):
       seed: of all that is random.
       devices: what to compute on; None for all GPUs there are, or the CPU.
       settings: further choices by the names of `Settings`: `model_level`, `rehearsal`, `exemplar_level`, `next_phase`,
-        `matching`, `finetuning`, `probe`, `head`, `classifier`, `deterministic`.
+        `matching`, `finetuning`, `head`, `classifier`, `deterministic`.
 
     Raises:
       UsageError: no such method or backbone, or settings that contradict each other.
@@ -150,7 +150,9 @@ class IncrementalLearner(Workshop):
     ) -> Evaluation | None:
         """Learns new classes, or more images of known ones.
 
-        Until it returns nothing of the learner changes: an error or Ctrl-C leaves it as it was.
+        Until it returns nothing of the learner changes: an error or Ctrl-C leaves it as it was. Images that an earlier
+        call was given should not come again: they would be taken for new ones, and some that were learned be measured
+        by. In folders `learn_new` tells them.
 
         Args:
           images: a folder with a folder of images for each class (or with `train` and `test` above them); an array

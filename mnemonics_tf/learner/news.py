@@ -99,7 +99,8 @@ def news_of(path: str, intake: Intake, seen: SeenImages, share: float) -> News:
         sorting.add(listing, None if len(listings) == 1 else bool(split), share)
     train, test = sorting.parts()
     side = intake.side([file for listing in listings for file in listing.files])
-    found = [_read(each, names, (side, intake.resized_side), known) for each in (train, test)]
+    sides = side, intake.resized_side
+    found = [_read(each, names, sides, known, learned) for each, learned in ((train, True), (test, False))]
     arriving = {found[0].images.names[label] for label in found[0].images.labels}
     news = News(
         path,
@@ -200,10 +201,20 @@ class _Sorting:
         return lines
 
 
-def _read(files: Sequence[_File], names: tuple[str, ...], sides: tuple[int, int | None], known: set[str]) -> NewImages:
+def _read(
+    files: Sequence[_File], names: tuple[str, ...], sides: tuple[int, int | None], known: set[str], learned: bool
+) -> NewImages:
     """The images of some files that can be read; the others are named on standard error.
 
-    `sides` are the side of the squares that they become, and the one that the shorter side is brought to before.
+    Args:
+      files: of any classes.
+      names: of the classes, by label.
+      sides: that of the squares that they become, and the one that the shorter side is brought to before.
+      known: names of classes that are known already.
+      learned: whether they are to be learned from: of a new class some must be readable then.
+
+    Raises:
+      UsageError: none is, of a new class.
     """
     labels = np.array([file.label for file in files], np.int64)
     stored = LabelledImages(StoredImages.of_files([file.path for file in files], *sides), labels)
@@ -212,8 +223,9 @@ def _read(files: Sequence[_File], names: tuple[str, ...], sides: tuple[int, int 
     readable, reasons = look_through(stored, "reading images", is_held_in_memory(len(files), sides[0]))
     report_unreadable(stored, reasons, "new")
     is_new = np.array([names[label] not in known for label in labels])
-    lost = {place: reasons[row] for place, row in enumerate(np.flatnonzero(is_new).tolist()) if row in reasons}
-    check_enough(stored.take(is_new), lost, names, "new")
+    if learned:  # a class with nothing left to measure by is learned all the same
+        lost = {place: reasons[row] for place, row in enumerate(np.flatnonzero(is_new).tolist()) if row in reasons}
+        check_enough(stored.take(is_new), lost, names, "new")
     kept = [file for row, file in enumerate(files) if row not in reasons]
     return NewImages(NamedImages(readable.images, readable.labels, names), _digests(kept))
 

@@ -165,6 +165,18 @@ class Settings:
                 f"Method {self.method.name!r} looks at the outputs of stages, and the backbone {self.network.name!r} "
                 "names none. Name layers: Backbone(model, stages=(...)), or use another method."
             )
+        if not (self.memory.learns and self.exemplar_level.objective == "matching"):
+            return
+        if not self.network.stage_outputs:
+            raise checks.UsageError(
+                "ExemplarLevel.objective = 'matching': it looks at the outputs of stages, and the backbone "
+                f"{self.network.name!r} names none. Name layers: Backbone(model, stages=(...)), or set another one."
+            )
+        if self.matching.gradients == "block":
+            raise checks.UsageError(
+                f"Matching.gradients = 'block': which layers of {self.network.name!r} are its last block is not known. "
+                "Set gradients = 'head' or 'none'."
+            )
 
     def _check_without_exemplars(self) -> None:
         if self.finetuning.enabled:
@@ -268,16 +280,14 @@ class Settings:
         self._check_devices(num_replicas)
         if level.objective == "next_phase" and num_known == 0:
             self.next_phase.check_classes(num_new)
-        if not memory.keeps or memory.counts_bytes:  # then `check_first_images` does what can be done
+        if not memory.keeps:
+            return
+        memory.check_slot(min(counts))
+        if memory.counts_bytes:  # then `check_first_images` does what can be done
             return
         kept = memory.count(num_known + num_new)
         memory.check_leaves_some(kept, num_known + num_new)
         self.method.check(kept * memory.images_per_slot, self.head_name)
-        if min(counts) < memory.images_per_slot:
-            raise checks.UsageError(
-                f"ExemplarMemory.low_resolution = {memory.low_resolution}: an exemplar is made of "
-                f"{memory.images_per_slot} images, and a class has {min(counts)}. Add images, or lower it."
-            )
         fewest = min(kept, min(counts) // memory.images_per_slot) * memory.images_per_slot
         if memory.learns:
             level.check_shared(fewest * smallest_chunk(len(counts), level.classes_per_chunk), num_replicas)

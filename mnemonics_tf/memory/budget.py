@@ -202,8 +202,11 @@ def _too_small(memory: Memory, name: str, needed: int, share: int, soft_labels: 
 
 
 def _bytes_of_pixels(memory: Memory, data: LabelledImages) -> int:
-    """Bytes of an image that is kept as pixels; chosen images stay bytes until they are learned or adjusted."""
-    becomes_float = memory.store_floats and (memory.learns or memory.adjust)
+    """Bytes of an image that is kept as pixels; chosen images stay bytes until they are learned or adjusted.
+
+    Mosaics are means of pixels, and floats from the start.
+    """
+    becomes_float = memory.store_floats and (memory.learns or memory.adjust or memory.images_per_slot > 1)
     return math.prod(data.images.shape[1:]) * (4 if becomes_float else 1)
 
 

@@ -220,7 +220,10 @@ class Memory:
         Raises:
           UsageError: a class has too few images, or the budget leaves a class too few exemplars.
         """
-        if not self.keeps or self.counts_bytes:  # those are checked by `memory.budget`, against images
+        if not self.keeps:
+            return
+        self.check_slot(min(class_sizes[: sum(phase_sizes)]))
+        if self.counts_bytes:  # budgets of bytes are checked by `memory.budget`, against images
             return
         binding = self.binding
         least, known = self.count(sum(phase_sizes)), 0
@@ -236,6 +239,14 @@ class Memory:
         self.check_leaves_some(least, sum(phase_sizes))
         if len(phase_sizes) > 1:
             self.check_parts(least, num_parts)
+
+    def check_slot(self, num_images: int) -> None:
+        """Raises UsageError if a class of so many images has too few for a single exemplar."""
+        if num_images < self.images_per_slot:
+            raise checks.UsageError(
+                f"ExemplarMemory.low_resolution = {self.low_resolution}: an exemplar is made of {self.images_per_slot} "
+                f"images, and a class has {num_images}. Add images, or lower it."
+            )
 
     def check_leaves_some(self, num_exemplars: int, num_classes: int) -> None:
         """Raises UsageError if the budget leaves each of so many classes no exemplar."""
@@ -324,12 +335,13 @@ class Memory:
           data: D_i, whose classes are the last that are known.
           class_names: the name of each class index.
         """
-        if not self.keeps or self.counts_bytes:
+        if not self.keeps:
             return
-        needed = self.count(int(data.labels.max()) + 1) * self.low_resolution**2
+        count = 1 if self.counts_bytes else self.count(int(data.labels.max()) + 1)
+        needed = count * self.images_per_slot
         for label, count in zip(*np.unique(data.labels, return_counts=True), strict=True):
             if count < needed:
-                setting = "per_class" if self.total is None else "total"
+                setting = "low_resolution" if self.counts_bytes else "per_class" if self.total is None else "total"
                 raise checks.UsageError(
                     f"Class {class_names[label]!r} has {count} images that can be read, and {needed} are needed for "
                     f"its exemplars. Add images, or lower ExemplarMemory.{setting} in a new run."

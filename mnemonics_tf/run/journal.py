@@ -77,10 +77,13 @@ class RunJournal:
 
     def exemplars_changed(self, which: str, before: LabelledImages, after: LabelledImages) -> None:
         """Shows them side by side in TensorBoard, and remembers what new ones began as."""
-        if which == "new" and self._writes:
-            self._starting = few_of_each_class(before)
-        kept = (as_kept(exemplars, self._codec) for exemplars in (before, after))
-        self._board.exemplars_changed(which, *kept)
+        if not self._writes:
+            return
+        # Those of a streamed data set lie in a file, and there may be more of them than memory holds.
+        few = [few_of_each_class(exemplars) for exemplars in (before, after)]
+        if which == "new":
+            self._starting = few[0]
+        self._board.exemplars_changed(which, *(as_kept(exemplars, self._codec) for exemplars in few))
 
     def phase_finished(self, state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
         """Writes the phase. Exemplars of a streamed data set are those in its file from here on."""

@@ -15,8 +15,11 @@ from tiny_learner import bars, tiny_learner
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.learner.arrays import brought_to
 from mnemonics_tf.learner.learner import IncrementalLearner
+from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.optimising.objective_settings import Matching
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
@@ -151,3 +154,23 @@ def test_backbone_without_second_derivatives_serves_the_engine_head():
     chosen = IncrementalLearner(backbone=Backbone(network))._choices.settings(side=12, num_images=100)
     assert (chosen.exemplar_level.engine, chosen.model_level.learning_rate) == ("head", 0.01)
     assert chosen.model_level.epochs == 30  # 20,000 images, and 30 at the most
+
+
+@pytest.mark.parametrize(
+    ("stages", "gradients", "message"),
+    [((), "head", "it looks at the outputs of stages"), (("maps",), "block", "which layers of 'mine' are its last")],
+)
+def test_matching_that_a_keras_model_does_not_suit_is_refused_at_once(stages, gradients, message):
+    inputs = keras.Input((12, 12, 3))
+    maps = keras.layers.Conv2D(4, 3, name="maps")(inputs)
+    network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(maps), name="mine")
+    settings = Settings(
+        LUCIR(),
+        Backbone(network, stages=stages),
+        Memory(strategy="mnemonics", initial="herding", adjust=False),
+        ModelLevel(weight_transfer="none"),
+        exemplar_level=ExemplarLevel(objective="matching", optimiser="adam", learning_rate=0.01),
+        matching=Matching(gradients=gradients),
+    )
+    with pytest.raises(UsageError, match=message):
+        settings.check()

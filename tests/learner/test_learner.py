@@ -12,11 +12,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
+from PIL import Image
 from tiny_learner import bars, tiny_learner
 
 import mnemonics_tf
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data.stored import StoredImages
+from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.learner.answers import memory_view
+from mnemonics_tf.learner.arrivals import Intake
 from mnemonics_tf.learner.learner import IncrementalLearner
+from mnemonics_tf.learner.state import ClassTable
+from mnemonics_tf.memory.codecs import Source
+from mnemonics_tf.memory.store import ExemplarStore, as_kept
 
 
 def _snapshot(learner: IncrementalLearner) -> tuple:
@@ -65,6 +73,42 @@ def test_memory_holds_real_images_of_every_class(learner):
     first, _ = bars([0, 1, 2], 24)
     known = {image.tobytes() for image in first}
     assert all(image.tobytes() in known for image in memory.images[:12])
+
+
+def test_validation_images_of_another_size_are_refused_by_the_first_call(tmp_path):
+    images, labels = bars([0, 1], 12)
+    fresh = tiny_learner()
+    with pytest.raises(UsageError, match=r"Images are 8 x 6 with 3 channels: expected 8 x 8 with 3"):
+        fresh.learn(images, labels, validation=(images[:, :, :6], labels))
+    with pytest.raises(UsageError, match=r"Images are 8 x 8 with 1 channel.?: expected 8 x 8 with 3"):
+        fresh.learn(images, labels, validation=(images[..., :1], labels))
+    assert fresh.class_names == ()
+
+
+def test_folder_to_measure_by_gets_the_size_of_the_folder_to_learn_from(tmp_path):
+    for split, side in (("learned", 70), ("measured", 40)):
+        for name, place in (("left", 0), ("right", 1)):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = np.random.default_rng(number).integers(0, 255, (side, side, 3), np.uint8)
+                pixels[:, : side // 2] = 255 * place
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
+    intake = Intake(ClassTable(), None, None)
+    train, _ = intake.read(tmp_path / "learned", None, None)
+    measured = intake.read_validation(tmp_path / "measured", None, train)
+    assert train.images.shape == measured.images.shape == (6, 64, 64, 3)
+
+
+def test_exemplars_that_are_kept_as_files_are_shown_as_pixels(tmp_path):
+    images = bars([0, 1], 1)[0]
+    paths = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    slots = LabelledImages(StoredImages.of_files(paths, 8), np.array([0, 1]))
+    store = ExemplarStore(as_kept(slots, Source()), Source())
+    view = memory_view(store, ClassTable((0, 1), ("a", "b"), (2,)), {})
+    np.testing.assert_array_equal(view.images, images)
+    assert view.counts == {"a": 1, "b": 1}
 
 
 def test_learner_shows_itself_in_a_notebook(learner):

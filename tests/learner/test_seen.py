@@ -188,6 +188,20 @@ def test_unreadable_images_are_left_out_and_new_once_they_are_mended(zoo, studen
     assert len(student.look(zoo)) == 1
 
 
+def test_class_whose_only_image_to_measure_by_is_damaged_is_learned(tmp_path):
+    _write(tmp_path / "zoo", "bee", range(12))
+    _write(tmp_path / "zoo", "ant", range(8))
+    # No picture, and its checksum holds it out.
+    bad = next(text for n in range(100) if hashlib.sha256(text := b"no picture %d" % n).digest()[0] < 64)
+    for path in (tmp_path / "zoo/ant").iterdir():
+        if hashlib.sha256(path.read_bytes()).digest()[0] < 64:
+            path.unlink()
+    (tmp_path / "zoo/ant/bad.png").write_bytes(bad)
+    news = _Student().look(tmp_path / "zoo")
+    assert {news.train.images.names[label] for label in news.train.images.labels} == {"ant", "bee"}
+    assert "ant" not in {news.test.images.names[label] for label in news.test.images.labels}
+
+
 def test_pipe_in_the_place_of_an_image_is_not_waited_for(zoo, capfd):
     def give_up(*_):
         raise AssertionError("waits for somebody who writes to the pipe")

@@ -161,6 +161,8 @@ def test_budgets_that_fit_pass(settings):
         # 199 / 100 = 1, which cannot be split in two.
         ({"total": 199}, r"splits each class in 2 parts. Raise it, or set ExemplarMemory\.adjust = False"),
         ({"per_class": 1}, r"splits each class in 2 parts. Raise it, or set ExemplarMemory\.adjust = False"),
+        # 23 * 23 = 529 images make a mosaic.
+        ({"bytes_per_class": 10**6, "low_resolution": 23}, r"made of 529 images, and a class has 500"),
     ],
     ids=str,
 )

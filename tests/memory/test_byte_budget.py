@@ -92,6 +92,13 @@ def test_more_bytes_keep_more_of_the_same_random_order():
         assert more[: len(first)] == first
 
 
+def test_mosaics_of_floats_are_reckoned_as_floats():
+    data = _data(labels=(0,) * 30)
+    memory = _memory(codec="raw", low_resolution=2, store_floats=True, bytes_per_class=4000)
+    assert budget.check_first_images(memory, data, _NAMES[:1], 1) == 3  # 4 bytes of 300 values, and a label
+    assert len(_kept(memory, data)) == 3
+
+
 def test_total_budget_is_shared_evenly_and_drops_the_last():
     memory, codec = _memory(total_bytes=6000), Coded("jpeg", 60)
     two = LabelledImages(*(each[np.isin(_data().labels, [0, 1])] for each in (_data().array, _data().labels)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,9 @@ from mnemonics_tf.learner.state import ClassTable
 from mnemonics_tf.memory.codecs import codec_of
 from mnemonics_tf.memory.exemplar_file import read_exemplars
 from mnemonics_tf.run import observations
+from mnemonics_tf.run.directory import RunDirectory
+from mnemonics_tf.run.journal import RunJournal
+from mnemonics_tf.system.snapshots import Snapshots
 
 _CLASSES = ClassTable((30, 10, 20), ("c", "a", "b"), (2, 1))
 
@@ -42,6 +47,23 @@ def test_starting_images_are_those_of_new_classes_as_they_would_have_been_kept(t
     read = read_exemplars(tmp_path / "starting_images.npz")
     assert read.labels.tolist() == [10, 10, 20, 20]
     assert np.abs(read.images.astype(int) - images).max() <= furthest
+
+
+def test_no_more_is_shown_of_exemplars_than_is_kept_of_what_they_began_as(monkeypatch, tmp_path):
+    shown = []
+    board = SimpleNamespace(exemplars_changed=lambda which, *exemplars: shown.append((which, *exemplars)))
+    monkeypatch.setattr(observations, "_MAX_BYTES", 16 * 16 * 3)
+    labels = np.array([0, 0, 1, 1])
+    before, after = (LabelledImages(StoredImages.of_array(each), labels) for each in (_images(4), _images(4)[::-1]))
+    for writes in (True, False):
+        journal = RunJournal(
+            RunDirectory(str(tmp_path)), board, codec_of(1, False), None, False, writes, print, Snapshots()
+        )
+        journal.exemplars_changed("old", before, after)
+    ((which, *exemplars),) = shown
+    assert which == "old"
+    for found, expected in zip(exemplars, (_images(4)[[0, 2]], _images(4)[[3, 1]]), strict=True):
+        np.testing.assert_array_equal(found.array, expected)
 
 
 def test_of_large_images_a_few_of_each_class_are_kept(monkeypatch):
