@@ -115,12 +115,14 @@ def test_growth_of_phases_is_told_over_that_of_their_data():
 
 
 def test_share_of_tracing_over_phases():
-    # An epoch of 100 images takes 1 s; of 10 s, 7 are fixed beyond three epochs. Short schedule: 8 epochs over
-    # 2 x 500 new images and 20 of each of 50 old classes, at 0.01 s an image.
-    phase = {"classes": 52, "seconds": 10.0, "images": 100, "seconds_of_an_epoch": 1.0, "resident": 10**9}
+    # An epoch of 100 images takes 1 s; of 10 s, 7 are fixed beyond three epochs, 2 of them tracing. Short schedule: 8
+    # epochs over 2 x 500 new images and 20 of each of 50 old classes, at 0.01 s an image.
+    phase = {"classes": 52, "seconds": 10.0, "traced": 2.0, "images": 100, "seconds_of_an_epoch": 1.0}
+    phase["resident"] = 10**9
     results = Results([measured("phases", (), answers=[{"phases": [phase, {**phase, "resident": 10**9 + 5_000_000}]}])])
-    share, memory = tracing.watched(results)
-    assert share.ratio.value == pytest.approx(7 / (7 + 8 * 2000 * 0.01))
+    traced, fixed, memory = tracing.watched(results)
+    assert traced.ratio.value == pytest.approx(2 / (7 + 8 * 2000 * 0.01))
+    assert fixed.ratio.value == pytest.approx(7 / (7 + 8 * 2000 * 0.01))
     assert (memory.ratio.value, memory.unit) == (0.0, " MB")  # of the later half, which is one phase here
     assert len(tracing.table(results)[1]) == 2
 

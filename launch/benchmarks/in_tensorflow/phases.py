@@ -11,6 +11,7 @@ import inputs
 import numpy as np
 from harness.turns import Turns
 
+from in_tensorflow.traced import TracingClock
 from in_tensorflow.training import PIXEL_RANGE
 from mnemonics_tf import Memory, ModelLevel
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages
@@ -92,10 +93,11 @@ def after_many_classes(start: Callable[[], Turns], old_classes: int) -> None:
 def many_phases(start: Callable[[], Turns], num_phases: int) -> None:
     """As many phases as 100 classes make after 50, with so little data that almost all of it is tracing.
 
-    The first turn tells, of each phase after the first one: how many classes are known then, its seconds, how many
-    images an epoch of its training has, the seconds of such an epoch once it is traced, and resident memory after it.
+    The first turn tells, of each phase after the first one: how many classes are known then, its seconds and those in
+    which functions were traced, how many images an epoch of its training has, the seconds of such an epoch once it is
+    traced, and resident memory after it.
     """
-    tracker, phases = EpochTimes(), []
+    tracker, clock, phases = EpochTimes(), TracingClock(), []
     new = (100 - inputs.OLD_CLASSES) // 25
     turn = start()
     learner = learner_of(inputs.RESNET20, inputs.IMAGE_SIZE, inputs.TRACED_EPOCHS, tracker)
@@ -104,7 +106,7 @@ def many_phases(start: Callable[[], Turns], num_phases: int) -> None:
         known = inputs.OLD_CLASSES + phase * new
         arrival = arrival_of(known, new, inputs.TRAINING_BATCH // new, 1, inputs.IMAGE_SIZE)
         tracker.ends.clear()
-        begun = time.perf_counter()
+        begun, traced = time.perf_counter(), clock.seconds
         learner.advance(arrival)
         seconds = time.perf_counter() - begun
         images = len(arrival.train) + len(learner.memory.images) - new * inputs.EXEMPLARS_A_CLASS
@@ -113,6 +115,7 @@ def many_phases(start: Callable[[], Turns], num_phases: int) -> None:
             {
                 "classes": known + new,
                 "seconds": seconds,
+                "traced": clock.seconds - traced,
                 "images": images,
                 "seconds_of_an_epoch": epoch,
                 "resident": resident_memory(),
