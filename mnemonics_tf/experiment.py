@@ -55,9 +55,8 @@ class Run:
         self._check_shared_phases()
         if self._settings.deterministic:
             seeds.make_deterministic()
-        self._stream = ClassStream(self._load_dataset(configuration), configuration.protocol)
-        if self._settings.network.pixel_range is not None:
-            self._stream.pixel_range = self._settings.network.pixel_range
+        dataset, wanted = self._load_dataset(configuration), self._settings.network.pixel_range
+        self._stream = ClassStream(dataset, configuration.protocol, wanted)
         check_data(self._settings, self._stream, self._strategy.num_replicas_in_sync)
         self._config = configuration.text()
         self.directory = RunDirectory(output_dir)

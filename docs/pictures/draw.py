@@ -23,8 +23,8 @@ and the pictures:
 
 from __future__ import annotations
 
+import dataclasses
 import io
-import json
 import pathlib
 import sys
 import tempfile
@@ -130,15 +130,15 @@ _MEMORIES = {
 def memory(folder: str) -> None:
     """Accuracy over the number of steps, of memories raw and coded."""
     from instrument import curves as of_instrument
-    from instrument.outcomes import Outcome
+    from instrument.outcomes import load
 
-    outcomes = []
-    for path in pathlib.Path(folder).glob("*.json"):
-        content = json.loads(path.read_text())
-        del content["fingerprint"], content["checksum"]
-        outcomes.append(Outcome(**{**content, "memory": _MEMORIES.get(content["memory"], "")}))
-    names = list(_MEMORIES.values())
-    shown = sorted((each for each in outcomes if each.memory), key=lambda each: names.index(each.memory))
+    found = [load(path, None) for path in pathlib.Path(folder).glob("*.json")]
+    shown = [
+        dataclasses.replace(outcome, memory=called)
+        for name, called in _MEMORIES.items()
+        for outcome in found
+        if outcome is not None and outcome.memory == name
+    ]
     with tempfile.TemporaryDirectory() as drawn:
         of_instrument.draw(shown, pathlib.Path(drawn))
         _write(Image.open(pathlib.Path(drawn) / f"{of_instrument.NAME}.png"), "memory.png")

@@ -29,12 +29,15 @@ def draw(outcomes: Sequence[Outcome], folder: pathlib.Path) -> None:
     with drawing.sketch(_PANEL * len(panels), _HEIGHT + 0.25 * (len(names) // 4)) as sketch:
         row = sketch.figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, ((method, num_phases), memories) in zip(row, panels.items(), strict=True):
+            marked: dict[float, float] = {}  # steps by length
             for name, by_length in memories.items():
                 steps, means, halves = np.array([_point(by_length[length]) for length in sorted(by_length)]).T
+                marked |= zip(sorted(by_length), steps, strict=True)
                 (handles[name],) = axes.plot(steps, means, "o-", color=colours[name])
                 axes.fill_between(steps, means - halves, means + halves, color=colours[name], alpha=0.15, linewidth=0)
             axes.set_xscale("log", base=2)
-            axes.set_xticks(*_ticks(memories))
+            places = sorted(marked.values())
+            axes.set_xticks(places, [f"{place:,.0f}" for place in places])
             axes.minorticks_off()
             axes.set(title=f"{method}, N = {num_phases}", xlabel="training steps")
         row[0].set_ylabel("all classes (%)")
@@ -47,13 +50,3 @@ def _point(members: list[Outcome]) -> tuple[float, float, float]:
     values = [member.of_all for member in members]
     half = metrics.confidence_interval(values) if len(values) > 1 else 0.0
     return float(np.mean([member.steps for member in members])), float(np.mean(values)), half
-
-
-def _ticks(memories: dict[str, dict[float, list[Outcome]]]) -> tuple[list[float], list[str]]:
-    """Where steps are marked, and how: for each length that of the first memory that was tried at it."""
-    steps: dict[float, float] = {}
-    for by_length in memories.values():
-        for length, members in by_length.items():
-            steps.setdefault(length, _point(members)[0])
-    places = sorted(steps.values())
-    return places, [f"{place:,.0f}" for place in places]

@@ -112,11 +112,14 @@ def save(path: pathlib.Path, outcome: Outcome, fingerprint: str) -> None:
     files.write_text(str(path), json.dumps(folders.with_checksum(content), indent=1))
 
 
-def load(path: pathlib.Path, fingerprint: str) -> Outcome | None:
-    """The outcome of an earlier call; None if there is none, it is damaged, or it came of other settings."""
+def load(path: pathlib.Path, fingerprint: str | None) -> Outcome | None:
+    """The outcome of an earlier call; None if there is none, it is damaged, or it came of other settings.
+
+    `fingerprint` is that of the settings; None takes any.
+    """
     try:
         content = folders.read_checked(str(path))
-        if content.pop("fingerprint") != fingerprint:
+        if content.pop("fingerprint") != fingerprint and fingerprint is not None:
             return None
         return Outcome(**content)
     except (OSError, files.UnreadableError, AttributeError, KeyError, TypeError):

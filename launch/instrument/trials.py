@@ -83,9 +83,8 @@ class Bench:
           DivergedError: a loss became NaN before there was a memory.
         """
         configuration = configured(run)
-        stream = ClassStream(self._dataset(configuration), configuration.protocol)
-        if configuration.settings.network.pixel_range is not None:
-            stream.pixel_range = configuration.settings.network.pixel_range
+        wanted = configuration.settings.network.pixel_range
+        stream = ClassStream(self._dataset(configuration), configuration.protocol, wanted)
         settings = dataclasses.replace(
             configuration.settings, probe=dataclasses.replace(configuration.settings.probe, enabled=False)
         )

@@ -27,6 +27,8 @@ class ClassStream:
     Args:
       dataset: with the data set's own class ids.
       protocol: order and number of classes a phase.
+      pixel_range: how the network wants pixels normalised; None, the default, for as the data set says, or else by the
+        statistics of the initial phase.
 
     Attributes:
       class_order: class ids by index, `[num_classes]`; classes that the protocol leaves out are not in it.
@@ -37,7 +39,7 @@ class ClassStream:
       UsageError: the classes cannot be dealt out as the protocol says, or a class has no image.
     """
 
-    def __init__(self, dataset: Dataset, protocol: Protocol):
+    def __init__(self, dataset: Dataset, protocol: Protocol, pixel_range: PixelRange | None = None):
         num_classes = len(dataset.class_names)
         _check_arrays(dataset)
         self.dataset = dataset
@@ -55,7 +57,7 @@ class ClassStream:
         }
         self.skipped: dict[str, str] = dict(dataset.skipped)
         self._arrived: dict[tuple[str, int], LabelledImages] = {}
-        self._pixel_range = dataset.pixel_range
+        self._pixel_range = pixel_range or dataset.pixel_range
 
     @property
     def num_phases(self) -> int:

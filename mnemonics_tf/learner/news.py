@@ -100,7 +100,8 @@ def news_of(path: str, intake: Intake, seen: SeenImages, share: float) -> News:
     train, test = sorting.parts()
     side = intake.side([file for listing in listings for file in listing.files])
     sides = side, intake.resized_side
-    found = [_read(each, names, sides, known, learned) for each, learned in ((train, True), (test, False))]
+    # A new class with nothing left to measure by is learned all the same.
+    found = [_read(each, names, sides, needed) for each, needed in ((train, set(names) - known), (test, set()))]
     arriving = {found[0].images.names[label] for label in found[0].images.labels}
     news = News(
         path,
@@ -201,20 +202,17 @@ class _Sorting:
         return lines
 
 
-def _read(
-    files: Sequence[_File], names: tuple[str, ...], sides: tuple[int, int | None], known: set[str], learned: bool
-) -> NewImages:
+def _read(files: Sequence[_File], names: tuple[str, ...], sides: tuple[int, int | None], needed: set[str]) -> NewImages:
     """The images of some files that can be read; the others are named on standard error.
 
     Args:
       files: of any classes.
       names: of the classes, by label.
       sides: that of the squares that they become, and the one that the shorter side is brought to before.
-      known: names of classes that are known already.
-      learned: whether they are to be learned from: of a new class some must be readable then.
+      needed: names of classes of which some image must be readable.
 
     Raises:
-      UsageError: none is, of a new class.
+      UsageError: none is, of such a class.
     """
     labels = np.array([file.label for file in files], np.int64)
     stored = LabelledImages(StoredImages.of_files([file.path for file in files], *sides), labels)
@@ -222,10 +220,9 @@ def _read(
         return NewImages(NamedImages(np.zeros(stored.images.shape, np.uint8), labels, names), _digests(files))
     readable, reasons = look_through(stored, "reading images", is_held_in_memory(len(files), sides[0]))
     report_unreadable(stored, reasons, "new")
-    is_new = np.array([names[label] not in known for label in labels])
-    if learned:  # a class with nothing left to measure by is learned all the same
-        lost = {place: reasons[row] for place, row in enumerate(np.flatnonzero(is_new).tolist()) if row in reasons}
-        check_enough(stored.take(is_new), lost, names, "new")
+    is_needed = np.array([names[label] in needed for label in labels])
+    lost = {place: reasons[row] for place, row in enumerate(np.flatnonzero(is_needed).tolist()) if row in reasons}
+    check_enough(stored.take(is_needed), lost, names, "new")
     kept = [file for row, file in enumerate(files) if row not in reasons]
     return NewImages(NamedImages(readable.images, readable.labels, names), _digests(kept))
 

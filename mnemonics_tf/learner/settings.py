@@ -165,14 +165,13 @@ class Settings:
                 f"Method {self.method.name!r} looks at the outputs of stages, and the backbone {self.network.name!r} "
                 "names none. Name layers: Backbone(model, stages=(...)), or use another method."
             )
-        if not (self.memory.learns and self.exemplar_level.objective == "matching"):
-            return
-        if not self.network.stage_outputs:
+        matches = self.memory.learns and self.exemplar_level.objective == "matching"
+        if matches and not self.network.stage_outputs:
             raise checks.UsageError(
                 "ExemplarLevel.objective = 'matching': it looks at the outputs of stages, and the backbone "
                 f"{self.network.name!r} names none. Name layers: Backbone(model, stages=(...)), or set another one."
             )
-        if self.matching.gradients == "block":
+        if matches and self.matching.gradients == "block":
             raise checks.UsageError(
                 f"Matching.gradients = 'block': which layers of {self.network.name!r} are its last block is not known. "
                 "Set gradients = 'head' or 'none'."

@@ -337,8 +337,8 @@ class Memory:
         """
         if not self.keeps:
             return
-        count = 1 if self.counts_bytes else self.count(int(data.labels.max()) + 1)
-        needed = count * self.images_per_slot
+        slots = 1 if self.counts_bytes else self.count(int(data.labels.max()) + 1)
+        needed = slots * self.images_per_slot
         for label, count in zip(*np.unique(data.labels, return_counts=True), strict=True):
             if count < needed:
                 setting = "low_resolution" if self.counts_bytes else "per_class" if self.total is None else "total"

@@ -80,10 +80,10 @@ class RunJournal:
         if not self._writes:
             return
         # Those of a streamed data set lie in a file, and there may be more of them than memory holds.
-        few = [few_of_each_class(exemplars) for exemplars in (before, after)]
+        few = [as_kept(few_of_each_class(exemplars), self._codec) for exemplars in (before, after)]
         if which == "new":
             self._starting = few[0]
-        self._board.exemplars_changed(which, *(as_kept(exemplars, self._codec) for exemplars in few))
+        self._board.exemplars_changed(which, *few)
 
     def phase_finished(self, state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
         """Writes the phase. Exemplars of a streamed data set are those in its file from here on."""
