@@ -382,7 +382,7 @@ def _names(state: LearnerState, arrival: Arrival) -> tuple[str, ...]:
 def _with_coded(phase: Phase, context: Context) -> Phase:
     """The phase with its images also as the codec gives them back, if networks are to be trained on either."""
     codec, memory = context.codec, context.settings.memory
-    if not memory.code_new or not isinstance(codec, Coded):
+    if not memory.code_new or not isinstance(codec, Coded) or not (phase.index or memory.code_initial_phase):
         return phase
     form = codec.format(context.traits.image_shape)
     with context.tracker.stage("code_images"):

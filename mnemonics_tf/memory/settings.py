@@ -57,8 +57,11 @@ class Memory:
       total_bytes: in the place of a number, the bytes of the whole memory, shared tables included, dealt out evenly to
         the classes; when new ones arrive, the least important exemplars go. None by default, as `bytes_per_class`.
       code_new: probability with which a new image goes through the codec before the network of its phase is trained on
-        it, drawn for each image in each epoch, in phase 0, too: otherwise networks learn that coded means old. Test
-        images and the images that exemplars are chosen from stay as they are. 0 by default, not at all.
+        it, drawn for each image in each epoch: otherwise networks learn that coded means old. Test images and the
+        images that exemplars are chosen from stay as they are. 0 by default, not at all.
+      code_initial_phase: whether `code_new` is for phase 0, too, where there is no memory yet beside the new images.
+        True by default, so that no network meets coded images for the first time in those of old classes; False leaves
+        phase 0 as it is without a codec.
 
     Raises:
       UsageError: a value is out of its range, or contradicts another one.
@@ -77,6 +80,7 @@ class Memory:
     bytes_per_class: int | None = None
     total_bytes: int | None = None
     code_new: float = 0.0
+    code_initial_phase: bool = True
 
     def __post_init__(self):
         checks.check_choice("ExemplarMemory.strategy", self.strategy, STRATEGIES)
@@ -109,6 +113,12 @@ class Memory:
         checks.check_choice("ExemplarMemory.codec", self.codec, CODECS)
         checks.check_positive_integer(**{"ExemplarMemory.quality": self.quality})
         checks.check_share(**{"ExemplarMemory.code_new": self.code_new})
+        checks.check_bool(**{"ExemplarMemory.code_initial_phase": self.code_initial_phase})
+        if not self.code_initial_phase and not self.code_new:
+            raise checks.UsageError(
+                "ExemplarMemory.code_initial_phase = False: no new image is coded in any phase. Set "
+                "ExemplarMemory.code_new to a probability, or leave code_initial_phase out."
+            )
         if self.quality > 100:
             raise checks.UsageError(f"ExemplarMemory.quality = {self.quality}: expected a whole number from 1 to 100.")
         unchanged = {

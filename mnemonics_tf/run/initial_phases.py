@@ -202,6 +202,8 @@ def describe_initial_phase(
       seed: the run's, from which the training draws its initial weights and batches.
       deterministic: whether TensorFlow's operations give the same bits each time.
     """
+    if data.coded is None:  # nothing is there to be taken in the place of an image
+        trainer = dataclasses.replace(trainer, augmentation=dataclasses.replace(trainer.augmentation, coded_share=0.0))
     return {
         "images": [*data.images.shape, *_described_images(data.images)],
         "coded": None if data.coded is None else _checksum(data.coded),

@@ -182,15 +182,19 @@ def test_networks_are_trained_on_new_images_as_the_codec_gives_them_back_too(str
 
     monkeypatch.setattr(steps, "train", note)
     train = _labelled([3, 4], 3)
-    for memory in ({"codec": "jpeg"}, {"codec": "jpeg", "code_new": 0.5}):
+    coding = {"codec": "jpeg", "code_new": 0.5}
+    for memory in ({"codec": "jpeg"}, coding, coding | {"code_initial_phase": False}):
         context = _context(strategy, **memory)
-        state = LearnerState(3, _RANGE, ExemplarStore.empty(SHAPE, context.codec)).begun()
-        with pytest.raises(KeyboardInterrupt):  # phase 0
-            steps.train_model(state, _arrival(train), context)
-    without, with_both = seen
-    assert without.train.coded is None
-    np.testing.assert_array_equal(with_both.train.images, train.images)
-    np.testing.assert_array_equal(with_both.train.coded, round_trip(train.array, format_for("jpeg", 90, SHAPE)))
+        first = LearnerState(3, _RANGE, ExemplarStore.empty(SHAPE, context.codec)).begun()
+        later = _state(context, _labelled([0, 1, 2], 2))
+        for state in (first, later):
+            with pytest.raises(KeyboardInterrupt):
+                steps.train_model(state, _arrival(train), context)
+    assert [phase.train.coded is not None for phase in seen] == [False, False, True, True, False, True]
+    for phase in seen:
+        np.testing.assert_array_equal(phase.train.images, train.images)
+        if phase.train.coded is not None:
+            np.testing.assert_array_equal(phase.train.coded, round_trip(train.array, format_for("jpeg", 90, SHAPE)))
 
 
 def test_exemplars_that_are_codes_are_not_coded_again(strategy):

@@ -461,12 +461,18 @@ def test_all_those_keys_are_different(trainer):
         {"pixel_range": PixelRange((0.4,), (0.25,))},
         {"augmentation": Augmentation(1)},
         {"augmentation": Augmentation(2)},
-        {"augmentation": Augmentation(coded_share=0.5)},
     ],
     ids=str,
 )
 def test_what_is_done_to_the_images_changes_the_key(trainer, change):
     assert _key(dataclasses.replace(trainer, **change)) != _key(trainer)
+
+
+def test_how_often_images_are_coded_changes_the_key_where_there_are_coded_ones(trainer):
+    often = dataclasses.replace(trainer, augmentation=dataclasses.replace(trainer.augmentation, coded_share=0.5))
+    coded = dataclasses.replace(_DATA, coded=_DATA.images + 1)
+    assert _key(often, coded) != _key(trainer, coded)
+    assert _key(often) == _key(trainer)
 
 
 def test_precision_and_the_size_that_files_are_scaled_to_change_the_key(trainer, tmp_path):
