@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory() as made:
     if len(sys.argv) < 2:
         paint(folder / "first", {"moss": (60, 160, 60), "brick": (180, 60, 50), "slate": (70, 90, 120)})
         paint(folder / "then", {"sand": (220, 200, 130)})
-    # Small images and no learned exemplars, to be done in seconds: leave both out for images of your own.
+    # Squares of 16 pixels are enough for colours; photographs want 64 or more, and backbone="small" on a CPU.
     memory = mnemonics_tf.Memory(strategy="herding", per_class=5, adjust=False)
     learner = mnemonics_tf.IncrementalLearner(image_size=16, memory=memory)
     print("first:", learner.learn(folder / "first"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from instrument.outcomes import Outcome
+from instrument.outcomes import Outcome, by_seed
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.report.page import drawing
 
@@ -47,6 +47,6 @@ def draw(outcomes: Sequence[Outcome], folder: pathlib.Path) -> None:
 
 def _point(members: list[Outcome]) -> tuple[float, float, float]:
     """Steps, mean and half of the interval; 0 for the interval of one run."""
-    values = [member.of_all for member in members]
+    values = by_seed((member.seed, member.of_all) for member in members)
     half = metrics.confidence_interval(values) if len(values) > 1 else 0.0
     return float(np.mean([member.steps for member in members])), float(np.mean(values)), half

@@ -19,7 +19,7 @@ _LEGEND = (
     "classes, with that constant on the logits of old ones which suits each memory best. Meta-steps learned the",
     "memory; moved: the mean change of a pixel, in grey levels. Apart: how far means of exemplars are from those of",
     "their classes, squared, in variances within classes (1 / n for n drawn at random), to the network before and",
-    "after the later phase.",
+    "after the later phase. Intervals of 95 % are over seeds of phase 0; where there is one, over training seeds.",
 )
 _SAME = 0.01  # share by which steps or bytes of rows that are compared may differ
 _COMPARED = {"steps": "steps", "bytes_per_class": "bytes", "meta_steps": "meta-steps"}
@@ -137,10 +137,12 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for (method, num_phases, memory, length), members in groups.items():
         first = members[0]
         shares = {
-            part: with_interval([member.accuracy[member.classifier][part] for member in members])
+            part: with_interval(
+                by_seed((member.seed, member.accuracy[member.classifier][part]) for member in members)
+            )
             for part in ("all", "old", "new")
         }
-        balanced = [member.balanced for member in members if member.balanced is not None]
+        balanced = by_seed((member.seed, member.balanced) for member in members if member.balanced is not None)
         cells = (
             f"{method} ({first.classifier})",
             num_phases,
@@ -197,6 +199,23 @@ def _mean(values: Iterable[float]) -> float:
 def _distance(values: Iterable[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{_mean(known):.3f}" if known else ""
+
+
+def by_seed(values: Iterable[tuple[int, float]]) -> list[float]:
+    """What an interval is taken over: a mean for each seed of phase 0; of one seed, the values themselves.
+
+    Later phases that begin from one network have more in common than those of two, so that an interval over all of
+    them would be too narrow.
+
+    Args:
+      values: with the seed of each.
+    """
+    groups: dict[int, list[float]] = collections.defaultdict(list)
+    for seed, value in values:
+        groups[seed].append(value)
+    if len(groups) == 1:
+        return groups.popitem()[1]
+    return [_mean(group) for group in groups.values()]
 
 
 def with_interval(values: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
-from instrument.outcomes import Outcome, with_interval
+from instrument.outcomes import Outcome, by_seed, with_interval
 
 
 def table(outcomes: Sequence[Outcome], against: str) -> str:
@@ -33,7 +33,7 @@ def table(outcomes: Sequence[Outcome], against: str) -> str:
         return ""
     lines = [f"| method | N | memory | length | all, above {against} | pairs | phase 0 |", "|" + " --- |" * 7]
     for (method, num_phases, memory, length), members in pairs.items():
-        above = with_interval([outcome.of_all - other.of_all for outcome, other in members])
+        above = with_interval(by_seed((outcome.seed, outcome.of_all - other.of_all) for outcome, other in members))
         cells = (method, num_phases, memory, f"{length:g}", above, len(members), _initial_phases(members))
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)

@@ -2,8 +2,8 @@
 
     train_model        lines 4 and 8    Θ_i from Θ_{i-1}, on D_i and E_{0:i-1} (Eq. 5-6, 12-14)
     select_exemplars   line 10          E_i, real images of the classes that arrive
-    learn_exemplars    lines 11-14      E_i so that a model trained on them does well on D_i (Eq. 7-9)
-    adjust_exemplars   lines 15-16      E_{0:i-1}, each part on the others (Eq. 10)
+    learn_exemplars    line 11          E_i so that a model trained on them does well on D_i (Eq. 7-9)
+    adjust_exemplars   lines 12-16      E_{0:i-1}, each part on the others (Eq. 10)
     enforce_budget     line 17          E_{0:i} within the memory's budget (supplement A)
     probe_exemplars                     how good E_i is; changes nothing
     finetune_balanced  line 18          Θ_i on E_{0:i}

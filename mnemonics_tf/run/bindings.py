@@ -18,6 +18,7 @@ _ADDED = (
 )
 _ADDED_SINCE = (
     "ExemplarLevel.keep_activations = None",
+    "ExemplarMemory.code_initial_phase = True",
     "Matching.later_phases = 0",
     "Matching.spread_weight = 0.0",
 )

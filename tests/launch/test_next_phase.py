@@ -212,6 +212,18 @@ def test_pairs_have_seed_and_length_in_common():
     assert pairs.table(measured[:2], "random") == ""
 
 
+def test_intervals_are_over_seeds_of_phase_0_and_not_over_what_begins_from_one_network():
+    # By seed 42 and 50: 46 ± 12.706 * sqrt(32) / sqrt(2), and 10.5 above `random`.
+    values = {(0, 0): 40.0, (0, 1): 44.0, (1, 0): 46.0, (1, 1): 54.0}
+    of_random = [_of_all(35.5, seed=seed, training_seed=training) for seed, training in values]
+    learned = [
+        _of_all(value, seed=seed, training_seed=training, memory="learned")
+        for (seed, training), value in values.items()
+    ]
+    assert "| 46.00 ± 50.82 |" in outcomes.table(learned)
+    assert "| 10.50 ± 50.82 | 4 |" in pairs.table([*of_random, *learned], "random")
+
+
 def test_pairs_tell_whether_they_begin_from_one_network():
     measured = [
         _of_all(40.0, network="a"),
