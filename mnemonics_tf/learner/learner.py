@@ -56,8 +56,8 @@ class IncrementalLearner(Workshop):
     Args:
       method: a base method, by its name in `configs/methods` or as an object, such as `LUCIR(margin=0.3)`; `auto` for
         one that suits the memory and the first classes: `analytic`, which keeps no exemplars, or `lucir`.
-      backbone: `small`, `resnet8`, `resnet20`, `resnet32`, `resnet18`, a `ResNet`, any Keras model or a `Backbone` of one, which
-        says what it expects of its images; None for one that suits the images' size.
+      backbone: `small`, `resnet8`, `resnet20`, `resnet32`, `resnet18`, a `ResNet`, any Keras model or a `Backbone` of
+        one, which says what it expects of its images; None for one that suits the images' size.
       memory: which exemplars are kept; None for 20 a class, learned from herding, or none with `analytic`.
       image_size: side of the square to which images are brought that come from files, or from a `tf.data.Dataset` in
         which they differ in size; None for one that suits the first files. Arrays stay as they are, unless the
