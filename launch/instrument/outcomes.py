@@ -137,9 +137,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for (method, num_phases, memory, length), members in groups.items():
         first = members[0]
         shares = {
-            part: with_interval(
-                by_seed((member.seed, member.accuracy[member.classifier][part]) for member in members)
-            )
+            part: with_interval(by_seed((member.seed, member.accuracy[member.classifier][part]) for member in members))
             for part in ("all", "old", "new")
         }
         balanced = by_seed((member.seed, member.balanced) for member in members if member.balanced is not None)
