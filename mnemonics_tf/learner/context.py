@@ -13,7 +13,8 @@ from mnemonics_tf.data.pipeline import Augmentation
 from mnemonics_tf.data.types import Arrival, ImageTraits, LabelledImages, Phase, PixelRange
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import LearnerState, Network
-from mnemonics_tf.memory.codecs import Codec
+from mnemonics_tf.memory.codecs import Codec, Coded
+from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
 from mnemonics_tf.memory.optimising.tasks import Tasks
 from mnemonics_tf.memory.pixel_file import PixelFile
@@ -140,6 +141,19 @@ class Context:
                 objective,
             )
         return self._optimiser
+
+    def with_coded(self, phase: Phase) -> Phase:
+        """The phase with its images also as the codec gives them back, if networks are to be trained on either."""
+        codec, memory = self.codec, self.settings.memory
+        if not memory.code_new or not isinstance(codec, Coded) or not (phase.index or memory.code_initial_phase):
+            return phase
+        form = codec.format(self.traits.image_shape)
+        with self.tracker.stage("code_images"):
+            train, old = (
+                None if data is None else dataclasses.replace(data, coded=round_trip(data.array, form))
+                for data in (phase.train, phase.old_train)
+            )
+        return dataclasses.replace(phase, train=train or phase.train, old_train=old)
 
 
 def context_of(

@@ -10,7 +10,6 @@ from mnemonics_tf import checks
 from mnemonics_tf.data.batches import images_per_epoch
 from mnemonics_tf.data.types import ImageTraits, LabelledImages
 from mnemonics_tf.evaluation.settings import CLASSIFIERS, Probe
-from mnemonics_tf.memory.optimising.chunks import smallest_chunk
 from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
@@ -133,6 +132,11 @@ class Settings:
             raise checks.UsageError(
                 "ExemplarLevel.learn_labels = True: only the balanced fine-tuning uses soft labels, and needs them for "
                 "all exemplars. Set ExemplarMemory.strategy = 'mnemonics' and BalancedFinetune.enabled = True."
+            )
+        if level.project_every is not None and memory.store_floats:
+            raise checks.UsageError(
+                f"ExemplarLevel.project_every = {level.project_every} with ExemplarMemory.store_floats = True: floats "
+                "are kept as they are, so there is nothing to learn through. Leave one of the two out."
             )
         if level.objective == "matching":
             self.matching.check_batches(level.batch_size)
@@ -277,6 +281,8 @@ class Settings:
         memory, level = self.memory, self.exemplar_level
         images_per_epoch(sum(counts) + sum(others), self.model_level.batch_size, num_replicas)
         self._check_devices(num_replicas)
+        if num_known:
+            self.rehearsal.check_new_classes(num_new)
         if level.objective == "next_phase" and num_known == 0:
             self.next_phase.check_classes(num_new)
         if not memory.keeps:
@@ -287,12 +293,14 @@ class Settings:
         kept = memory.count(num_known + num_new)
         memory.check_leaves_some(kept, num_known + num_new)
         self.method.check(kept * memory.images_per_slot, self.head_name)
-        fewest = min(kept, min(counts) // memory.images_per_slot) * memory.images_per_slot
+        chosen = [min(kept, count // memory.images_per_slot) * memory.images_per_slot for count in counts]
         if memory.learns:
-            level.check_shared(fewest * smallest_chunk(len(counts), level.classes_per_chunk), num_replicas)
+            level.check_shared(chosen, num_replicas)
+        if memory.adjust:
+            level.check_parts_shared([count // memory.images_per_slot for count in others], memory, num_replicas)
         if self.finetuning.applies_to(1 if num_known else 0, self.method.finetunes):
             left = sum(min(each, kept * memory.images_per_slot) for each in others)
-            images_per_epoch(fewest * len(counts) + left, self.finetuning.batch_size, num_replicas)
+            images_per_epoch(sum(chosen) + left, self.finetuning.batch_size, num_replicas)
 
     def check_plan(self, plan: PhasePlan, num_replicas: int) -> None:
         """Checks the settings against phases that are planned, before the first is trained.
@@ -328,6 +336,8 @@ class Settings:
             images = sum(plan.class_sizes[known : known + new])
             images_per_epoch(images, self.model_level.batch_size, num_replicas)
             self._check_exemplars(phase, known, new, num_replicas)
+            if known:
+                self.rehearsal.check_new_classes(new)
             known += new
 
     def check_first_images(self, data: LabelledImages, names: Sequence[str], num_classes: int, later: bool) -> None:
@@ -364,11 +374,10 @@ class Settings:
         if not memory.keeps or memory.counts_bytes:
             return
         if known and memory.adjust:
-            part = memory.count(known) // level.num_parts * smallest_chunk(known, level.classes_per_chunk)
-            level.check_shared(part * memory.images_per_slot, num_replicas)
+            level.check_parts_shared([memory.count(known)] * known, memory, num_replicas)
         kept = memory.count(known + new) * memory.images_per_slot
         if memory.learns:
-            level.check_shared(kept * smallest_chunk(new, level.classes_per_chunk), num_replicas)
+            level.check_shared([kept] * new, num_replicas)
         if self.finetuning.applies_to(phase, self.method.finetunes):
             images_per_epoch(kept * (known + new), self.finetuning.batch_size, num_replicas)
         if self.probe.enabled:

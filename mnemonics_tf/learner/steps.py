@@ -23,7 +23,7 @@ import numpy as np
 from mnemonics_tf import runtime
 from mnemonics_tf.checks import DivergedError
 from mnemonics_tf.data.decoding import explaining_lost_files
-from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
+from mnemonics_tf.data.types import Arrival, LabelledImages
 from mnemonics_tf.evaluation import classifiers
 from mnemonics_tf.evaluation.probe import probe_exemplars as probe
 from mnemonics_tf.learner.context import Context
@@ -33,7 +33,6 @@ from mnemonics_tf.learner.objective import lacks_checkpoints, objective_of, with
 from mnemonics_tf.learner.state import LearnerState, Network
 from mnemonics_tf.memory import budget, store
 from mnemonics_tf.memory.codecs import Coded
-from mnemonics_tf.memory.coded import round_trip
 from mnemonics_tf.memory.optimising.movement import movement_of, told
 from mnemonics_tf.memory.optimising.tasks import UnsuitableError
 from mnemonics_tf.memory.selection import margins_of, real_slots
@@ -89,7 +88,7 @@ def _as_arrays(state: LearnerState) -> dict[str, np.ndarray]:
 
 def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
     """The state with the network of the phase, trained now."""
-    settings, phase = context.settings, _with_coded(state.phase_of(arrival), context)
+    settings, phase = context.settings, context.with_coded(state.phase_of(arrival))
     previous = state.network
     rehearsed = state.exemplars.decoded() if previous and settings.memory.keeps else None
 
@@ -110,6 +109,8 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
         return Network(model, predictor)
 
     notes = []
+    if previous is not None and not arrival.class_ids and settings.method.distils and settings.model_level.distillation:
+        notes.append(f"No class is new: the last {phase.num_new_classes} that came are trained without a teacher.")
 
     def trained_or_again() -> Network:
         level, rehearsal = settings.model_level, settings.rehearsal
@@ -229,15 +230,18 @@ def probe_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> 
     held_out = None if arrival.test is None else arrival.test.of_classes(new)
     if not (settings.probe.enabled and settings.memory.keeps and held_out):
         return state
-    probed = probe(
-        state.new_network.model,
-        _kept(state).of_classes(new).decoded(),
-        held_out,
-        context.factory,
-        context.trainer,
-        settings.probe,
-        _seed(state, "probe_exemplars"),
-    )
+    try:
+        probed = probe(
+            state.new_network.model,
+            _kept(state).of_classes(new).decoded(),
+            held_out,
+            context.factory,
+            context.trainer,
+            settings.probe,
+            _seed(state, "probe_exemplars"),
+        )
+    except DivergedError as error:
+        return _told(state, f"{error} Exemplars are not probed in this phase.", context)
     return state.with_work(probe=probed)
 
 
@@ -377,20 +381,6 @@ def _candidates(state: LearnerState, arrival: Arrival, as_kept: bool = False) ->
 def _names(state: LearnerState, arrival: Arrival) -> tuple[str, ...]:
     """Of all classes that are known once the phase is over."""
     return state.classes.grown(arrival.class_ids, arrival.class_names).names
-
-
-def _with_coded(phase: Phase, context: Context) -> Phase:
-    """The phase with its images also as the codec gives them back, if networks are to be trained on either."""
-    codec, memory = context.codec, context.settings.memory
-    if not memory.code_new or not isinstance(codec, Coded) or not (phase.index or memory.code_initial_phase):
-        return phase
-    form = codec.format(context.traits.image_shape)
-    with context.tracker.stage("code_images"):
-        train, old = (
-            None if data is None else dataclasses.replace(data, coded=round_trip(data.array, form))
-            for data in (phase.train, phase.old_train)
-        )
-    return dataclasses.replace(phase, train=train or phase.train, old_train=old)
 
 
 def _by_class(slots: LabelledImages) -> LabelledImages:

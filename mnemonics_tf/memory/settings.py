@@ -114,6 +114,11 @@ class Memory:
         checks.check_positive_integer(**{"ExemplarMemory.quality": self.quality})
         checks.check_share(**{"ExemplarMemory.code_new": self.code_new})
         checks.check_bool(**{"ExemplarMemory.code_initial_phase": self.code_initial_phase})
+        if self.code_new and not self.keeps:
+            raise checks.UsageError(
+                f"ExemplarMemory.code_new = {self.code_new}: no exemplar is kept that could look different from new "
+                "images. Leave code_new out."
+            )
         if not self.code_initial_phase and not self.code_new:
             raise checks.UsageError(
                 "ExemplarMemory.code_initial_phase = False: no new image is coded in any phase. Set "

@@ -63,32 +63,30 @@ class BiC(Method):
         if exemplars_per_class < 2:
             raise checks.UsageError(
                 f"Method 'bic' holds out at least one exemplar of a class and trains on another, but the budget leaves "
-                f"{exemplars_per_class}. Raise ExemplarMemory.per_class (or total)."
+                f"{exemplars_per_class}. Raise the memory's budget."
             )
 
     def training_data(
         self, phase: Phase, exemplars: LabelledImages | None, generator: np.random.Generator
     ) -> tuple[LabelledImages, LabelledImages | None]:
         """Holds out the same number of exemplars of every old class and of images of every new one."""
-        if exemplars is None:
+        has_new = (phase.train.labels >= phase.num_old_classes).any()
+        if exemplars is None or not phase.num_old_classes or not has_new:  # then there is no second stage
             return super().training_data(phase, exemplars, generator)
-        is_new = ~np.isin(phase.train.labels, exemplars.labels)
-        each = [np.unique(labels, return_counts=True)[1] for labels in (exemplars.labels, phase.train.labels[is_new])]
-        count = max(1, int(np.concatenate(each).min() * self.held_out_share))
-
-        def num_held_out(size: int) -> int:
-            return min(count, size - 1)
-
-        old, held_out_old = hold_out(exemplars, num_held_out, generator)
-        new, held_out_new = hold_out(phase.train, num_held_out, generator)
-        return new.join(old), held_out_new.join(held_out_old)
+        data = phase.train.join(exemplars)
+        fewest = np.unique(data.labels, return_counts=True)[1].min()
+        count = max(1, int(fewest * self.held_out_share))
+        return hold_out(data, lambda size: min(count, size - 1), generator)
 
     def complete(
         self, model: Classifier, predictor: Predictor, held_out: LabelledImages | None, groups: ClassGroups
     ) -> None:
         """Stage 2: fits gain and offset of the new classes on the held-out images, and gives them to the head."""
-        if held_out is None or not (held_out.labels >= groups.num_old_classes).any():
-            return  # images of old classes alone would only lower the logits of new ones
+        if held_out is None:
+            return
+        is_new = held_out.labels >= groups.num_old_classes
+        if is_new.all() or not is_new.any():
+            return  # of either kind alone, the logits of new classes would only be driven up or down
         _, logits = predictor(held_out, "correct_bias")
         gain, offset = fit_correction(logits, held_out.labels, groups.num_old_classes, self.correction_penalty)
         # On top of the correction there is, which is none but where more images of known classes have come.

@@ -100,6 +100,14 @@ class Rehearsal:
         if self.memory_share:
             check_share("Rehearsal.memory_share", self.memory_share, batch_size)
 
+    def check_new_classes(self, num_new: int) -> None:
+        """Raises UsageError if a later phase that brings so many classes cannot learn them."""
+        if self.separated_softmax and num_new == 1:
+            raise checks.UsageError(
+                "Rehearsal.separated_softmax = True: a phase brings one class, and cross-entropy over the new classes "
+                "alone, of which there is one, says nothing. Set it to False, or let two classes or more come at once."
+            )
+
     def first_rate(self, level: SGDSettings) -> float:
         """The learning rate of a later phase in its first epoch, of a level with such settings."""
         return level.learning_rate if self.learning_rate is None else self.learning_rate

@@ -57,6 +57,14 @@ _NONE_KEPT = {
             "BalancedFinetune.distil_from = 'teacher': ModelLevel.distillation = False",
         ),
         (
+            (
+                LUCIR(),
+                Rehearsal(),
+                {"exemplar_level": ExemplarLevel(project_every=5), "memory": Memory(store_floats=True)},
+            ),
+            "ExemplarLevel.project_every = 5 with ExemplarMemory.store_floats = True",
+        ),
+        (
             # Its ranking is a mean over rehearsed images: half of each piece must be such.
             (
                 LUCIR(),
@@ -77,6 +85,32 @@ def test_contradictions_are_refused_in_one_line(settings, message):
 @pytest.mark.parametrize(("method", "size"), [(LUCIR(margin_weight=0.0), 3), (EEIL(), 3), (LUCIR(), 4)])
 def test_pieces_of_batches_that_weigh_losses_rightly_are_taken(method, size):
     Settings(method, exemplar_level=ExemplarLevel(objective="next_phase", images_at_once=size)).check()
+
+
+def test_separated_softmax_of_a_single_new_class_is_refused():
+    settings = Settings(LUCIR(), rehearsal=Rehearsal(separated_softmax=True))
+    settings.check_plan(PhasePlan([1, 2], [500] * 3), 1)
+    settings.check_arrival([500], 0, 1, 1)
+    settings.check_arrival([500], 3, 0, 1)  # more images of a known class
+    for check in (
+        lambda: settings.check_plan(PhasePlan([3, 2, 1], [500] * 6), 1),
+        lambda: settings.check_arrival([500], 3, 1, 1),
+    ):
+        with pytest.raises(UsageError, match=r"^Rehearsal.separated_softmax = True: a phase brings one class"):
+            check()
+
+
+def test_old_exemplars_that_devices_cannot_share_are_refused_when_images_come():
+    settings = Settings(LUCIR(), memory=Memory(per_class=4))  # a part has 2 of each of three classes
+    settings.check_arrival([500] * 3, 3, 3, 6, [4, 4, 4])
+    with pytest.raises(UsageError, match="6 exemplars are optimised together, to be shared by 8 devices"):
+        settings.check_arrival([500] * 3, 3, 3, 8, [4, 4, 4])
+
+
+def test_uneven_classes_are_counted_as_they_are():
+    # 1 + 20 exemplars are enough for 4 devices.
+    settings = Settings(LUCIR(), memory=Memory(adjust=False))
+    settings.check_arrival([1, 500], 0, 2, 4)
 
 
 def test_separated_softmax_needs_no_memory():

@@ -25,6 +25,7 @@ from mnemonics_tf.memory.optimising.objective_settings import Matching
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import ExemplarStore, codec_for
+from mnemonics_tf.methods.lwf import LwF
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system.snapshots import Snapshots
@@ -214,6 +215,29 @@ def test_exemplars_that_are_codes_are_not_coded_again(strategy):
     assert {image.tobytes() for image in decoded.array[decoded.labels == 4]} == {
         image.tobytes() for image in shown[train.labels == 4]
     }
+
+
+def test_probe_that_diverges_is_left_out_and_said(strategy, monkeypatch, capsys):
+    def diverging(*_):
+        raise DivergedError("loss became nan in stage probe_scratch, epoch 1, step 2.")
+
+    monkeypatch.setattr(steps, "probe", diverging)
+    context = _context(strategy)
+    new = _labelled([3, 4], 3)
+    state = _state(context, _labelled([0, 1, 2], 3)).with_work(new=new, exemplars=ExemplarStore(new, context.codec))
+    after = steps.probe_exemplars(state, _arrival(new, new), context)
+    assert after.under_way.probe == state.under_way.probe
+    assert "probe_scratch, epoch 1, step 2. Exemplars are not probed" in capsys.readouterr().err
+
+
+def test_training_without_a_teacher_is_said_where_no_class_is_new(strategy, monkeypatch, capsys):
+    context = _context(strategy)
+    context.settings = dataclasses.replace(context.settings, method=LwF())
+    state = _state(context, _labelled([0, 1, 2], 3))
+    state = dataclasses.replace(state, network=state.new_network)
+    monkeypatch.setattr(steps, "train", lambda *_: (state.new_network.model, state.new_network.predictor))
+    steps.train_model(state, Arrival((), (), _labelled([1], 4)), context)
+    assert "No class is new: the last 3 that came are trained without a teacher." in capsys.readouterr().err
 
 
 def test_exemplars_whose_learning_diverges_stay_what_was_chosen(strategy, monkeypatch, capsys):

@@ -350,6 +350,7 @@ def test_budget_too_small_for_one_image_is_refused_before_and_after(codec):
         ({"code_new": 1.5}, r"code_new = 1.5: expected a number from 0 to 1"),
         ({"code_new": 0.5, "codec": "raw"}, r"code_new = 0.5: raw pixels are not coded"),
         ({"code_new": 0.5, "codec": "png"}, r"code_new = 0.5: PNG gives back the same pixels"),
+        ({"code_new": 0.5, "per_class": 0}, r"code_new = 0.5: no exemplar is kept .* Leave code_new out"),
         ({"code_initial_phase": False}, r"code_initial_phase = False: no new image is coded .* Set .*code_new"),
         ({"code_new": 0.5, "code_initial_phase": 0}, r"code_initial_phase = 0: expected True or False"),
         ({"store_floats": True}, r"store_floats = True with codec = 'jpeg': .* Leave store_floats out"),

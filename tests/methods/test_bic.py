@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import oracles
 import pytest
@@ -87,6 +89,28 @@ def test_new_class_with_few_images_is_trained_on(new_per_class, count):
     np.testing.assert_array_equal(np.bincount(data.labels), [200 - old] * 5 + [new_per_class - count] * 2)
     if not count:  # then nothing tells how new logits are biased, and the network stays as it is
         BiC().complete(None, None, held_out, GROUPS)
+
+
+def test_class_that_comes_again_holds_out_what_others_do():
+    exemplars = oracles.images_of(np.repeat(np.arange(5), 20))
+    arriving = oracles.images_of(np.array([0] * 50 + [5] * 30 + [6] * 30))
+    phase = dataclasses.replace(oracles.a_phase(), train=arriving)
+    data, held_out = BiC().training_data(phase, exemplars, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.bincount(held_out.labels), [2] * 7)
+    np.testing.assert_array_equal(np.bincount(data.labels), [68] + [18] * 4 + [28] * 2)
+    # With known classes alone there is nothing to be corrected, and all is trained on.
+    again = dataclasses.replace(phase, train=arriving.of_classes(np.array([0])))
+    data, held_out = BiC().training_data(again, exemplars, np.random.default_rng(0))
+    assert held_out is None
+    np.testing.assert_array_equal(np.bincount(data.labels), [70] + [20] * 4)
+
+
+def test_new_classes_alone_correct_nothing():
+    # Of old classes with a single exemplar none is held out.
+    exemplars = oracles.images_of(np.arange(5))
+    _, held_out = BiC().training_data(oracles.a_phase(10), exemplars, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.unique(held_out.labels), [5, 6])
+    BiC().complete(None, None, held_out, GROUPS)
 
 
 def test_what_is_held_out_is_not_trained_on_and_everything_else_is():
@@ -297,7 +321,7 @@ def test_logits_are_corrected_by_the_head():
 @pytest.mark.parametrize("head", ["cosine", "linear", "proxies"])
 def test_it_needs_two_exemplars_of_a_class(head):
     BiC().check(2, head)
-    with pytest.raises(UsageError, match=r"leaves 1\. Raise ExemplarMemory\.per_class \(or total\)\."):
+    with pytest.raises(UsageError, match=r"leaves 1\. Raise the memory's budget\."):
         BiC().check(1, head)
     with pytest.raises(UsageError, match=r"ExemplarMemory\.per_class = 0 keeps none\. Raise it, "):
         BiC().check(0, head)

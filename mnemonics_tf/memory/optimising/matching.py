@@ -235,11 +235,14 @@ def _variances(values: tf.Tensor, shares: tf.Tensor, means: tf.Tensor) -> tf.Ten
 
 
 def _weights(model: Classifier, network: keras.Model, checkpoint: Mapping[str, np.ndarray]) -> _Weights:
-    """Weights by name, as functional calls of backbone and head take them; what has no name there is Θ_i's."""
+    """Weights by name, as functional calls of backbone and head take them; what has no name there is Θ_i's.
+
+    Random states of layers such as dropout are among the variables, and no weights.
+    """
     names = {id(variable): name for name, variable in model.named_weights().items()}
 
     def of(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
-        return [tf.constant(checkpoint.get(names[id(variable)], variable.numpy())) for variable in variables]
+        return [tf.constant(checkpoint.get(names.get(id(variable), ""), variable.numpy())) for variable in variables]
 
     return _Weights(
         of(network.trainable_variables), of(network.non_trainable_variables), of(model.head.trainable_variables)

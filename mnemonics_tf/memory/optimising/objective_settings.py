@@ -21,11 +21,11 @@ class NextPhase:
 
     Some classes are drawn that play new ones; the others play old ones. The temporary model starts from the trained
     network, whose head's weights of the pseudo-new classes begin anew, imprinted or random as the base method has it.
-    It is trained for `ExemplarLevel.inner_steps` steps by the base method's own loss, with the trained network as the
-    teacher: half of each inner batch are exemplars of pseudo-old classes, half real images of pseudo-new ones. The
-    outer loss is cross-entropy on real images of all classes. Where classes are known from earlier phases, their
-    exemplars stand for their images. Engine, T, batches, inner rate, momentum and batch norm are those of
-    `ExemplarLevel`.
+    It is trained for `ExemplarLevel.inner_steps` steps by the base method's own loss, without the separated softmax and
+    the adjusted logits that `Rehearsal` may add, with the trained network as the teacher: half of each inner batch are
+    exemplars of pseudo-old classes, half real images of pseudo-new ones. The outer loss is cross-entropy on real images
+    of all classes. Where classes are known from earlier phases, their exemplars stand for their images. Engine, T,
+    batches, inner rate, momentum and batch norm are those of `ExemplarLevel`.
 
     Attributes:
       new_classes: how many classes play new ones. None by default: a fifth of the classes at hand, at least one.

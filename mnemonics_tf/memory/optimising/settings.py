@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mnemonics_tf import checks
 from mnemonics_tf.bilevel.inner_sgd import InnerSGD
 from mnemonics_tf.bilevel.kinds import Engine, engine_of
 from mnemonics_tf.data.batches import num_batches
 from mnemonics_tf.memory.optimising.augmentation import AUGMENTATIONS
+from mnemonics_tf.memory.optimising.chunks import class_chunks
 from mnemonics_tf.memory.optimising.objective_settings import OBJECTIVES
 from mnemonics_tf.models.choices import BATCH_NORMS
+
+if TYPE_CHECKING:
+    from mnemonics_tf.memory.settings import Memory
 
 LEARNED_RATES = ("none", "shared", "per_step")
 OPTIMISERS = ("sgd", "adam")
@@ -210,14 +217,34 @@ class ExemplarLevel:
                 "batches, and each device has a part. Use 'frozen', or make one device visible."
             )
 
-    def check_shared(self, num_exemplars: int, num_replicas: int) -> None:
-        """Raises UsageError if the exemplars that are optimised together are too few to be shared by the devices."""
-        if num_exemplars < num_replicas:
+    def check_shared(self, counts: Sequence[int], num_replicas: int) -> None:
+        """Raises UsageError if exemplars that are optimised together are too few to be shared by the devices.
+
+        Args:
+          counts: exemplars of each class, in the order of classes.
+          num_replicas: devices.
+        """
+        chunks = class_chunks(np.arange(len(counts)), self.classes_per_chunk)
+        fewest = min(sum(counts[place] for place in chunk) for chunk in chunks)
+        if fewest < num_replicas:
             raise checks.UsageError(
-                f"ExemplarLevel.classes_per_chunk = {self.classes_per_chunk}: some chunks have {num_exemplars} "
-                f"exemplars to be shared by {num_replicas} devices. Raise it (or exemplars a class), or make fewer "
-                "devices visible."
+                f"ExemplarLevel.classes_per_chunk = {self.classes_per_chunk}: {fewest} exemplars are optimised "
+                f"together, to be shared by {num_replicas} devices. Keep more of each class"
+                f"{'' if self.classes_per_chunk is None else ', raise it'}, or make fewer devices visible."
             )
+
+    def check_parts_shared(self, counts: Sequence[int], memory: Memory, num_replicas: int) -> None:
+        """Raises UsageError if parts of old exemplars that are adjusted are too few to be shared by the devices.
+
+        Args:
+          counts: slots of each old class, in the order of classes; those with fewer than there are parts stay as they
+            are.
+          memory: how exemplars are kept.
+          num_replicas: devices.
+        """
+        parts = [count // self.num_parts * memory.images_per_slot for count in counts if count >= self.num_parts]
+        if parts:
+            self.check_shared(parts, num_replicas)
 
     def check_mirrored(self, horizontal_flip: bool) -> None:
         """Raises UsageError if exemplars are to be mirrored where a mirrored image does not show its class."""

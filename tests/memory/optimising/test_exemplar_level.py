@@ -7,6 +7,7 @@ import pytest
 from mnemonics_tf.bilevel.kinds import Adjoint
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.settings import Memory
 
 
 @pytest.mark.parametrize(
@@ -72,8 +73,22 @@ def test_digits_are_not_mirrored():
 
 def test_chunks_that_are_too_small_for_the_devices_are_refused():
     level = ExemplarLevel(classes_per_chunk=1)
-    level.check_shared(4, 4)
+    level.check_shared([4, 5], 4)
     with pytest.raises(
-        UsageError, match=r"ExemplarLevel\.classes_per_chunk = 1: some chunks have 3 exemplars .* 4 devices"
+        UsageError,
+        match=r"ExemplarLevel\.classes_per_chunk = 1: 3 exemplars are optimised .* 4 devices.*, raise it, or",
     ):
-        level.check_shared(3, 4)
+        level.check_shared([9, 3, 9], 4)
+    # All classes together: 1 + 20 exemplars, and there is nothing to be raised.
+    ExemplarLevel().check_shared([1, 20], 4)
+    with pytest.raises(UsageError, match=r"= None: 3 exemplars .* Keep more of each class, or make fewer"):
+        ExemplarLevel().check_shared([1, 2], 4)
+
+
+def test_parts_of_old_exemplars_that_are_too_small_for_the_devices_are_refused():
+    level, memory = ExemplarLevel(num_parts=2), Memory(low_resolution=2)
+    # Two parts of 2 + 1 slots of four images each; a class of one slot is not split.
+    level.check_parts_shared([4, 3, 1], memory, 12)
+    with pytest.raises(UsageError, match="12 exemplars are optimised together, to be shared by 13 devices"):
+        level.check_parts_shared([4, 3, 1], memory, 13)
+    level.check_parts_shared([1, 1], memory, 13)  # none is adjusted

@@ -20,6 +20,7 @@ from mnemonics_tf.memory.optimising.optimiser import ExemplarOptimiser
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.optimising.variables import ExemplarVariables
 from mnemonics_tf.memory.selection import real_slots
+from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.models.classifier import ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.system import snapshots
@@ -40,6 +41,20 @@ def model():
 def _objective(model, checkpoints=(), **settings) -> MatchedStatistics:
     settings = Matching(**{"perturbation": 0.0, **settings})
     return MatchedStatistics(model, NETWORK.stage_outputs, PIXELS, LEVEL, settings, checkpoints)
+
+
+def test_network_with_random_layers_is_matched():
+    # Dropout keeps a random state among its variables, which is no weight.
+    inputs = keras.Input((6, 6, 1))
+    maps = keras.layers.Conv2D(4, 3, padding="same", name="stage1_out")(inputs)
+    outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.Dropout(0.5)(maps))
+    backbone = Backbone(keras.Model(inputs, outputs), stages=("stage1_out",))
+    model = ClassifierFactory(backbone, (6, 6, 1), head="linear").build(0, 3)
+    objective = MatchedStatistics(model, ("stage1_out",), PIXELS, LEVEL, Matching(gradients="head"), ())
+    exemplars, real = three_classes(2, 0), three_classes(20, 1)
+    variables = ExemplarVariables(exemplars, 3, codec_of(1, False), PIXELS, LEVEL)
+    found = objective.task(exemplars, real, 0, "learn").step(variables, 0, np.random.default_rng(0))
+    assert np.isfinite(found.meta.loss)
 
 
 def _normalised(data: LabelledImages) -> np.ndarray:
