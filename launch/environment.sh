@@ -18,7 +18,8 @@ set_up_environment() {
         return 2
     fi
     stamp=".venv/installed-$(printf '%s' "$*" | cksum | cut -d' ' -f1)"
-    wanted=$(cat setup.py requirements.txt "$@" mnemonics_tf/__init__.py | cksum)
+    # The package is installed as the folder that it is in: of a copied or moved project that is another one.
+    wanted=$({ printf '%s\n' "$PWD" && cat setup.py requirements.txt "$@" mnemonics_tf/__init__.py; } | cksum)
     PYTHON="$PWD/.venv/bin/python"
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$PYTHON" -m pip --version >/dev/null 2>&1; then
         return 0
@@ -26,10 +27,11 @@ set_up_environment() {
     echo "Installing TensorFlow and the rest into .venv (some 2 GB, a few minutes; only once) ..."
     if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
         rm -rf .venv
-        "$python" -m venv .venv
+        "$python" -m venv .venv || return
     fi
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check "${requirements[@]}"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+    # Whoever sources this need not have `set -e`: what failed must not count as installed.
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check "${requirements[@]}" || return
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps --editable . || return
     printf '%s' "$wanted" >"$stamp"
 }
 

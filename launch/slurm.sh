@@ -44,6 +44,8 @@ if [ -z "$output_dir" ]; then
     echo "slurm.sh: expected --output_dir=<folder that all machines see>, beside other flags of mnemonics_tf.main." >&2
     exit 2
 fi
+# Bash expands no ~ behind an =, and mnemonics_tf.main does.
+case "$output_dir" in "~" | "~/"*) output_dir=$HOME${output_dir#\~} ;; esac
 # A sourced script sees the arguments of this one unless it is given its own; it takes them for requirements.
 flags=("$@")
 set --

@@ -268,11 +268,11 @@ def main(argv: list[str]) -> int:
             for verdict in verdicts(folder):
                 found.append(verdict)
                 line = f"{verdict.state:8} {verdict.path}" + (f": {verdict.why}" if verdict.why else "")
-                print(screen.shown(line), flush=True)
+                screen.say(screen.shown(line))
             damaged = sum(verdict.state == DAMAGED for verdict in found)
             whole = sum(verdict.state == WHOLE for verdict in found)
             code = code or (_NOT_WHOLE if damaged else 0)
-            print(screen.shown(f"{folder}: {whole} whole, {damaged} not. {_advice(folder, damaged)}".rstrip()))
+            screen.say(screen.shown(f"{folder}: {whole} whole, {damaged} not. {_advice(folder, damaged)}".rstrip()))
     except checks.UsageError as error:
         print(f"mnemonics_tf: {screen.shown(str(error))}", file=sys.stderr)
         return screen.USAGE_ERROR

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     try:
         folders = argv[1:]
         found = _collected(folders, _TABLES.value)
-        print(found.text(_TABLES.value, _ALL), flush=True)
+        screen.say(found.text(_TABLES.value, _ALL))
         if folders:
             _write_page(found, folders)
     except UsageError as error:
@@ -101,7 +101,7 @@ def _write_page(found: "Collection", folders: list[str]) -> None:
         options += ["--no_tsne"] if _NO_TSNE.value else []
         tables = found.grids(_TABLES.value, _ALL)
         path = site.write_set_page(found, folders, str(output_dir), tables, looks_at_data, options)
-    print(f"\npage  {screen.shown(path)}")
+    screen.say(f"\npage  {screen.shown(path)}")
 
 
 def _one_run(found: "Collection", folders: list[str]) -> str | None:

@@ -11,6 +11,8 @@ from mnemonics_tf import checks
 from mnemonics_tf.report.runs import MeasuredRun, Setup
 
 _NOT_SET = "(not set)"
+# Settings, and names of classes: where a folder of images lies is no setting, and another may have its name.
+_Experiment = tuple[frozenset[tuple[str, str]], tuple[str, ...] | None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,10 +41,10 @@ def leave_out_repeats(runs: Iterable[MeasuredRun]) -> tuple[list[MeasuredRun], l
       UsageError: two runs of the same settings and seed have different figures and lie in the same folder, so that no
         sweep's name tells them apart; or something else in their setups differs, such as their data.
     """
-    kept: dict[tuple[frozenset[tuple[str, str]], int], MeasuredRun] = {}
+    kept: dict[tuple[_Experiment, int], MeasuredRun] = {}
     lines = []
     for run in runs:
-        first = kept.setdefault((_settings(run), run.seed), run)
+        first = kept.setdefault((_experiment(run), run.seed), run)
         if first is run:
             continue
         _check_alike(first, run)
@@ -68,14 +70,14 @@ def group_seeds(runs: Iterable[MeasuredRun]) -> list[Group]:
     Raises:
       UsageError: two runs have the same settings, and something else in their setups differs, such as their data.
     """
-    by_settings: dict[frozenset[tuple[str, str]], list[MeasuredRun]] = {}
+    by_experiment: dict[_Experiment, list[MeasuredRun]] = {}
     for run in runs:
-        by_settings.setdefault(_settings(run), []).append(run)
-    for members in by_settings.values():
+        by_experiment.setdefault(_experiment(run), []).append(run)
+    for members in by_experiment.values():
         members.sort(key=lambda run: run.seed)
         for first, second in itertools.pairwise(members):
             _check_alike(first, second)
-    groups = [Group(members[0].setup, tuple(members)) for members in by_settings.values()]
+    groups = [Group(members[0].setup, tuple(members)) for members in by_experiment.values()]
     return sorted(groups, key=lambda group: group.runs[0].folder)
 
 
@@ -90,8 +92,8 @@ def setting(group: Group, name: str) -> str:
     return group.setup.settings.get(name, _NOT_SET)
 
 
-def _settings(run: MeasuredRun) -> frozenset[tuple[str, str]]:
-    return frozenset(run.setup.settings.items())
+def _experiment(run: MeasuredRun) -> _Experiment:
+    return frozenset(run.setup.settings.items()), run.setup.class_names
 
 
 def _sweep(run: MeasuredRun) -> str:

@@ -37,6 +37,8 @@ class Setup:
       phase_sizes: number of new classes in each of the N + 1 phases.
       primary_classifier: the classifier that is reported, `cnn` or `nme`.
       settings: value of every setting in config.gin that decides what the run comes to, by its name, without the seed.
+      class_names: by class id, which tell folders of images apart that lie in folders of one name; None where the run's
+        data.json does not say.
     """
 
     dataset: str
@@ -53,6 +55,7 @@ class Setup:
     phase_sizes: tuple[int, ...]
     primary_classifier: str
     settings: dict[str, str]
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,10 +181,13 @@ def read_runs(folders: Iterable[str], named: Iterable[str] = ()) -> Found:
             else:
                 phases = f"{len(read.phases)} of {read.num_phases + 1} phases"
                 found.unfinished.append(f"{screen.shown(folder)} ({phases})")
-        except checks.UsageError as error:
+        except (checks.UsageError, OSError) as error:
+            text = str(error)
+            if isinstance(error, OSError):
+                text = f"{screen.shown(folder)}: {screen.shown(str(error.filename))} cannot be read ({error.strerror})"
             if os.path.realpath(folder) in insisted:
-                raise
-            found.unreadable.append(str(error))
+                raise checks.UsageError(text) from error
+            found.unreadable.append(text)
     return found
 
 
@@ -228,9 +234,17 @@ def measured(folder: str, read: Results) -> MeasuredRun:
     shared: dict[str, Any] = {
         field.name: screen.shown(value) if isinstance(value := getattr(read, field.name), str) else value
         for field in dataclasses.fields(Setup)
-        if field.name != "settings"
+        if field.name not in ("settings", "class_names")
     }
-    return MeasuredRun(folder, Setup(**shared, settings=settings), read, config)
+    return MeasuredRun(folder, Setup(**shared, settings=settings, class_names=_class_names(folder)), read, config)
+
+
+def _class_names(folder: str) -> tuple[str, ...] | None:
+    try:
+        names = files.read_json(os.path.join(folder, "data.json"))["class_names"]
+        return tuple(screen.shown(str(name)) for name in names)
+    except (files.UnreadableError, KeyError, TypeError):
+        return None
 
 
 def _config_in(folder: str) -> str:

@@ -110,8 +110,18 @@ def how_to_go_on(module: str) -> str:
     Args:
       module: that the command runs, unless it was given as `mnemonics-tf <command>`.
     """
-    program = sys.argv[0] if sys.argv[0].startswith("mnemonics-tf ") else f"{sys.orig_argv[0]} -m {module}"
+    program = sys.argv[0]
+    if not program.startswith("mnemonics-tf "):
+        program = f"{shlex.quote(sys.orig_argv[0])} -m {module}"
     return f"Go on with: {program} {shlex.join(sys.argv[1:])}"
+
+
+def say(text: str) -> None:
+    """Lines on standard output, as long as anybody reads them: who pipes them into `head` has seen enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def notice(text: str) -> None:

@@ -283,6 +283,53 @@ def test_slurm_job_queues_itself_again_at_the_time_limit_if_something_was_kept(p
         assert "nothing was kept" in stderr
 
 
+def test_slurm_job_finds_what_is_kept_below_the_home_folder(project):
+    # Bash leaves a ~ behind an = as it is, and main does not.
+    write_program(project, "srun", FAKE_SRUN)
+    write_program(project, "scontrol", 'echo "$@" >scontrol.txt')
+    job = _submit(project, "--gin_file=a.gin", "--output_dir=~/runs/x y", HOME=str(project))
+    try:
+        _wait_until((project / "srun.txt").is_file)
+        assert "--output_dir=~/runs/x y" in (project / "srun.txt").read_text()
+        _complete(project, 0)
+        job.send_signal(signal.SIGUSR1)
+        _wait_until(lambda: (project / "scontrol.txt").is_file() and (project / "scontrol.txt").stat().st_size > 0)
+    finally:
+        (project / "go").write_text("5")
+    assert _finish(job)[0] == 5
+
+
+def test_failed_installation_is_tried_again(tmp_path):
+    for name in ("setup.py", "requirements.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "mnemonics_tf").mkdir()
+    (tmp_path / "mnemonics_tf/__init__.py").touch()
+    (tmp_path / "launch").mkdir()
+    shutil.copy(ROOT / "launch/environment.sh", tmp_path / "launch")
+    # There is a pip, and it reaches nothing until `works` is there.
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    python = tmp_path / ".venv/bin/python"
+    python.write_text('#!/bin/bash\n[ "$3" = --version ] || { echo "$4" >>calls; [ -e works ]; }\n')
+    python.chmod(0o755)
+
+    def code() -> int:  # as docs/how-to/run-on-slurm.md has it, without `set -e`
+        command = ["bash", "-c", ". launch/environment.sh"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode
+
+    assert code() != 0
+    assert code() != 0
+    (tmp_path / "works").touch()
+    assert code() == 0
+    calls = len((tmp_path / "calls").read_text().splitlines())
+    assert calls == 4  # the first step of two failed ones, and both of the third
+    assert code() == 0
+    assert len((tmp_path / "calls").read_text().splitlines()) == calls
+    # Of a copy elsewhere the package is another.
+    shutil.copytree(tmp_path, tmp_path.parent / "copy")
+    subprocess.run(["bash", "-c", ". launch/environment.sh"], cwd=tmp_path.parent / "copy", check=True)
+    assert len((tmp_path.parent / "copy/calls").read_text().splitlines()) == calls + 2
+
+
 def test_slurm_job_needs_a_folder_that_all_machines_see(project):
     code, _, stderr = _finish(_submit(project, "--gin_file=a.gin"))
     assert code == 2

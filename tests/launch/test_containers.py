@@ -81,7 +81,7 @@ def test_pods_are_replaced_but_for_mistakes_in_the_configuration():
 
 def _pip_steps(text: str) -> list[list[str]]:
     """What follows `-m pip install` in each line, without options that only change what is shown or kept."""
-    lines = re.findall(r"^[^#\n]*-m pip install (.*)$", text, flags=re.MULTILINE)
+    lines = re.findall(r"^[^#\n]*-m pip install (.*?)(?: \|\| return)?$", text, flags=re.MULTILINE)
     left_out = {"--quiet", "--disable-pip-version-check", "--no-cache-dir"}
     return [[word for word in line.split() if word not in left_out] for line in lines]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -37,6 +38,19 @@ def test_what_a_run_may_be_resumed_with_parts_no_seeds(tmp_path):
     assert len(_groups(tmp_path)) == 1
     write_run(tmp_path / "c", seed=2, settings={"Matching.spread_weight": 0.1})
     assert len(_groups(tmp_path)) == 2
+
+
+def test_folders_of_one_name_with_other_classes_are_no_seeds_of_one_experiment(tmp_path):
+    for name, seed, classes in (("a", 0, "daisy"), ("b", 0, "wren"), ("c", 1, "wren")):
+        run = write_run(tmp_path / name, seed=seed, average=50 + seed)
+        (run / "data.json").write_text(json.dumps({"class_names": [classes, "other"]}))
+    kept, lines = _kept(tmp_path)
+    assert lines == []
+    found = groups.group_seeds(kept)
+    assert [[run.name for run in group.runs] for group in found] == [
+        [str(tmp_path / "a")],
+        [str(tmp_path / "b"), str(tmp_path / "c")],
+    ]
 
 
 def test_comments_and_blank_lines_do_not_matter(tmp_path):

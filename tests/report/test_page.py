@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -66,6 +67,19 @@ def no_further_files(monkeypatch):
 @pytest.fixture
 def call(capsys):
     return functools.partial(call_report, capsys)
+
+
+def test_accuracy_on_old_classes_is_of_their_images(tmp_path):
+    run = write_run(tmp_path / "run", phase_sizes=[1, 1, 1])
+    read = json.loads((run / "results.json").read_text())
+    read["phases"][2]["group_accuracy"] = {"cnn": [90.0, 10.0, 50.0], "nme": [90.0, 10.0, 50.0]}
+    (run / "results.json").write_text(json.dumps(read))
+    assert read_record(str(run)).of_old_classes(2) == 50.0  # nothing says how many images there were
+    # 90 of 100 images and 2 of 20.
+    counts = np.array([[90, 10, 0], [18, 2, 0], [0, 5, 5]])
+    (run / "phases/002").mkdir(parents=True)
+    np.savez(run / "phases/002/confusion.npz", class_ids=read["class_order"], cnn=counts, nme=counts)
+    assert read_record(str(run)).of_old_classes(2) == pytest.approx(100 * 92 / 120)
 
 
 def test_page_shows_all_that_a_run_has(full):

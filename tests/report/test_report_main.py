@@ -48,6 +48,17 @@ def test_tables_can_be_asked_for(call, tmp_path):
     assert _titles(call("--tables=all")[1]) == ["1", "2", "S1", "S2"]
 
 
+def test_reader_who_has_seen_enough_is_no_error(tmp_path):
+    write_run(tmp_path / "run")
+    command = [sys.executable, "-m", "mnemonics_tf.report", "--no_tsne", str(tmp_path / "run")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=_ROOT, text=True, **pipes) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, "")
+    assert (tmp_path / "run/report/index.html").is_file()  # what comes after the tables is written
+
+
 def test_what_did_not_go_as_configured_is_told_of_each_run(call, tmp_path):
     write_full_run(tmp_path / "runs/a", seed=1)
     write_run(tmp_path / "runs/b", phase_sizes=[5, 1, 1])

@@ -103,7 +103,7 @@ class RunPage:
             (7.5, 3.4),
             "Accuracy on the classes that a phase brought, on all older ones, and on those of phase 0.",
             phase_figures.new_and_old,
-            results,
+            self._record,
         )
         side = min(7.0, 2.5 + 0.45 * len(results.phases))
         return blocks + self._drawn(
@@ -246,8 +246,11 @@ class RunPage:
         return self._drawn(f"distances_{title}", (9.0, 3.0), caption, memory_figures.over_epochs, panels)
 
     def _losses(self) -> list[Block]:
+        trained: dict[int, curves.Curve] = {}
+        for stage in ("train_model", "train_model_again"):  # the one that counts, where the first attempt diverged
+            trained |= curves.of_stage(self._curves(), stage, "")
         found = (
-            ("model level: sum of losses", curves.of_stage(self._curves(), "train_model", "")),
+            ("model level: sum of losses", trained),
             ("exemplar level: meta loss", curves.of_stage(self._curves(), _LEARN, "meta_loss")),
         )
         panels = [(title, "loss", each) for title, each in found if each]

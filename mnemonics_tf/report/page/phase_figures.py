@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from mnemonics_tf.report.page.drawing import COLOURS, INK, Sketch, legend_outside
+from mnemonics_tf.report.page.record import Record
 from mnemonics_tf.results import PhaseResult, Results
 
 CLASSIFIERS = {"cnn": "CNN (head)", "nme": "NME (nearest mean)"}
@@ -74,16 +75,13 @@ def _average_mark(sketch: Sketch, axes: Axes, end: int, value: float, name: str,
     )
 
 
-def new_and_old(sketch: Sketch, results: Results) -> list[tuple[int, str]]:
+def new_and_old(sketch: Sketch, record: Record) -> list[tuple[int, str]]:
     """Accuracy on the classes that a phase brought, on all earlier ones, and on those of phase 0."""
-    classifier, axes = results.primary_classifier, sketch.figure.subplots()
-    groups = {phase.phase: phase.group_accuracy[classifier] for phase in results.phases}
-    sizes = np.array(results.phase_sizes)
+    results, axes = record.results, sketch.figure.subplots()
+    groups = {phase.phase: phase.group_accuracy[results.primary_classifier] for phase in results.phases}
     series = {
         "new classes": {phase: values[-1] for phase, values in groups.items()},
-        "old classes": {
-            phase: float(np.average(values[:-1], weights=sizes[:phase])) for phase, values in groups.items() if phase
-        },
+        "old classes": {phase: record.of_old_classes(phase) for phase in groups if phase},
         "classes of phase 0": {phase: values[0] for phase, values in groups.items()},
     }
     for number, (name, values) in enumerate(series.items()):

@@ -12,7 +12,7 @@ from mnemonics_tf import checks, results
 from mnemonics_tf.report import runs
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.results import Results
-from mnemonics_tf.system import archives, files, screen
+from mnemonics_tf.system import archives, screen
 
 _CONFUSION_FILE = "confusion.npz"  # as `run.observations` writes it, which is not imported: it needs TensorFlow
 _EXEMPLARS_FILE = "exemplars.npz"
@@ -82,6 +82,20 @@ class Record:
             raise MissingError(f"{screen.shown(self.phase_file(phase, _CONFUSION_FILE))} is of other classes.")
         return arrays
 
+    def of_old_classes(self, phase: int) -> float:
+        """Accuracy of a later phase on the test images of all classes but its own, in percent.
+
+        Where the run has not written how many images those are, each class counts alike.
+        """
+        name, sizes = self.results.primary_classifier, self.results.phase_sizes[:phase]
+        try:
+            images = self.confusion(phase)[name].sum(axis=1)[: sum(sizes)]
+            weights = [int(part.sum()) for part in np.split(images, np.cumsum(sizes)[:-1])]
+        except (MissingError, KeyError):
+            weights = list(sizes)
+        values = self.results.phases[phase].group_accuracy[name][:-1]
+        return float(np.average(values, weights=weights if sum(weights) else list(sizes)))
+
     def exemplars(self, phase: int, starting: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Images `[n, H, W, C]` uint8 that a phase kept, and the class index of each; with `starting`, what those of
         its new classes were before they were learned.
@@ -117,16 +131,14 @@ def read_record(folder: str) -> Record:
 
 def record_of(run: runs.MeasuredRun) -> Record:
     """The record of a run whose results and configuration have been read."""
-    return Record(run, _class_names(run.folder, run.results))
+    return Record(run, _class_names(run))
 
 
-def _class_names(folder: str, read: Results) -> tuple[str, ...]:
-    fallback = tuple(f"class {class_id}" for class_id in read.class_order)
-    try:
-        names = files.read_json(os.path.join(folder, "data.json"))["class_names"]
-        return tuple(screen.shown(str(names[class_id])) for class_id in read.class_order)
-    except (files.UnreadableError, KeyError, IndexError, TypeError):
-        return fallback
+def _class_names(run: runs.MeasuredRun) -> tuple[str, ...]:
+    order, names = run.results.class_order, run.setup.class_names
+    if names is None or max(order) >= len(names):
+        return tuple(f"class {class_id}" for class_id in order)
+    return tuple(names[class_id] for class_id in order)
 
 
 def _arrays(path: str) -> dict[str, np.ndarray]:

@@ -35,7 +35,7 @@ def summary(record: Record) -> list[str]:
         f"{last.accuracy[name]:.1f} %. The average over the phases is {results.average_accuracy[name]:.2f} %."
     )
     if len(results.phases) > 1:
-        sentences += [_on_forgetting(results), _on_balance(results)]
+        sentences += [_on_forgetting(results), _on_balance(record)]
     sentences += _beside_paper(record)
     return [sentence for sentence in sentences if sentence]
 
@@ -49,11 +49,10 @@ def _on_forgetting(results: Results) -> str:
     return f"Of the classes of phase 0, {lost:.1f} points were forgotten: {first:.1f} % then, {last:.1f} % now."
 
 
-def _on_balance(results: Results) -> str:
+def _on_balance(record: Record) -> str:
     """Whether the network leans to what it learned last."""
-    groups = results.phases[-1].group_accuracy[results.primary_classifier]
-    old = float(np.average(groups[:-1], weights=results.phase_sizes[: len(groups) - 1]))
-    new = groups[-1]
+    old = record.of_old_classes(record.last)
+    new = record.results.phases[-1].group_accuracy[record.results.primary_classifier][-1]
     if abs(new - old) < _APART:
         return f"Old and new classes are served alike: {old:.1f} % and {new:.1f} %."
     towards = "new classes: it has forgotten" if new > old else "old classes: it has learned too little of the new"
