@@ -295,11 +295,12 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
     """Teaches the learner what is new, with a line before what takes long."""
     with screen.quiet():  # TensorFlow's libraries talk
         lazy.import_quickly()
+        from mnemonics_tf import methods
         from mnemonics_tf.learner.learner import IncrementalLearner
+    modules = gin_flags.GIN_IMPORT.value
     if folders.is_learner(folder):
-        learner = IncrementalLearner.load(folder)
+        learner = IncrementalLearner.load(folder, method=methods.defined_in(modules))
     elif _FROM_RUN.value:
-        modules = gin_flags.GIN_IMPORT.value
         learner = IncrementalLearner.from_run(_FROM_RUN.value, validation_share=_HELD_OUT.value, modules=modules)
     else:
         learner = _begun(options)

@@ -43,7 +43,8 @@ def as_pixels(values: Any) -> np.ndarray:
         raise checks.UsageError(f"Images cannot be made an array ({error}): {_EXPECTED}.") from error
     if images.dtype == object or images.dtype.kind not in "uif":
         raise checks.UsageError(f"Images are {described(images).lower()}: {_EXPECTED}.")
-    images = images[..., None] if images.ndim == 3 else images
+    # A single image [H, W, C] would pass for H grey ones of W x C pixels.
+    images = images[..., None] if images.ndim == 3 and images.shape[-1] not in (1, 3) else images
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
         raise checks.UsageError(
             f"Images have shape {np.shape(values)}: {_EXPECTED}, with one channel or three. A single image is "
@@ -155,6 +156,7 @@ def _plain_labels(values: np.ndarray) -> np.ndarray:
     plain = []
     for each in values.ravel().tolist():
         try:
+            each = each.item() if isinstance(each, np.generic) else each  # as a list of array elements holds them
             plain.append(each.decode() if isinstance(each, bytes) else each)
         except UnicodeDecodeError:
             raise checks.UsageError(f"labels hold {each!r}: expected names in UTF-8, or whole numbers.") from None

@@ -386,8 +386,8 @@ def replacing_export(folder: str) -> Iterator[str]:
                 os.replace(folder, old)
             try:
                 os.replace(partial, folder)
-            except OSError:
-                if os.path.isdir(old):
+            except BaseException:  # Ctrl-C, too
+                if os.path.isdir(old) and not os.path.lexists(folder):
                     os.replace(old, folder)
                 raise
     except (OSError, tf.errors.OpError) as error:

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 
+from mnemonics_tf import checks
 from mnemonics_tf.methods.base import Method
+
+
+def defined_in(modules: Sequence[str]) -> type[Method] | None:
+    """The last method that modules outside of this package define, which are imported; None if they define none.
+
+    Raises:
+      UsageError: a module cannot be imported.
+    """
+    found = None
+    for name in modules:
+        try:
+            members = vars(importlib.import_module(name)).values()
+        except ImportError as error:
+            raise checks.UsageError(f"The module {name!r} cannot be imported: {error}.") from error
+        own = [each for each in members if isinstance(each, type) and issubclass(each, Method)]
+        found = next((each for each in reversed(own) if each.__module__ == name and "name" in vars(each)), found)
+    return found
 
 
 def available() -> dict[str, type[Method]]:

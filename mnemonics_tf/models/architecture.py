@@ -248,7 +248,9 @@ def _changed(layer: Architecture, dtype: str, scale_form: str | None) -> Archite
         if config["scale"] and config["center"] and config["axis"] in (-1, last) and not config.get("renorm"):
             return _replaced(layer, "FusedBatchNormalization", config)
     if scale_form is not None and layer["class_name"] in KERNELS and config["trainable"]:
-        inner = {**layer, "config": {**config, "use_bias": True}}
+        # A bias that the model does not have begins at nothing, whatever its initializer would have been.
+        added = {} if config["use_bias"] else {"bias_initializer": "zeros", "bias_regularizer": None}
+        inner = {**layer, "config": {**config, "use_bias": True, **added}}
         own = {"name": config["name"], "trainable": True, "dtype": dtype}
         scaled = {**own, "layer": inner, "scale_form": scale_form, "trains_bias": config["use_bias"]}
         for name in ("inbound_nodes", "build_config"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,8 +47,9 @@ def functional_call(
     if uses_batch:
         _refuse_stock_batch_norm(model)
     frozen = [tf.convert_to_tensor(variable) for variable in model.non_trainable_variables]
-    # Only models and the layers that say so take the argument.
-    training = {"training": False} if isinstance(model, keras.Model) else {}
+    # A subclassed model need not take the argument, and functional and sequential ones do.
+    takes_training = isinstance(model, keras.Model) and "training" in inspect.signature(model.call).parameters
+    training = {"training": False} if takes_training else {}
     with batch_statistics() if uses_batch else contextlib.nullcontext():
         outputs, _ = model.stateless_call(list(params), frozen, inputs, **training)
     return outputs

@@ -9,6 +9,7 @@ from mnemonics_tf.data.types import PixelRange
 from mnemonics_tf.system.lazy import keras
 
 STEMS = ("3x3", "7x7")
+_FORMAT = "channels_last"  # of this package, whatever Keras is configured to take for the default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,14 +128,14 @@ class ResNet:
             x = make.conv_norm(inputs, self.widths[0], 7, 2, "stem")
         x = keras.layers.ReLU(dtype=dtype, name="stem_relu")(x)
         if self.stem == "7x7":
-            x = keras.layers.ZeroPadding2D(1, dtype=dtype, name="stem_pad")(x)
-            x = keras.layers.MaxPooling2D(3, 2, dtype=dtype, name="stem_pool")(x)
+            x = keras.layers.ZeroPadding2D(1, data_format=_FORMAT, dtype=dtype, name="stem_pad")(x)
+            x = keras.layers.MaxPooling2D(3, 2, data_format=_FORMAT, dtype=dtype, name="stem_pool")(x)
         for stage, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True)):
             for block in range(blocks):
                 relu = last_relu or stage < len(self.blocks) - 1 or block < blocks - 1
                 strides = 2 if stage > 0 and block == 0 else 1
                 x = make.basic_block(x, width, strides, f"stage{stage}_block{block}", relu)
-        x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="pool")(x)
+        x = keras.layers.GlobalAveragePooling2D(data_format=_FORMAT, dtype=dtype, name="pool")(x)
         if self.embedding_dim is not None:
             from mnemonics_tf.models.layers import ScaleShiftDense  # needs Keras, and settings do not
 

@@ -19,6 +19,7 @@ import mnemonics_tf
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
+from mnemonics_tf.learner import arrays
 from mnemonics_tf.learner.answers import memory_view
 from mnemonics_tf.learner.arrivals import Intake
 from mnemonics_tf.learner.learner import IncrementalLearner
@@ -311,6 +312,20 @@ def test_what_cannot_be_learned_is_one_line_and_changes_nothing(learner, call, m
         call(learner)
     assert "\n" not in str(raised.value)
     assert _snapshot(learner) == before
+
+
+def test_labels_may_be_a_list_of_what_an_array_holds():
+    classes = arrays.as_classes(list(np.array([5, 6, 5])), None, 3)
+    expected = arrays.as_classes([5, 6, 5], None, 3)
+    for found, wanted in zip(classes, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_single_image_is_no_stack_of_strips():
+    for shape in ((96, 96, 3), (96, 96, 1)):
+        with pytest.raises(UsageError, match=r"A single image is image\[None\]"):
+            arrays.as_pixels(np.zeros(shape, np.uint8))
+    assert arrays.as_pixels(np.zeros((2, 8, 8), np.uint8)).shape == (2, 8, 8, 1)
 
 
 def test_news_that_other_images_have_made_old_are_refused(learner, tmp_path):

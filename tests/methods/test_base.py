@@ -44,6 +44,18 @@ def _losses(method: Method, outputs: Outputs, teacher: Outputs | None, labels=LA
     return {name: float(value) for name, value in terms.items()}
 
 
+def test_method_outside_of_the_package_is_found_in_its_module(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "outside_replay.py").write_text(
+        "from mnemonics_tf.methods.replay import Replay\n\n\nclass Outside(Replay):\n    name = 'outside'\n"
+    )
+    (tmp_path / "outside_nothing.py").write_text("from mnemonics_tf.methods.replay import Replay\n")
+    assert methods.defined_in(["outside_replay", "outside_nothing"]).name == "outside"
+    assert methods.defined_in(["outside_nothing"]) is None
+    with pytest.raises(UsageError, match="The module 'outside_nobody' cannot be imported"):
+        methods.defined_in(["outside_nobody"])
+
+
 def test_the_ten_methods_are_found_by_name():
     found = methods.available()
     assert list(found) == _NAMES

@@ -69,6 +69,14 @@ def test_network_sees_what_keras_applications_make_of_pixels(mini, mode):
         np.testing.assert_allclose(_said(_built(backbone, scale_form), backbone), expected, atol=1e-5)
 
 
+def test_bias_that_weight_transfer_adds_begins_at_nothing():
+    layers = [keras.layers.Conv2D(4, 3, use_bias=False, bias_initializer="ones"), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input(_SHAPE), *layers])
+    backbone = Backbone(model, preprocess="none")
+    said = _said(_built(backbone, "per_neuron"), backbone)
+    np.testing.assert_allclose(said, model(_IMAGES.astype(np.float32)), rtol=1e-5, atol=1e-3)
+
+
 @pytest.mark.parametrize(("preprocess", "scale"), [("none", 1.0), ("unit", 1 / 255)])
 def test_network_sees_bare_pixels(mini, preprocess, scale):
     backbone = Backbone(mini, preprocess=preprocess)

@@ -23,6 +23,21 @@ def _normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
+def test_model_of_ones_own_need_not_tell_training_from_inference():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    model = Own()
+    images = _normal(3, 4).astype(np.float32)
+    expected = model(images)
+    np.testing.assert_allclose(functional_call(model, parameters(model), images), expected, rtol=1e-6)
+
+
 def _sequential(*layers: keras.Layer) -> keras.Model:
     """A smooth network in float64: `[B, 5, 5, 1]` to three logits, with `layers` after its convolution."""
     keras.utils.set_random_seed(0)

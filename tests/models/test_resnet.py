@@ -87,6 +87,20 @@ def test_imagenet_stem_quarters_the_image_before_the_stages():
     assert model.output_shape == (None, 5)
 
 
+def test_format_that_keras_is_configured_for_changes_nothing():
+    images = np.random.default_rng(0).normal(size=(2, 32, 24, 3)).astype(np.float32)
+    said = []
+    for order in ("channels_last", "channels_first"):
+        keras.config.set_image_data_format(order)
+        try:
+            keras.utils.set_random_seed(0)
+            said.append(ResNet((1, 1), (4, 6), "7x7").build((32, 24, 3))(images, training=False).numpy())
+        finally:
+            keras.config.set_image_data_format("channels_last")
+    assert said[0].shape == (2, 6)
+    np.testing.assert_array_equal(*said)
+
+
 def test_embedding_dim_adds_a_dense_layer():
     network = ResNet((1,), (8,), embedding_dim=5)
     model = network.build((4, 4, 1))
