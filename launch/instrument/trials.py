@@ -253,8 +253,8 @@ class _SharedStart(NoJournal):
         self.movement = state.under_way.movement
         return super().phase_finished(state, arrival, context)
 
-    def initial_network(self, context: Context, phase: Phase, train) -> tuple[Classifier, bool]:
-        return shared_network(self._initial_phases, context, phase, train)
+    def initial_network(self, context: Context, phase: Phase, train, notes) -> tuple[Classifier, bool]:
+        return shared_network(self._initial_phases, context, phase, train, notes)
 
 
 class _CountingTracker(Tracker):

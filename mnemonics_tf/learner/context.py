@@ -41,9 +41,12 @@ class Journal(Protocol):
         """Where steps of a phase put it down, and go on from after an interruption; or None."""
 
     def initial_network(
-        self, context: Context, phase: Phase, train: Callable[[], Classifier]
+        self, context: Context, phase: Phase, train: Callable[[], Classifier], notes: list[str]
     ) -> tuple[Classifier, bool]:
-        """The network of phase 0, and whether an earlier run has trained it; `train` trains it now."""
+        """The network of phase 0, and whether an earlier run has trained it; `train` trains it now.
+
+        `notes` say afterwards what did not go as configured in its training, by whichever run.
+        """
 
     def exemplars_changed(self, which: str, before: LabelledImages, after: LabelledImages) -> None:
         """Exemplars were learned (`which` is `new`) or adjusted (`old`); slots that are worked on."""

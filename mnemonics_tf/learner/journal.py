@@ -29,7 +29,7 @@ class NoJournal:
         return None
 
     def initial_network(
-        self, context: Context, phase: Phase, train: Callable[[], Classifier]
+        self, context: Context, phase: Phase, train: Callable[[], Classifier], notes: list[str]
     ) -> tuple[Classifier, bool]:
         return train(), False
 

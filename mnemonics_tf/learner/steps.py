@@ -131,7 +131,7 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
     if previous is not None:
         state = state.with_work(network=trained_or_again())
     else:
-        model, reused = context.journal.initial_network(context, phase, lambda: trained_or_again().model)
+        model, reused = context.journal.initial_network(context, phase, lambda: trained_or_again().model, notes)
         model.train_all()
         state = state.with_work(network=context.network(model), reused=reused)
     for note in notes:

@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -64,7 +64,11 @@ class InitialPhases:
             raise checks.UsageError(f"--initial_phases_dir = {folder}: expected a folder that can be written to.")
 
     def network(
-        self, description: dict[str, Any], build: Callable[[], Classifier], train: Callable[[], Classifier]
+        self,
+        description: dict[str, Any],
+        build: Callable[[], Classifier],
+        train: Callable[[], Classifier],
+        notes: list[str] | None = None,
     ) -> tuple[Classifier, bool]:
         """The network of phase 0 that fits the description.
 
@@ -74,10 +78,13 @@ class InitialPhases:
           description: all that the trained network depends on; becomes JSON.
           build: makes a network to be filled with trained weights.
           train: makes and trains one.
+          notes: where `train` says what did not go as configured. It is kept with the network, and what was kept with
+            one that is there already is added. None to keep nothing.
 
         Returns:
           The network, and whether it was there already.
         """
+        notes = [] if notes is None else notes
         text = json.dumps(description, sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:24]
         path = os.path.join(self._folder, f"{name}.npz")
@@ -85,15 +92,16 @@ class InitialPhases:
             if os.path.lexists(path):
                 model = build()
                 try:
-                    _load(path, model, description)
+                    noted = _load(path, model, description)
                 except archives.DAMAGES as error:
                     reason = type(error).__name__ if not isinstance(error, files.UnreadableError) else error
                     tracking.notice(f"{path} is damaged ({reason}): its initial phase is trained again.")
                 else:
+                    notes += noted
                     return model, True
             model = train()
             try:
-                _save(path, model, text)
+                _save(path, model, text, notes)
             except OSError as error:
                 tracking.notice(f"{path} cannot be written ({error.strerror or error}): other runs train again.")
             return model, False
@@ -148,7 +156,7 @@ class InitialPhases:
 
 
 def shared_network(
-    shared: InitialPhases, context: Context, phase: Phase, train: Callable[[], Classifier]
+    shared: InitialPhases, context: Context, phase: Phase, train: Callable[[], Classifier], notes: list[str]
 ) -> tuple[Classifier, bool]:
     """The network of phase 0, and whether it was there already.
 
@@ -157,6 +165,7 @@ def shared_network(
       context: settings and tools of the run.
       phase: what arrives first.
       train: makes and trains the network.
+      notes: see `InitialPhases.network`.
     """
     settings = context.settings
     description = describe_initial_phase(
@@ -173,7 +182,7 @@ def shared_network(
         with context.trainer.strategy.scope():
             return context.factory.trained.build(0, phase.num_new_classes)
 
-    model, reused = shared.network(description, build, train)
+    model, reused = shared.network(description, build, train, notes)
     if context.checkpoints is not None:
         shared.checkpoints(description, model, context.checkpoints, train)
     return model, reused
@@ -260,15 +269,15 @@ def _checksum(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data.cast("B")).hexdigest()
 
 
-def _save(path: str, model: Classifier, description: str) -> None:
+def _save(path: str, model: Classifier, description: str, notes: Sequence[str]) -> None:
     """Writes the weights, in one step: a killed process leaves no half of them under this name."""
     weights = {name: variable.numpy() for name, variable in model.initial_weights().items()}
     with files.replacing(path) as file:
-        np.savez(file, description=np.array(description), **weights)
+        np.savez(file, description=np.array(description), notes=np.array(notes, np.str_), **weights)
 
 
-def _load(path: str, model: Classifier, description: dict[str, Any]) -> None:
-    """Fills a network with stored weights, once all of them have proved to be what is expected.
+def _load(path: str, model: Classifier, description: dict[str, Any]) -> list[str]:
+    """Fills a network with stored weights, once all of them have proved to be what is expected. Returns the notes.
 
     Raises:
       UnreadableError: they are of something else, are no numbers, or are larger than they can be.
@@ -281,9 +290,11 @@ def _load(path: str, model: Classifier, description: dict[str, Any]) -> None:
             raise files.UnreadableError("it is the network of something else")
         # All are read before the first is used; the archive's checksums are compared as they are.
         values = {name: arrays[name] for name in variables}
+        notes = [str(note) for note in arrays["notes"]]
     for name, variable in variables.items():
         value = values[name]
         if value.dtype != np.float32 or value.shape != tuple(variable.shape) or not np.isfinite(value).all():
             raise files.UnreadableError(f"{name} is {value.dtype} of shape {value.shape}, or not finite")
     for name, variable in variables.items():
         variable.assign(values[name])
+    return notes

@@ -68,12 +68,12 @@ class RunJournal:
         return self._directory.snapshots(phase, self._writes, self._board.tracker.seconds_so_far)
 
     def initial_network(
-        self, context: Context, phase: Phase, train: Callable[[], Classifier]
+        self, context: Context, phase: Phase, train: Callable[[], Classifier], notes: list[str]
     ) -> tuple[Classifier, bool]:
         """That of an earlier run with the same phase 0, if runs share them and there is one."""
         if self._initial_phases is None:
             return train(), False
-        return shared_network(self._initial_phases, context, phase, train)
+        return shared_network(self._initial_phases, context, phase, train, notes)
 
     def exemplars_changed(self, which: str, before: LabelledImages, after: LabelledImages) -> None:
         """Shows them side by side in TensorBoard, and remembers what new ones began as."""

@@ -97,6 +97,18 @@ def test_network_that_fits_is_not_trained_again(tmp_path):
         np.testing.assert_array_equal(output, expected)
 
 
+def test_what_did_not_go_as_configured_is_told_of_every_run_that_shares_the_network(tmp_path):
+    shared, first, second = InitialPhases(str(tmp_path)), [], ["of the second"]
+
+    def train() -> Classifier:
+        first.append("trained again at the rate 0.05")
+        return _train()()
+
+    shared.network(_DESCRIPTION, _build(), train, first)
+    assert shared.network(_DESCRIPTION, _build(), _must_not_train, second)[1]
+    assert (first, second) == (["trained again at the rate 0.05"], ["of the second", *first])
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"network": "large"}, {"epochs": 2}], ids=str)
 def test_network_of_another_description_is_trained_beside_it(tmp_path, change):
     shared = InitialPhases(str(tmp_path))
