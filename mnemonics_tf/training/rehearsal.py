@@ -35,7 +35,7 @@ class Rehearsal:
         setting, epochs * ceil((images of D_i and E_{0:i-1}) / batch_size), and every batch is full: the more often
         memory comes, the fewer times new images do. Images of a kind come equally often (up to one time).
       separated_softmax: whether cross-entropy of new images is over the M new classes alone, that of memory over all
-        K + M. False by default.
+        K + M. False by default. Refused where M is 1: over one class it says nothing.
       logit_adjustment: strength a of balanced softmax, at least 0: cross-entropy is of logits + a * log(n), with n the
         number of times that images of a class come in a step on average, `memory_share` included. A class that never
         comes counts as having a single exemplar. Predictions are by logits alone. 1 takes the class counts out
