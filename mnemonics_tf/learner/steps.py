@@ -134,7 +134,7 @@ def _newly_trained(state: LearnerState, arrival: Arrival, context: Context) -> L
         model, reused = context.journal.initial_network(context, phase, lambda: trained_or_again().model, notes)
         model.train_all()
         state = state.with_work(network=context.network(model), reused=reused)
-    for note in notes:
+    for note in dict.fromkeys(notes):  # a shared training that is repeated for its checkpoints says the same again
         state = _told(state, note, context)
     return state
 

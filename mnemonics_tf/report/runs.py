@@ -227,8 +227,8 @@ def measured(folder: str, read: Results) -> MeasuredRun:
     Raises:
       UsageError: its configuration cannot be read, or is not the one that its phases name.
     """
-    config = _config_in(folder)
-    intact.check_configuration(RunDirectory(folder), config)  # or runs would be taken for what they are not
+    config, run = _config_in(folder), RunDirectory(folder)
+    intact.check_configuration(run, config)  # or runs would be taken for what they are not
     settings = {name: value for name, value in read_settings(config).items() if bindings.decides(name, value)}
     settings.pop(_SEED, None)
     shared: dict[str, Any] = {
@@ -236,12 +236,12 @@ def measured(folder: str, read: Results) -> MeasuredRun:
         for field in dataclasses.fields(Setup)
         if field.name not in ("settings", "class_names")
     }
-    return MeasuredRun(folder, Setup(**shared, settings=settings, class_names=_class_names(folder)), read, config)
+    return MeasuredRun(folder, Setup(**shared, settings=settings, class_names=_class_names(run)), read, config)
 
 
-def _class_names(folder: str) -> tuple[str, ...] | None:
+def _class_names(run: RunDirectory) -> tuple[str, ...] | None:
     try:
-        names = files.read_json(os.path.join(folder, "data.json"))["class_names"]
+        names = files.read_json(run.data_file)["class_names"]
         return tuple(screen.shown(str(name)) for name in names)
     except (files.UnreadableError, KeyError, TypeError):
         return None
