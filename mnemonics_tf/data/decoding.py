@@ -144,7 +144,7 @@ def resizer(
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function of an image `[h, w, C]` uint8 that returns its centre square, `[image_size, image_size, C]` uint8."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, num_channels], tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, num_channels], tf.uint8)], autograph=False)
     def resize(image: tf.Tensor) -> tf.Tensor:
         return centre_square(image, image_size, resized_side)
 

@@ -70,6 +70,7 @@ class Mixture:
         memory = _passes(np.flatnonzero(self.is_memory), count, seed, lambda index: -2 * index - 1)
         new = _passes(np.flatnonzero(~self.is_memory), size - count, seed, lambda index: -2 * index - 2)
 
+        @tf.autograph.experimental.do_not_convert
         def mixed(step: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             # The seeds of a batch's augmentation are even.
             order_seed = tf.stack([tf.constant(seed, tf.int64), 2 * step + 1])
@@ -98,6 +99,7 @@ def _passes(
 ) -> tf.data.Dataset:
     """Batches of `count` positions, without an end: pass after pass over all of them."""
 
+    @tf.autograph.experimental.do_not_convert
     def shuffled(index: tf.Tensor) -> tf.data.Dataset:
         pair = tf.stack([tf.constant(seed, tf.int64), pass_seed(index)])
         order = tf.random.experimental.stateless_shuffle(tf.constant(positions, tf.int64), pair)

@@ -139,6 +139,7 @@ def training_batches(
     count = len(data)
     used = images_per_epoch(count, batch_size, share.num_replicas)
 
+    @tf.autograph.experimental.do_not_convert
     def epoch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), epoch_seed)
@@ -199,14 +200,15 @@ def _loaded(
     batches: tf.data.Dataset, share: Share, load: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]], data: LabelledImages
 ) -> tf.data.Dataset:
     """What `load` makes of each batch `(step, indices)` and the number of every replica of the share, in turn."""
-    calls = _parallel_calls(data)
+    calls, plain = _parallel_calls(data), tf.autograph.experimental.do_not_convert
     if share.count == 1:
         # Every function of a pipeline is traced for each pass: two fewer are a third of what it takes to begin one.
         replica = tf.constant(share.first, tf.int64)
-        return batches.map(lambda step, indices: load(step, indices, replica), num_parallel_calls=calls).prefetch(2)
+        only = plain(lambda step, indices: load(step, indices, replica))
+        return batches.map(only, num_parallel_calls=calls).prefetch(2)
     replicas = tf.data.Dataset.range(share.first, share.first + share.count)
-    each = batches.flat_map(lambda step, indices: replicas.map(lambda replica: (step, indices, replica)))
-    return each.map(load, num_parallel_calls=calls).prefetch(2)
+    each = batches.flat_map(plain(lambda step, indices: replicas.map(lambda replica: (step, indices, replica))))
+    return each.map(plain(load), num_parallel_calls=calls).prefetch(2)
 
 
 def _part(size: tf.Tensor, replica: tf.Tensor, share: Share) -> tf.Tensor:

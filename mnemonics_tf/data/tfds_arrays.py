@@ -42,7 +42,7 @@ class Loader:
         self._size, self._side = image_size, resized_side
         height, width = features.image.shape[:2] if image_size is None else (image_size, image_size)
         self._shape = (height, width, features.num_channels)
-        self._decode_all = tf.function(self._graph, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._decode_all = tf.function(self._graph, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
     def load(self, split: str, skipped: dict[str, str]) -> LabelledImages:
         """The images of a split, `[n, H, W, C]` uint8. What cannot be decoded is added to `skipped`, with the reason.
@@ -85,6 +85,7 @@ class Loader:
         new_ids = index_of_id(self._kept, features.num_classes)
         table = tf.constant(np.concatenate([[_NO_CLASS], new_ids, [_TOO_LARGE]]))
 
+        @tf.autograph.experimental.do_not_convert
         def relabelled(contents: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             new = tf.gather(table, tf.clip_by_value(labels, -1, features.num_classes) + 1)
             is_wanted = new != _NOT_KEPT

@@ -45,6 +45,7 @@ def batches(builder: tfds.core.DatasetBuilder, features: Classification, split: 
         features.label_key: tf.io.FixedLenFeature([], tf.int64),
     }
 
+    @tf.autograph.experimental.do_not_convert
     def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         examples = tf.io.parse_example(serialized, parsed)
         return examples[features.image_key], examples[features.label_key]

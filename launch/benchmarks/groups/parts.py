@@ -12,9 +12,9 @@ _WHOLE = "the whole step, `train_model`"
 
 _NOTE = f"""\
 LUCIR's step of the group `steps` taken to pieces: each part is a traced function of its own, {inputs.TRAINING_STEPS}
-calls a turn. `losses and backward` is what losses with their gradients take beyond the student's pass forward, and
-`optimiser` what the updates take beyond that. The whole step prepares its input while it computes, so that it can be
-shorter than the sum."""
+calls a turn. `losses and backward` is what the student's step takes beyond its pass forward and the updates
+(`optimiser`, called with gradients that are there already). The whole step prepares its input while it computes, so
+that it can be shorter than the sum."""
 
 
 def heats(quick: bool) -> list[Heat]:
