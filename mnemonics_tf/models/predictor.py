@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +19,7 @@ from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 
 _BATCH_SIZE = 250
+_AT_ONCE = 2  # batches: what one cannot do on all cores at once, the other fills
 
 
 class Predictor:
@@ -161,11 +165,12 @@ class Predictor:
         predict = self._function(batches.element_spec, tell)
         with self._tracker.progress(stage, len(data), "images") as bar:
             bar.update(first)
-            for step, images in enumerate(batches, first_step):
+            answers = _in_order(predict, batches, _AT_ONCE if share.num_replicas == 1 else 1)
+            for step, answer in enumerate(answers, first_step):
                 start = step * _BATCH_SIZE
                 size = min(_BATCH_SIZE, len(data) - start)
                 each = -(-size // share.num_replicas)
-                results = runtime.local_values(self._strategy, predict(images))
+                results = runtime.local_values(self._strategy, answer)
                 for replica, (one, other) in enumerate(results, share.first):
                     rows = np.arange(start + replica * each, start + min((replica + 1) * each, size))
                     yield rows, (one.numpy()[: len(rows)], other.numpy()[: len(rows)])
@@ -181,3 +186,20 @@ class Predictor:
                 lambda images: self._strategy.run(tell, args=(images,)), input_signature=[spec], autograph=False
             )
         return self._functions[name]
+
+
+def _in_order(
+    predict: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], batches: Iterable[tf.Tensor], at_once: int
+) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    """What a function says of each batch, in their order, while it works at the next ones."""
+    batches = iter(batches)
+    for first in itertools.islice(batches, 1):
+        yield predict(first)  # traced here, and not in two threads
+    with ThreadPoolExecutor(at_once) as pool:
+        waiting: collections.deque[Future[tuple[tf.Tensor, tf.Tensor]]] = collections.deque()
+        for batch in batches:
+            waiting.append(pool.submit(predict, batch))
+            if len(waiting) > at_once:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

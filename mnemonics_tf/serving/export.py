@@ -88,8 +88,8 @@ def export_saved_model(
 def _write(folder: str, endpoints: dict[str, tf.types.experimental.PolymorphicFunction], model: Classifier) -> None:
     """Writes a SavedModel whose endpoints are signatures and attributes, the first of them the default signature.
 
-    Keras's `ExportArchive` writes the same in 1.6 times the time: for every Keras model that it tracks, TensorFlow traces
-    a signature that nobody asked for.
+    Keras's `ExportArchive` writes the same in 1.6 times the time: for every Keras model that it tracks, TensorFlow
+    traces a signature that nobody asked for.
     """
     module = tf.Module()
     module.network = [variable.value for variable in model.variables]
