@@ -161,7 +161,8 @@ class IncrementalLearner(Workshop):
           labels: of an array: names of classes, or whole numbers `[n]`.
           class_names: what the numbers stand for: label k is the class `class_names[k]`. None takes a number itself for
             the name of its class.
-          validation: images to measure by, as `images`, or `(images, labels)`; None holds some of the images out.
+          validation: images to measure by, as `images`, or `(images, labels)`, in the place of a folder's `test`; None
+            takes that, or holds some of the images out.
           progress: the folder in which the learner will be saved. What long steps have come to is put down there every
             minute, and the same call goes on with it if its process was killed; `save` removes it. None keeps nothing.
 

@@ -122,7 +122,7 @@ class Memory:
         if not self.code_initial_phase and not self.code_new:
             raise checks.UsageError(
                 "ExemplarMemory.code_initial_phase = False: no new image is coded in any phase. Set "
-                "ExemplarMemory.code_new to a probability, or leave code_initial_phase out."
+                "ExemplarMemory.code_new to a probability, or code_initial_phase = True, the default."
             )
         if self.quality > 100:
             raise checks.UsageError(f"ExemplarMemory.quality = {self.quality}: expected a whole number from 1 to 100.")
@@ -333,7 +333,7 @@ class Memory:
             raise checks.UsageError(
                 f"ExemplarMemory.code_new = {self.code_new}: of a data set that is streamed from files, windows are "
                 "decoded while networks train, and coding each of them anew would take longer than training. Set "
-                "code_new = 0, or keep the data set in memory (its in_memory = True)."
+                "code_new = 0 and code_initial_phase = True, or keep the data set in memory (its in_memory = True)."
             )
         wanted = {"store_floats": (self.store_floats, False), "low_resolution": (self.low_resolution, 1)}
         for name, (value, expected) in wanted.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -19,7 +20,8 @@ from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 
 _BATCH_SIZE = 250
-_AT_ONCE = 2  # batches: what one cannot do on all cores at once, the other fills
+_AT_ONCE = 2  # batches on a CPU: what one cannot do on all cores at once, the other fills
+_SMALL = 64 * 64  # pixels of images whose activations there is memory for twice
 
 
 class Predictor:
@@ -165,7 +167,7 @@ class Predictor:
         predict = self._function(batches.element_spec, tell)
         with self._tracker.progress(stage, len(data), "images") as bar:
             bar.update(first)
-            answers = _in_order(predict, batches, _AT_ONCE if share.num_replicas == 1 else 1)
+            answers = _in_order(predict, batches, self._at_once(data, share))
             for step, answer in enumerate(answers, first_step):
                 start = step * _BATCH_SIZE
                 size = min(_BATCH_SIZE, len(data) - start)
@@ -175,6 +177,11 @@ class Predictor:
                     rows = np.arange(start + replica * each, start + min((replica + 1) * each, size))
                     yield rows, (one.numpy()[: len(rows)], other.numpy()[: len(rows)])
                 bar.update(size)
+
+    def _at_once(self, data: LabelledImages, share: runtime.Share) -> int:
+        """How many batches to work at: a GPU takes one after the other anyway, and replicas have a part each."""
+        is_alone_on_cpu = share.num_replicas == 1 and not tf.config.list_logical_devices("GPU")
+        return _AT_ONCE if is_alone_on_cpu and math.prod(data.images.shape[1:3]) <= _SMALL else 1
 
     def _function(
         self, spec: tf.TypeSpec, tell: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -193,8 +200,8 @@ def _in_order(
 ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
     """What a function says of each batch, in their order, while it works at the next ones."""
     batches = iter(batches)
-    for first in itertools.islice(batches, 1):
-        yield predict(first)  # traced here, and not in two threads
+    for here in itertools.islice(batches, 1 if at_once > 1 else None):
+        yield predict(here)  # the first of several is traced in this thread
     with ThreadPoolExecutor(at_once) as pool:
         waiting: collections.deque[Future[tuple[tf.Tensor, tf.Tensor]]] = collections.deque()
         for batch in batches:

@@ -238,7 +238,8 @@ def test_memories_of_equal_bytes_share_phase_0_and_have_equal_steps():
             continue
         _parse(run)
         memory, level = config.build("ExemplarMemory"), config.build("ExemplarLevel")
-        shared.add((config.build("ModelLevel"), config.build("ResNet"), memory.code_new, memory.adjust))
+        coded_at_first = memory.code_new if memory.code_initial_phase else 0.0
+        shared.add((config.build("ModelLevel"), config.build("ResNet"), coded_at_first, memory.adjust))
         budgets.setdefault(memory.bytes_per_class, set()).add(
             (memory.strategy, memory.codec, level.objective if memory.learns else None)
         )
