@@ -141,7 +141,7 @@ class Trainer:
         if kept is not None and kept.step is not None and kept.spec == spec:
             return kept.step
 
-        # Without autograph, as everywhere: it takes a quarter of tracing, and two seconds when it is first used.
+        # Without autograph, as everywhere: it takes a fifth of the time of tracing, and seconds when it is first used.
         @tf.function(input_signature=[spec], autograph=False)
         def step(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
             shares = self.strategy.run(replica_step, args=batch)
