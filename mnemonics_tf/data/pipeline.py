@@ -138,13 +138,6 @@ def training_batches(
     """
     count = len(data)
     used = images_per_epoch(count, batch_size, share.num_replicas)
-
-    @tf.autograph.experimental.do_not_convert
-    def epoch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
-        epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
-        order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), epoch_seed)
-        return tf.data.Dataset.from_tensor_slices(order[:used]).batch(batch_size)
-
     with tf.device("/CPU:0"):
         labels = tf.constant(data.targets)
     read = _training_images(data, augmentation)
@@ -164,10 +157,22 @@ def training_batches(
         batches = mixture.batches(batch_size, epochs * mixture.steps(num_batches(used, batch_size)), seed).enumerate()
         batches = batches.skip(first)
     else:
-        # Epochs before the first batch are not even shuffled.
-        epoch, place = divmod(first, num_batches(used, batch_size))
-        batches = tf.data.Dataset.range(epoch, epochs).flat_map(epoch_indices).enumerate(first - place).skip(place)
+        batches = _plain_batches(count, used, batch_size, epochs, seed, first)
     return _loaded(batches, share, load, data)
+
+
+def _plain_batches(count: int, used: int, batch_size: int, epochs: int, seed: int, first: int) -> tf.data.Dataset:
+    """The numbers of batches and positions of their images: in each epoch `used` of `count`, in an order of its own."""
+
+    @tf.autograph.experimental.do_not_convert
+    def epoch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
+        epoch_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
+        order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), epoch_seed)
+        return tf.data.Dataset.from_tensor_slices(order[:used]).batch(batch_size)
+
+    # Epochs before the first batch are not even shuffled.
+    epoch, place = divmod(first, num_batches(used, batch_size))
+    return tf.data.Dataset.range(epoch, epochs).flat_map(epoch_indices).enumerate(first - place).skip(place)
 
 
 def _training_images(data: LabelledImages, augmentation: Augmentation) -> Callable[[tf.Tensor, Draws], tf.Tensor]:
