@@ -57,7 +57,7 @@ setuptools.setup(
         "h5py>=3.11",
         "importlib_resources>=6",
         "keras>=3.15",
-        "numpy>=2.0",
+        "numpy>=2.2",
         "pillow>=10.1",
         "scikit-learn>=1.5",
         "scipy>=1.13",

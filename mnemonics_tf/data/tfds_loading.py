@@ -21,15 +21,16 @@ _SUBSET_NAMES = {"imagenet2012": "imagenet_subset"}  # as the field calls it
 _MOST_MEMORY = 2e9  # bytes of images that are held there without being asked
 
 
-def load(source: Any) -> Dataset:
+def load(source: Any, may_sort: bool = True) -> Dataset:
     """The data of a source.
 
     Args:
       source: a `sources.TFDS`, which imports this module when it is asked for its data, and so cannot be imported here.
+      may_sort: whether images that stay in files may be sorted by class, where they are not yet.
 
     Raises:
       UsageError: no such data set, no data and no way to download it, a set without images and classes, fewer classes
-        than are to be drawn, or images that are to stay in files and cannot.
+        than are to be drawn, or images that are to stay in files and cannot, or are not sorted and must not be.
     """
     if source.name is None:
         raise ValueError("A TFDS source without a name cannot have been made.")
@@ -55,7 +56,10 @@ def load(source: Any) -> Dataset:
         )
     else:
         folders = class_files.split_folders(builder, splits, source.shards_dir)
-        sharding.build(builder, folders, kept)
+        if may_sort:
+            sharding.build(builder, folders, kept)
+        elif not all(set(kept.tolist()) <= folder.complete().keys() for folder in folders):
+            raise checks.UsageError(f"{folders[0].dataset_path} does not have the images of all classes.")
         parts = [folder.open(kept, source.image_size, source.resized_side) for folder in folders]
     train, test = parts if len(parts) == 2 else hold_out_share(parts[0], source.test_share, source.split_seed)
     names, subset = features.label.names, _SUBSET_NAMES.get(builder.name, f"{builder.name}_subset")

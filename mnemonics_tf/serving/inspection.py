@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from mnemonics_tf.system import files
 
 _MAX_BYTES = 2**29  # of a graph, without its weights
-# Parts of the names of operations that touch files, the network, the screen or Python.
+# Parts of the names of operations that touch files, the network, the screen or Python, or end the process. TensorFlow
+# marks many of them, but not all, as having a state.
 _OUTSIDE = re.compile(
     "File|PyFunc|Save|Restore|MergeV2|Print|Dump|Rpc|Remote|Dataset|Iterator|Reader|Lmdb|Debug|Summary"
+    "|^GenerateVocabRemapping$|^ImmutableConst$|^Abort$"
+)
+# Operations with a state that stays within the model: variables, branches and loops, checks, chance, tables and lists.
+# All others with one (queues, sessions, devices, collectives, whatever is sent or received) are refused.
+_STATE_WITHIN = re.compile(
+    r"(VarHandleOp|VarIsInitializedOp|VariableShape|ReadVariableOp|Assign(Add|Sub)?VariableOp|DisableCopyOnRead"
+    r"|Resource(Gather|Scatter|Apply|SparseApply|StridedSlice)\w*|StatefulPartitionedCall|If|While|Case|Empty|DeepCopy"
+    r"|Assert|CheckNumerics(V2)?|Timestamp|TensorArray\w*|Lookup\w*|(Anonymous)?(Mutable)?(Dense)?HashTable\w*"
+    r"|Random(Crop|Gamma|Poisson(V2)?|Shuffle|StandardNormal|Uniform|UniformInt)|Stateful(Random|Standard|Truncated|Uniform)\w*"
+    r"|StatelessRandomGetAlg|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial|SampleDistortedBoundingBox(V2)?"
+    r"|CudnnRNN\w*)"
 )
 # Pipelines within the graph by which `serve_jpeg` passes over images that cannot be decoded. Others touch files.
 _HARMLESS = frozenset(
@@ -74,20 +86,37 @@ def reaching_out(folder: str) -> list[str]:
         model.ParseFromString(files.read_bytes(os.path.join(folder, "saved_model.pb"), _MAX_BYTES))
     except DecodeError as error:
         raise files.UnreadableError("it is no SavedModel") from error
-    found = set()
-    for graph in model.meta_graphs:
-        found |= {node.op for node in graph.graph_def.node if _reaches_out(node.op)}
-        for function in graph.graph_def.library.function:
-            if _SAVER.search(function.signature.name):
-                continue
-            for node in function.node_def:
-                called = [name for name in _functions_of(node) if _SAVER.search(name)]
-                found |= {name for name in (node.op, *called) if _reaches_out(name) or name in called}
-    return sorted(found)
+    return sorted(set().union(*(_found(graph, len(model.meta_graphs) == 1) for graph in model.meta_graphs)))
 
 
-def _reaches_out(operation: str) -> bool:
-    return operation not in _HARMLESS and bool(_OUTSIDE.search(operation))
+def _found(graph: Any, is_only_one: bool) -> set[str]:
+    """Names of what one graph of a SavedModel does besides computing."""
+    functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    savers = {name for name in functions if _SAVER.search(name)}
+    if not (is_only_one and graph.HasField("object_graph_def")):
+        savers = set()  # what TensorFlow 1 has written is run from its nodes, which may call any function
+    found = {node.op for node in graph.graph_def.node if _reaches_out(node.op, functions)}
+    # A saver is passed over, as nothing runs it. What has its name and is an attribute of the model, or is called by
+    # another function or as its gradient, would be run.
+    found |= savers & set(graph.object_graph_def.concrete_functions)
+    found |= savers & {gradient.gradient_func for gradient in graph.graph_def.library.gradient}
+    for name in functions.keys() - savers:
+        for node in functions[name].node_def:
+            found |= savers.intersection(_functions_of(node))
+            if _reaches_out(node.op, functions):
+                found.add(node.op)
+    return found
+
+
+def _reaches_out(operation: str, functions: Container[str]) -> bool:
+    """Whether an operation does more than compute; `functions` are those of the graph, which may be called by name."""
+    from tensorflow.python.framework import op_def_registry
+
+    if operation in _HARMLESS or operation in functions:
+        return False
+    known = op_def_registry.get(operation)
+    has_state = known is None or known.is_stateful  # TensorFlow will not load an operation that it does not know
+    return bool(_OUTSIDE.search(operation) or (has_state and not _STATE_WITHIN.fullmatch(operation)))
 
 
 def _functions_of(node: Any) -> Iterator[str]:

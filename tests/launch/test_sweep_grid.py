@@ -177,8 +177,9 @@ def _no_bindings_left():
 
 
 # Those of the paper's tables, and their like on digits.
-_OF_MEMORIES = ("next_phase", "memory", "learned", "learned_phases", "bytes", "bytes_short", "coded_phases")
-_OTHERS = (*_OF_MEMORIES, "parts", "use", "use_parts", "analytic_cifar100_short")
+_OF_MEMORIES = ("next_phase", "memory", "memory_small", "learned", "learned_phases")
+_OF_CODECS = ("bytes", "bytes_short", "coded_phases")
+_OTHERS = (*_OF_MEMORIES, *_OF_CODECS, "parts", "use", "use_parts", "analytic_cifar100_short")
 _TABLES = [path for path in _GRIDS if path.stem not in _OTHERS]
 _VARIANTS = [(path, variant) for path in _TABLES for variant in read_grid(str(path)).exemplars]
 

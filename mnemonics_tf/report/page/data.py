@@ -12,6 +12,7 @@ from mnemonics_tf import checks
 from mnemonics_tf.data.types import Dataset
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.report.page.record import Record
+from mnemonics_tf.report.runs import read_settings
 from mnemonics_tf.system import screen
 
 
@@ -21,7 +22,7 @@ def dataset_of(record: Record) -> Dataset:
     Raises:
       MissingError: they are not on this machine, are others now, or come from a function of the user's own.
     """
-    settings = record.run.setup.settings
+    settings = read_settings(record.run.config)  # with those that say where the data lie, which tell no runs apart
     source = settings.get("Experiment.dataset", "").removeprefix("@").rpartition(".")[2]
     bound = {name.partition(".")[2]: text for name, text in settings.items() if name.startswith(f"{source}.")}
     data = _load(source, tuple(sorted(bound.items())))
@@ -54,6 +55,8 @@ def _sources() -> Mapping[str, Callable[[dict[str, Any]], Dataset]]:
         source = TFDS(**settings)
         import tensorflow_datasets as tfds
 
+        from mnemonics_tf.data import tfds_loading
+
         folder = None if source.data_dir is None else os.path.expanduser(source.data_dir)
         try:
             builder = tfds.builder(str(source.name), data_dir=folder)
@@ -63,7 +66,7 @@ def _sources() -> Mapping[str, Callable[[dict[str, Any]], Dataset]]:
             raise MissingError(
                 f"The data set {source.name!r} is not at {builder.data_dir}. Set TFDS_DATA_DIR to its folder."
             )
-        return source.load()
+        return tfds_loading.load(source, may_sort=False)
 
     return {
         "digits": lambda settings: Digits(**settings).load(),

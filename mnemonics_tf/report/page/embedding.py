@@ -100,9 +100,9 @@ def confusion_by_network(record: Record, phase: int) -> np.ndarray:
     if len(test) > _MOST_TESTED:
         test = test.take(np.sort(np.random.default_rng(0).choice(len(test), _MOST_TESTED, replace=False)))
     counts = np.zeros((count, count), np.int64)
-    images = _pixels(test)
+    test = _readable(test)
     for start in range(0, len(test), _BATCH):
-        predicted = network(images[start : start + _BATCH])["class_ids"]
+        predicted = network(test.array[start : start + _BATCH])["class_ids"]
         true = test.labels[start : start + _BATCH]
         if not set(predicted.tolist()) <= index.keys():
             raise MissingError(f"The saved_model in phase {phase} knows other classes than the run had by then.")
@@ -155,21 +155,26 @@ def _drawn(
     dataset: Dataset, class_ids: list[int], count: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training images of some classes, `[n, H, W, C]`, at most `count` of each, and the place of their class."""
-    places, owners = [], []
-    for place, class_id in enumerate(class_ids):
+    places = []
+    for class_id in class_ids:
         members = np.flatnonzero(dataset.train.labels == class_id)
         if not len(members):
             raise MissingError("The data on this machine lack a class of the run.")
         chosen = generator.choice(members, min(count, len(members)), replace=False)
         places.append(np.sort(chosen))
-        owners.append(np.full(len(chosen), place))
-    return _pixels(dataset.train.take(np.concatenate(places))), np.concatenate(owners)
+    drawn = _readable(dataset.train.take(np.concatenate(places)))
+    if not set(class_ids) <= set(drawn.labels.tolist()):
+        raise MissingError("Of a class of the run no image that was drawn can be read.")
+    return drawn.array, np.array([class_ids.index(label) for label in drawn.labels], np.int64)
 
 
-def _pixels(images: LabelledImages) -> np.ndarray:
-    from mnemonics_tf.data.decoding import in_memory
+def _readable(images: LabelledImages) -> LabelledImages:
+    """The images in memory, without those that a run passes over, too, as they cannot be read."""
+    if isinstance(images.images, np.ndarray):
+        return images
+    from mnemonics_tf.data.reading import look_through
 
-    return in_memory(images).array
+    return look_through(images, "read images", keep=True)[0]
 
 
 def _in_the_plane(features: np.ndarray, seed: int) -> np.ndarray:
