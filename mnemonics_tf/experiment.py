@@ -110,6 +110,7 @@ class Run:
             self.is_chief,
             self._note_phase,
             Snapshots(self._snapshot_seconds, runtime.agreement(self._strategy)),
+            self._phases,
         )
         learner = IncrementalLearner.from_settings(
             self._settings,

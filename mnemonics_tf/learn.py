@@ -340,10 +340,10 @@ def _announce(learner: IncrementalLearner, news: News) -> None:
 
 def _export(learner: IncrementalLearner, folder: str) -> None:
     """Writes the servable model, unless it is that of the learner's state already."""
-    from mnemonics_tf.learner import saving
+    from mnemonics_tf.serving.replacing import remove_left_exports
 
     model = os.path.join(folder, _MODEL)
-    saving.remove_left_exports(model)
+    remove_left_exports(model)
     state = files.read_json(os.path.join(folder, folders.LEARNER_FILE))["state"]
     mark = os.path.join(model, _EXPORTED)
     with contextlib.suppress(files.UnreadableError):

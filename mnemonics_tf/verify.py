@@ -1,7 +1,8 @@
 """Says file by file whether runs and learners are whole: `python -m mnemonics_tf.verify FOLDER...`.
 
-Exit code 0: all of it is whole; 1: something is not; 2: a folder is neither a run nor a learner. Nothing is changed,
-and nothing of what is read is executed: files are compared with the checksums that were noted when they were written.
+Exit code 0: all of it is whole; 1: something is not; 2: a folder is neither a run nor a learner, or cannot be listed.
+Nothing is changed, and nothing of what is read is executed: files are compared with the checksums that were noted when
+they were written.
 """
 
 from __future__ import annotations
@@ -274,9 +275,17 @@ def main(argv: list[str]) -> int:
             code = code or (_NOT_WHOLE if damaged else 0)
             screen.say(screen.shown(f"{folder}: {whole} whole, {damaged} not. {_advice(folder, damaged)}".rstrip()))
     except checks.UsageError as error:
-        print(f"mnemonics_tf: {screen.shown(str(error))}", file=sys.stderr)
-        return screen.USAGE_ERROR
+        return _refused(str(error))
+    except OSError as error:  # of files that cannot be read verdicts tell, but a folder ends the list
+        if error.filename is None:
+            raise  # standard output is what fails
+        return _refused(f"{error.filename} cannot be listed: {error.strerror}. Nothing is said of what lies behind it.")
     return code
+
+
+def _refused(text: str) -> int:
+    print(f"mnemonics_tf: {screen.shown(text)}", file=sys.stderr)
+    return screen.USAGE_ERROR
 
 
 def _advice(folder: str, damaged: int) -> str:

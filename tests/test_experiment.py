@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,11 @@ def test_run_needs_no_configuration_file(tmp_path):
     # What is complete is not trained again, and told from its files.
     again = Run(str(tmp_path / "run"), lambda: configuration).run()
     assert again == results
+    # Figures of an early phase that `results.json` alone still has are enough to go on.
+    (tmp_path / "run/phases/000/metrics.json").unlink()
+    shutil.rmtree(tmp_path / "run/phases/002")
+    again = Run(str(tmp_path / "run"), lambda: configuration).run()
+    assert [phase.accuracy for phase in again.phases] == [phase.accuracy for phase in results.phases]
 
 
 def test_settings_are_refused_before_the_data_are_loaded(tmp_path):

@@ -184,6 +184,20 @@ def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
         assert "\033" not in shown
 
 
+def test_folder_that_cannot_be_listed_is_one_line_and_exit_code_2(run, capsys, monkeypatch):
+    listdir = os.listdir
+
+    def refuse(path):
+        if str(path).endswith("/phases"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert _code(run) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mnemonics_tf: {run}/phases cannot be listed: Permission denied.")
+
+
 def test_command_needs_no_tensorflow(learner):
     script = (
         "import sys\nfrom mnemonics_tf import verify\n"

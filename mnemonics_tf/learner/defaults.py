@@ -218,7 +218,7 @@ def settled(choices: Choices, image_shape: tuple[int, int, int], num_images: int
     # An eighth of the side at most, as 4 pixels are of 32.
     traits = ImageTraits(image_shape, flip, crop_padding=max(1, min(image_shape[:2]) // 8))
     settings.check()
-    settings.check_images(traits)
+    settings.check_source(traits.horizontal_flip, traits.image_shape)
     return settings, traits
 
 

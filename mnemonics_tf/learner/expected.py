@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 
 from mnemonics_tf.learner.settings import Settings
-from mnemonics_tf.memory.optimising.chunks import smallest_chunk
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.system.lazy import tf
 
@@ -103,7 +102,7 @@ def _meta_steps(level: ExemplarLevel, epochs: int, num_images: int, num_classes:
 
 
 def _num_chunks(level: ExemplarLevel, num_classes: int) -> int:
-    return math.ceil(num_classes / max(smallest_chunk(num_classes, level.classes_per_chunk), 1))
+    return 1 if level.classes_per_chunk is None else math.ceil(num_classes / level.classes_per_chunk)
 
 
 def _learning(settings: Settings, load: Load, num_exemplars: int) -> float:

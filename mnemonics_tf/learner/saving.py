@@ -18,12 +18,10 @@ import dataclasses
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mnemonics_tf import __version__, checks, methods
 from mnemonics_tf.data.types import ImageTraits, PixelRange
@@ -44,7 +42,7 @@ from mnemonics_tf.models.backbone import Backbone, UnknownLayersError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
-from mnemonics_tf.system import archives, complete, files, folders, locks, stopping
+from mnemonics_tf.system import archives, complete, files, folders, locks
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
@@ -268,8 +266,7 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
             phase=int(card["phase"]),
             folder=os.path.join(folder, os.path.normpath(card["state"])),
         )
-        saved.settings.check()
-        saved.settings.check_images(saved.traits)
+        refusal = _refusal(saved)
         consistent = len(saved.classes.ids) == len(saved.classes.names) == sum(saved.classes.sizes) > 0
     except _UnknownMethod as error:
         raise checks.UsageError(
@@ -280,12 +277,25 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
         raise checks.UsageError(f"{path}: {error}") from error
     except archives.DAMAGES as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if refusal is not None:  # the file is whole
+        raise checks.UsageError(f"{path}: {refusal}") from refusal
     if not consistent or os.path.dirname(os.path.dirname(saved.folder)) != folder:
         raise _damaged(path, "its classes or its state do not fit together")
     broken = complete.broken_file(saved.folder)
     if broken is not None:
         raise _damaged(broken, "it is missing, or was changed since it was written")
     return saved
+
+
+def _refusal(saved: Saved) -> checks.UsageError | None:
+    """Why settings cannot be gone on with here: another machine may have less memory."""
+    try:
+        # What only runs with phases still to plan must keep to was checked when this one was planned.
+        saved.settings.check(later_phases=False)
+        saved.settings.check_source(saved.traits.horizontal_flip, saved.traits.image_shape)
+    except checks.UsageError as error:
+        return error
+    return None
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -351,45 +361,3 @@ def _remove_others(folder: str, state: str) -> None:
     for name in os.listdir(os.path.join(folder, folders.STATES)):
         if name != os.path.basename(state):
             shutil.rmtree(os.path.join(folder, folders.STATES, name), ignore_errors=True)
-
-
-def remove_left_exports(folder: str) -> None:
-    """Removes what killed processes have left beside the place of a SavedModel, which nobody else is writing now."""
-    parent, name = os.path.split(folder)
-    for each in os.listdir(parent):
-        if each.startswith(f".{name}."):
-            shutil.rmtree(os.path.join(parent, each), ignore_errors=True)
-
-
-@contextlib.contextmanager
-def replacing_export(folder: str) -> Iterator[str]:
-    """Hands out a folder for a SavedModel; once it is filled without an error it takes the place of `folder`.
-
-    Raises:
-      UsageError: something else than a SavedModel is there, or the folder cannot be written to.
-    """
-    folder = os.path.abspath(os.path.expanduser(folder))
-    is_empty = os.path.isdir(folder) and not os.listdir(folder)
-    if os.path.lexists(folder) and not folders.is_model(folder) and not is_empty:
-        raise checks.UsageError(f"{folder}: something else than a SavedModel is there. Name another folder.")
-    try:
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        # Beside its place, under a name that nobody else has.
-        with tempfile.TemporaryDirectory(
-            dir=os.path.dirname(folder), prefix=f".{os.path.basename(folder)}.", ignore_cleanup_errors=True
-        ) as aside:
-            stopping.remove_when_stopped(aside)
-            partial, old = os.path.join(aside, "new"), os.path.join(aside, "old")
-            yield partial
-            stopping.keep_when_stopped(aside)  # for a moment all that there is of the model lies there
-            if os.path.isdir(folder):
-                os.replace(folder, old)
-            try:
-                os.replace(partial, folder)
-            except BaseException:  # Ctrl-C, too
-                if os.path.isdir(old) and not os.path.lexists(folder):
-                    os.replace(old, folder)
-                raise
-    except (OSError, tf.errors.OpError) as error:
-        reason = files.why_unwritable(error) or getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise checks.UsageError(f"{folder} cannot be written to ({reason}). Name another.") from error

@@ -8,8 +8,9 @@ from typing import Any
 
 from mnemonics_tf import checks
 from mnemonics_tf.data.batches import images_per_epoch
-from mnemonics_tf.data.types import ImageTraits, LabelledImages
+from mnemonics_tf.data.types import LabelledImages
 from mnemonics_tf.evaluation.settings import CLASSIFIERS, Probe
+from mnemonics_tf.memory.optimising.chunks import smallest_chunk
 from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
@@ -138,10 +139,11 @@ class Settings:
                 f"ExemplarLevel.project_every = {level.project_every} with ExemplarMemory.store_floats = True: floats "
                 "are kept as they are, so there is nothing to learn through. Leave one of the two out."
             )
-        if level.objective == "matching":
+        if memory.learns and level.objective == "matching":
             self.matching.check_batches(level.batch_size)
         pieces = level.engine_object.piece_size
-        if level.objective == "next_phase" and (pieces or 0) % 2 and not self.method.averages_images:
+        by_next_phase = memory.learns and level.objective == "next_phase"
+        if by_next_phase and (pieces or 0) % 2 and not self.method.averages_images:
             raise checks.UsageError(
                 f"ExemplarLevel.images_at_once = {pieces} with objective = 'next_phase': a part of the loss of method "
                 f"{self.method.name!r} is a mean over some images of a batch, so that half of each piece must be "
@@ -235,19 +237,6 @@ class Settings:
         if not self.model_level.distillation:
             raise checks.UsageError(f"{setting}: ModelLevel.distillation = False rules it out. Choose one of the two.")
 
-    def check_images(self, traits: ImageTraits, streamed: bool = False) -> None:
-        """Checks the settings against the images that will come.
-
-        Args:
-          traits: what images have in common.
-          streamed: whether they stay in files.
-
-        Raises:
-          UsageError: the network or the memory cannot take such images.
-        """
-        self.check_source(traits.horizontal_flip, traits.image_shape)
-        self.memory.check_place(streamed)
-
     def check_source(self, horizontal_flip: bool, image_shape: tuple[int, int, int] | None) -> None:
         """Checks the settings against what is known of images before any is there.
 
@@ -283,8 +272,8 @@ class Settings:
         self._check_devices(num_replicas)
         if num_known:
             self.rehearsal.check_new_classes(num_new)
-        if level.objective == "next_phase" and num_known == 0:
-            self.next_phase.check_classes(num_new)
+        if memory.learns and level.objective == "next_phase" and num_known == 0:
+            self.next_phase.check_classes(smallest_chunk(num_new, level.classes_per_chunk))
         if not memory.keeps:
             return
         memory.check_slot(min(counts))
@@ -319,13 +308,8 @@ class Settings:
             fewest = memory.count(sum(sizes[:-1]) or sizes[0]) * memory.images_per_slot
             self.method.check(fewest, self.head_name)
         self._check_devices(num_replicas)
-        if level.objective == "next_phase":
-            self.next_phase.check_classes(sizes[0])
-            if sizes[0] < 2:
-                raise checks.UsageError(
-                    "ExemplarLevel.objective = 'next_phase': phase 0 has one class, and one plays a new and another an "
-                    "old one. Give phase 0 two classes or more, or take the objective 'matching'."
-                )
+        if memory.learns and level.objective == "next_phase":
+            self._check_first_next_phase(sizes[0])
         if self.method.num_units is not None and sizes[0] < 2:
             raise checks.UsageError(
                 f"Method {self.method.name!r} trains its network in phase 0 alone, and there is one class there. "
@@ -360,6 +344,18 @@ class Settings:
         self.method.check(count * self.memory.images_per_slot, self.head_name)
         if later:
             self.memory.check_parts(count, self.exemplar_level.num_parts)
+
+    def _check_first_next_phase(self, num_classes: int) -> None:
+        """Raises UsageError if phase 0, which has no old exemplars beside its own, has too few classes together."""
+        fewest = smallest_chunk(num_classes, self.exemplar_level.classes_per_chunk)
+        self.next_phase.check_classes(fewest)
+        if fewest < 2:
+            chunks = f" in a chunk (ExemplarLevel.classes_per_chunk = {self.exemplar_level.classes_per_chunk})"
+            raise checks.UsageError(
+                f"ExemplarLevel.objective = 'next_phase': phase 0 has one class{chunks if num_classes > 1 else ''}, "
+                "and one plays a new and another an old one. Give it two classes or more, or take the objective "
+                "'matching'."
+            )
 
     def _check_devices(self, num_replicas: int) -> None:
         """Raises UsageError if the devices cannot share the batches of the exemplar level."""

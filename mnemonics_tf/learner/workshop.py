@@ -28,6 +28,7 @@ from mnemonics_tf.learner.state import ClassTable, LearnerState, Network
 from mnemonics_tf.learner.steps import run_phase
 from mnemonics_tf.models.backbone import Backbone
 from mnemonics_tf.serving.export import export_saved_model
+from mnemonics_tf.serving.replacing import replacing_export
 from mnemonics_tf.system import seeds
 from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.system.tracking import Tracker, notice
@@ -278,7 +279,7 @@ class Workshop:
         """Writes a SavedModel."""
         state, factory = self._ready, factory_of(self.settings, self._seen)
         means = state.means if self.settings.primary_classifier == "nme" else None
-        with saving.replacing_export(folder) as partial:
+        with replacing_export(folder) as partial:
             export_saved_model(
                 partial,
                 self._network.model,

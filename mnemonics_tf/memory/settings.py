@@ -324,9 +324,9 @@ class Memory:
         if not streamed:
             if self.codec == "source":
                 raise checks.UsageError(
-                    "ExemplarMemory.codec = 'source': the images of this data set are held in memory as pixels, "
-                    "without their files. Set in_memory = False of a folder or TFDS set, or codec = 'png', 'webp' or "
-                    "'jpeg'."
+                    "ExemplarMemory.codec = 'source': these images are held in memory as pixels, without their files. "
+                    "Set in_memory = False of a folder or TFDS set (a learner leaves folders of more than 2 GB of "
+                    "pixels in their files by itself), or codec = 'png', 'webp' or 'jpeg'."
                 )
             return
         if self.code_new:

@@ -187,7 +187,9 @@ def check_data(settings: Settings, stream: ClassStream, num_replicas: int) -> No
     from mnemonics_tf.learner.admission import check_backbone  # it needs TensorFlow, and settings do not
 
     names = stream.class_names
-    settings.check_images(stream.dataset.traits, stream.streamed)
+    traits = stream.dataset.traits
+    settings.check_source(traits.horizontal_flip, traits.image_shape)
+    settings.memory.check_place(stream.streamed)
     settings.check_plan(PhasePlan(stream.phase_sizes, stream.class_sizes.tolist()), num_replicas)
-    check_backbone(settings, stream.dataset.traits)
+    check_backbone(settings, traits)
     settings.check_first_images(stream.train, names, len(names), later=stream.num_phases > 1)

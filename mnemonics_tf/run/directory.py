@@ -25,7 +25,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from mnemonics_tf import __version__, checks, results
 from mnemonics_tf.results import PhaseResult, Results
@@ -261,6 +261,18 @@ class RunDirectory:
           UsageError: it is another phase, or one of another configuration.
         """
         return phase_marks.verified(self.phase_dir(phase), phase, self._configuration)
+
+    def check_configuration(self, marks: Sequence[phase_marks.Mark]) -> None:
+        """Makes sure that phases are of the run's configuration; for marks that were read before it was opened.
+
+        Args:
+          marks: of phases 0, 1, ...
+
+        Raises:
+          UsageError: one of them names another.
+        """
+        for phase, mark in enumerate(marks):
+            phase_marks.check_configuration(self.phase_dir(phase), mark, self._configuration)
 
     def set_aside(self, path: str) -> str:
         """Moves what cannot be used out of the way, and keeps it. Where it is now."""

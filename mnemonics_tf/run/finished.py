@@ -42,6 +42,7 @@ def results_of(directory: RunDirectory, configuration: Configuration) -> Results
         return None  # a run that goes on sets it aside
     phase_marks.check_chain([directory.phase_dir(phase) for phase in numbers], marks)
     directory.open(configuration.text())
+    directory.check_configuration(marks)
     found = summarise(
         [directory.read_metrics(phase) for phase in numbers],
         phase_sizes=noted["phase_sizes"],

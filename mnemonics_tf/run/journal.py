@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from mnemonics_tf import runtime
 from mnemonics_tf.data.types import Arrival, LabelledImages, Phase
@@ -37,6 +37,8 @@ class RunJournal:
       writes: whether this process writes the run's files; of several workers the first one does.
       on_phase: is told what each phase reached, once it is on disk.
       snapshots: when steps put down what they have come to.
+      earlier: what phases reached that an earlier process has learned. Their files are not asked again: of a phase that
+        is not the last one some may be lost.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class RunJournal:
         writes: bool,
         on_phase: Callable[[PhaseResult], None],
         snapshots: Snapshots,
+        earlier: Sequence[PhaseResult] = (),
     ):
         self.snapshots = snapshots
         self._directory, self._board, self._codec = directory, board, codec
         self._initial_phases, self._streamed = initial_phases, streamed
         self._writes, self._on_phase = writes, on_phase
+        self._results = list(earlier)
         self._starting: LabelledImages | None = None  # what the phase's exemplars began as, if they were learned
 
     @contextlib.contextmanager
@@ -92,8 +96,8 @@ class RunJournal:
             with self._directory.writing_phase(state.phase) as folder:
                 result = write_phase(folder, state, arrival, context)
                 self._observe(folder, state, arrival)
-            earlier = [self._directory.read_metrics(phase) for phase in range(state.phase)]
-            self._board.phase([*earlier, result], state.under_way.predictions)
+            self._results.append(result)
+            self._board.phase(self._results, state.under_way.predictions)
         else:
             result = result_of(state, arrival, dict(context.tracker.seconds))
         if state.under_way.exemplars is not None:

@@ -138,9 +138,15 @@ def verified(folder: str, phase: int, configuration: str) -> Mark:
         raise DamagedError(path)
     if mark.phase is not None and mark.phase != phase:
         raise foreign(folder, f"phase {mark.phase}")
-    if configuration and mark.configuration is not None and mark.configuration != configuration:
-        raise foreign(folder, "a phase of another configuration")
+    if configuration:
+        check_configuration(folder, mark, configuration)
     return mark
+
+
+def check_configuration(folder: str, mark: Mark, configuration: str) -> None:
+    """Raises UsageError if the phase in a folder names another configuration than that of this checksum."""
+    if mark.configuration is not None and mark.configuration != configuration:
+        raise foreign(folder, "a phase of another configuration")
 
 
 def check_chain(folders: Sequence[str], marks: Sequence[Mark | None]) -> None:

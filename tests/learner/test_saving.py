@@ -11,15 +11,17 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from image_files import png, store
 from tiny_learner import bars, tiny_learner
 
 from mnemonics_tf import learn
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.data import folder
 from mnemonics_tf.learner import saving
 from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.replay import Replay
-from mnemonics_tf.system import files, locks, stopping
+from mnemonics_tf.system import files, locks
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune
 
@@ -150,23 +152,6 @@ def test_export_leaves_its_neighbours_alone_and_may_come_first(learner, tmp_path
         learner.export("/proc/model")
 
 
-def test_model_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
-    place, replace = tmp_path / "model", os.replace
-    place.mkdir()
-    (place / "saved_model.pb").write_text("old")
-
-    def replace_or_fail(source, target):
-        assert not any(each.startswith(str(tmp_path)) for each in stopping._temporary)  # a signal would remove both
-        if str(source).endswith("new"):
-            raise OSError(28, "No space left on device")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", replace_or_fail)
-    with pytest.raises(UsageError, match="No space left on device"), saving.replacing_export(str(place)) as partial:
-        Path(partial).mkdir()
-    assert _tree(tmp_path) == {"model/saved_model.pb": b"old"}
-
-
 def test_learner_with_a_method_of_ones_own_is_loaded_with_its_class(tmp_path):
     learner = tiny_learner(_Mine(weight=3.0))
     learner.learn(*bars([0, 1], 8))
@@ -219,6 +204,39 @@ def test_card_that_says_something_else_is_refused(copy, changes, message):
     with pytest.raises(UsageError, match=message) as raised:
         IncrementalLearner.load(copy)
     assert "\n" not in str(raised.value)
+
+
+def test_whole_card_whose_settings_this_machine_cannot_take_is_not_called_damaged(copy, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise UsageError("analytic.units = 10: too many for this machine.")
+
+    monkeypatch.setattr("mnemonics_tf.learner.settings.Settings.check", refuse)
+    with pytest.raises(UsageError, match=r"learner\.json: analytic\.units = 10: too many for this machine\."):
+        IncrementalLearner.load(copy)
+
+
+def test_learner_of_a_single_phase_with_one_exemplar_is_loaded(tmp_path):
+    # Nothing is adjusted in a run without later phases, and so one exemplar is enough for it.
+    learner = tiny_learner(memory=Memory(strategy="herding", per_class=2, adjust=True))
+    learner.learn(*bars([0, 1], 8))
+    learner.save(tmp_path / "learner")
+    card = json.loads((tmp_path / "learner/learner.json").read_text())
+    _card(tmp_path / "learner", memory={**card["memory"], "per_class": 1})
+    assert IncrementalLearner.load(tmp_path / "learner").settings.memory.per_class == 1
+
+
+def test_learner_that_keeps_files_as_they_came_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "_MOST_BYTES_IN_MEMORY", 0)  # so that images stay in their files
+    images, labels = bars([0, 1], 8)
+    files_of = {f"photos/{label}/{row}.png": png(images[row]) for row, label in enumerate(labels)}
+    store(tmp_path, files_of)
+    learner = tiny_learner(memory=Memory(strategy="herding", per_class=4, adjust=False, codec="source"), image_size=8)
+    learner.learn(tmp_path / "photos")
+    learner.save(tmp_path / "learner")
+    loaded = IncrementalLearner.load(tmp_path / "learner")
+    np.testing.assert_array_equal(loaded.predict(images).probabilities, learner.predict(images).probabilities)
+    with pytest.raises(UsageError, match="codec = 'source': these images are held in memory as pixels"):
+        loaded.learn(*bars([2, 3], 8))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])

@@ -9,7 +9,7 @@ import pytest
 from mnemonics_tf.bilevel.kinds import Adjoint
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.learner.settings import PhasePlan, Settings
-from mnemonics_tf.memory.optimising.objective_settings import NextPhase
+from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.methods.eeil import EEIL
@@ -119,19 +119,39 @@ def test_separated_softmax_needs_no_memory():
 
 
 @pytest.mark.parametrize(
-    ("first", "new_classes", "message"),
-    [(4, 4, "NextPhase.new_classes = 4: of 4 classes none is left"), (1, None, "phase 0 has one class"), (4, 3, None)],
+    ("first", "changes", "message"),
+    [
+        (4, {"new_classes": 4}, "NextPhase.new_classes = 4: of 4 classes that are learned together none is left"),
+        (9, {"new_classes": 4, "chunk": 4}, "NextPhase.new_classes = 4: of 3 classes that are learned together"),
+        (1, {}, "phase 0 has one class, and"),
+        (3, {"chunk": 2}, r"phase 0 has one class in a chunk \(ExemplarLevel.classes_per_chunk = 2\), and"),
+        (4, {"new_classes": 3}, None),
+        (4, {"chunk": 2}, None),
+    ],
 )
-def test_phase_0_without_pseudo_old_classes_is_refused_before_it_is_trained(first, new_classes, message):
-    settings = Settings(
-        LUCIR(), exemplar_level=ExemplarLevel(objective="next_phase"), next_phase=NextPhase(new_classes=new_classes)
-    )
+def test_phase_0_without_pseudo_old_classes_is_refused_before_it_is_trained(first, changes, message):
+    level = ExemplarLevel(objective="next_phase", classes_per_chunk=changes.pop("chunk", None))
+    settings = Settings(LUCIR(), exemplar_level=level, next_phase=NextPhase(**changes))
     plan = PhasePlan([first, 2], [500] * (first + 2))
     if message is None:
         settings.check_plan(plan, 1)
         return
     with pytest.raises(UsageError, match=message):
         settings.check_plan(plan, 1)
+    # Of a memory that is chosen the objective has no effect.
+    chosen = dataclasses.replace(settings, memory=Memory(strategy="herding", adjust=False))
+    chosen.check_plan(plan, 1)
+    chosen.check_arrival([500] * first, 0, first, 1)
+
+
+def test_settings_of_objectives_have_no_effect_where_nothing_is_learned():
+    memory = Memory(strategy="herding", adjust=False)
+    matching = {"matching": Matching(classes=600), "exemplar_level": ExemplarLevel(objective="matching")}
+    odd = {"exemplar_level": ExemplarLevel(objective="next_phase", engine=Adjoint(images_at_once=3))}
+    for settings in (matching, odd):
+        Settings(LUCIR(), memory=memory, **settings).check()
+        with pytest.raises(UsageError):
+            Settings(LUCIR(), **settings).check()
 
 
 def test_moments_of_batches_that_devices_share_are_refused():

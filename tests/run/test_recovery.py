@@ -15,7 +15,7 @@ import pytest
 from mnemonics_tf import __version__
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.results import PhaseResult, Results, phase_to_text, summarise
-from mnemonics_tf.run import data_note
+from mnemonics_tf.run import data_note, finished
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.recovery import check_room, recover
 
@@ -168,6 +168,20 @@ def test_whole_phase_that_belongs_elsewhere_is_refused(run, tmp_path):
     assert "a phase of another run than" in _replace(run, 1, other.phase_dir(1))
     configured = _learned(tmp_path / "configured", config="x.y = 3\n")
     assert "a phase of another configuration" in _replace(run, 1, configured.phase_dir(1))
+
+
+def test_phases_of_another_configuration_do_not_become_the_results_of_a_finished_run(tmp_path):
+    whole, other = (_learned(tmp_path / name, config=config) for name, config in (("a", _CONFIG), ("b", "x.y = 3\n")))
+    shutil.rmtree(os.path.join(whole.path, "phases"))
+    shutil.copytree(os.path.join(other.path, "phases"), os.path.join(whole.path, "phases"))
+    setup = {"source": types.SimpleNamespace(is_fixed=True), "devices": types.SimpleNamespace(works_alone=True)}
+    configuration = types.SimpleNamespace(text=lambda: _CONFIG, setup={}, **setup)
+    before = _files(whole)
+    path = whole.path
+    del whole  # with it goes the lock
+    with pytest.raises(UsageError, match=r"phases/000 holds a phase of another configuration\."):
+        finished.results_of(RunDirectory(path), configuration)
+    assert _files(RunDirectory(path)) == before
 
 
 def test_phase_that_came_of_another_is_refused(run, tmp_path):

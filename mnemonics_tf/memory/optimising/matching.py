@@ -180,10 +180,11 @@ class _Matched:
         rows = np.concatenate([draws.permutation(self._members[label])[:each] for label in classes])
         real = in_memory(self._data.take(np.sort(rows)))
         transform = draw_transformation(owner.level.augmentation, real.images.shape[1:], draws)
-        network = owner.drawn(draws, self._networks)
-        told = np.setdiff1d(classes, network.left_out)
-        if len(told):
-            classes, real = told, real.of_classes(told)
+        # The trained network tells of all classes, so that there is always one.
+        networks = [each for each in self._networks if not np.isin(classes, each.left_out).all()]
+        network = owner.drawn(draws, networks)
+        classes = np.setdiff1d(classes, network.left_out)
+        real = real.of_classes(classes)
         with tf.GradientTape(persistent=True) as tape:
             images, labels = transform(variables.images()), variables.labels()
         seen = np.flatnonzero(np.isin(labels.numpy(), classes))

@@ -49,11 +49,11 @@ class NextPhase:
         checks.check_bool(**{"NextPhase.paired": self.paired})
 
     def check_classes(self, num_classes: int) -> None:
-        """Raises UsageError if among so many classes none would be left to play an old one."""
+        """Raises UsageError if among so many classes, learned together, none would be left to play an old one."""
         if self.new_classes is not None and num_classes <= self.new_classes:
             raise checks.UsageError(
-                f"NextPhase.new_classes = {self.new_classes}: of {num_classes} classes none is left to play an old "
-                "one. Lower it, or leave it out for a fifth of them."
+                f"NextPhase.new_classes = {self.new_classes}: of {num_classes} classes that are learned together none "
+                "is left to play an old one. Lower it, or leave it out for a fifth of them."
             )
 
     def num_new(self, num_classes: int) -> int:

@@ -185,6 +185,28 @@ def test_network_of_a_later_phase_says_nothing_of_classes_that_played_new_ones(m
     assert moved == {(0, 1, 2), (1, 2)}
 
 
+def test_network_that_learned_all_classes_of_a_step_as_new_ones_is_not_drawn_for_it(model):
+    class Blind:
+        """Gives a network that took class 0 for a new one, and sees nothing any more."""
+
+        def after(self, num_phases, exemplars, data, seed, stage):
+            weights = {name: np.zeros(variable.shape, np.float32) for name, variable in model.named_weights().items()}
+            return [Forgetting(weights, np.array([0]))]
+
+    exemplars, data = three_classes(4, seed=1), three_classes(30, seed=2)
+    settings = Matching(perturbation=0.0, later_phases=1, classes=1)
+    objective = MatchedStatistics(model, NETWORK.stage_outputs, PIXELS, LEVEL, settings, (), Blind())
+    task = objective.task(exemplars, data, 0, "learn")
+    variables = ExemplarVariables(exemplars, 3, codec_of(1, False), PIXELS, LEVEL)
+    seen = {label: set() for label in range(3)}
+    for index in range(3):  # one class each
+        for seed in range(8):
+            moves = np.abs(task.step(variables, index, np.random.default_rng(seed)).meta.exemplars.numpy())
+            (label,) = task._classes(index)
+            seen[int(label)].add(bool(moves.any()))
+    assert seen == {0: {True}, 1: {True, False}, 2: {True, False}}
+
+
 def test_learning_lowers_the_loss_keeps_real_slots_and_goes_on_after_an_interruption(model, monkeypatch):
     monkeypatch.setattr(snapshots, "_TIMES_ITS_COST", 0)
     level = dataclasses.replace(LEVEL, real_share=0.5, project_every=4, augmentation=("crop",))
