@@ -27,7 +27,7 @@ from sweeping.output import folder_of, prepared
 
 from mnemonics_tf import checks
 from mnemonics_tf.system import files, locks, stopping
-from mnemonics_tf.system.screen import STOPPED, explained, notice, parse_flags, quiet, shown
+from mnemonics_tf.system.screen import STOPPED, explained, notice, parse_flags, quiet, say, shown
 
 if TYPE_CHECKING:
     from instrument.trials import Bench
@@ -126,10 +126,10 @@ def _measure(grid: Grid, folder: pathlib.Path, bench: Bench) -> int:
             code = FAILED
     code = FAILED if bench.has_diverged else code
     if measured:
-        print(_tables(measured))
-        print(f"\nThis table: {folder / 'table.md'}")
+        say(_tables(measured))
+        say(f"\nThis table: {folder / 'table.md'}")
         if len({outcome.length for outcome in measured}) > 1:
-            print(_drawn(measured, folder))
+            say(_drawn(measured, folder))
     return code
 
 

@@ -8,6 +8,7 @@ changed, others go on from the step they were in. Runs share their trained phase
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shlex
@@ -67,7 +68,8 @@ def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
     if stop.signal_number is not None:
         print(f"sweep: stopped. {_how_to_go_on()}", file=sys.stderr)
         return 128 + signal.SIGINT if stop.is_hurried else STOPPED
-    print(f"\ntables  python -m mnemonics_tf.report {shlex.quote(shown_dir)}", flush=True)
+    with contextlib.suppress(OSError):  # nobody reads it any more; the runs are finished all the same
+        print(f"\ntables  python -m mnemonics_tf.report {shlex.quote(shown_dir)}", flush=True)
     return _report_unfinished(work.entries)
 
 

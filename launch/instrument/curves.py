@@ -22,9 +22,9 @@ def draw(outcomes: Sequence[Outcome], folder: pathlib.Path) -> None:
     for outcome in outcomes:
         memories = panels.setdefault((outcome.method, outcome.num_phases), {})
         memories.setdefault(outcome.memory, collections.defaultdict(list))[outcome.length].append(outcome)
-    # A memory has one colour in all panels.
+    # A memory has one look in all panels.
     names = list(dict.fromkeys(name for memories in panels.values() for name in memories))
-    colours = {name: drawing.COLOURS[place % len(drawing.COLOURS)] for place, name in enumerate(names)}
+    looks = {name: drawing.look(place) for place, name in enumerate(names)}
     handles = {}
     with drawing.sketch(_PANEL * len(panels), _HEIGHT + 0.25 * (len(names) // 4)) as sketch:
         row = sketch.figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
@@ -33,8 +33,9 @@ def draw(outcomes: Sequence[Outcome], folder: pathlib.Path) -> None:
             for name, by_length in memories.items():
                 steps, means, halves = np.array([_point(by_length[length]) for length in sorted(by_length)]).T
                 marked |= zip(sorted(by_length), steps, strict=True)
-                (handles[name],) = axes.plot(steps, means, "o-", color=colours[name])
-                axes.fill_between(steps, means - halves, means + halves, color=colours[name], alpha=0.15, linewidth=0)
+                colour, line = looks[name]
+                (handles[name],) = axes.plot(steps, means, f"o{line}", color=colour)
+                axes.fill_between(steps, means - halves, means + halves, color=colour, alpha=0.15, linewidth=0)
             axes.set_xscale("log", base=2)
             places = sorted(marked.values())
             axes.set_xticks(places, [f"{place:,.0f}" for place in places])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import hashlib
 import pathlib
 import shlex
 from collections.abc import Sequence
 
 from mnemonics_tf import checks, results
+from mnemonics_tf.system import files, folders
 from sweeping.gin_files import checksum
 from sweeping.grid import PlannedRun
 from sweeping.logs import lines_of, open_log
@@ -83,11 +85,12 @@ class Entry:
         self.progress = read_progress(self.folder / results.RESULTS_FILE)
 
     def needs_no_process(self) -> bool:
-        """Whether the run is complete, and its log says that it was made by these arguments and gin files.
+        """Whether the run is complete, and its log says that what is there was made by these arguments and gin files.
 
         If not, `main` must say whether the run is what is asked for, which takes seconds and shows the difference.
         """
-        return self.complete and last_finished(self.log) == _made_by(self.run.arguments, checksum(self.run.arguments))
+        made_by = _made_by(self.run.arguments, checksum(self.run.arguments))
+        return self.complete and last_finished(self.log) == _finished(made_by, self.folder)
 
 
 def read_progress(path: pathlib.Path) -> Progress:
@@ -109,11 +112,12 @@ def command_line(command: Sequence[str], gin_files: str) -> str:
     return f"$ {_made_by(command, gin_files)}\n"
 
 
-def note_finished(log: pathlib.Path, arguments: Sequence[str], gin_files: str) -> None:
+def note_finished(log: pathlib.Path, folder: pathlib.Path, arguments: Sequence[str], gin_files: str) -> None:
     """Adds to a log that a process has ended well.
 
     Args:
       log: the log of the run.
+      folder: of the run.
       arguments: flags that the run was started with.
       gin_files: checksum of the run's gin files when the process was started.
 
@@ -121,13 +125,24 @@ def note_finished(log: pathlib.Path, arguments: Sequence[str], gin_files: str) -
       OSError: the log cannot be written.
     """
     with open_log(log) as file:
-        file.write(f"{_FINISHED_MARK}{_made_by(arguments, gin_files)}\n".encode())
+        file.write(f"{_FINISHED_MARK}{_finished(_made_by(arguments, gin_files), folder)}\n".encode())
 
 
 def last_finished(log: pathlib.Path) -> str | None:
-    """What the last process that ended well was made by; None if the log tells of none."""
+    """What the last process that ended well was made by, and what it made; None if the log tells of none."""
     noted = [line.removeprefix(_FINISHED_MARK) for line in lines_of(log) if line.startswith(_FINISHED_MARK)]
     return noted[-1] if noted else None
+
+
+def _finished(made_by: str, folder: pathlib.Path) -> str:
+    """A finished run in a line, with a checksum of its configuration: the log outlives the folder, and what lies there
+    later may be of another command.
+    """
+    try:
+        configuration = hashlib.sha256(files.read_bytes(str(folder / folders.RUN_FILE))).hexdigest()[:16]
+    except files.UnreadableError:
+        configuration = "none"
+    return f"{made_by}, configuration {configuration}"
 
 
 def _made_by(arguments: Sequence[str], gin_files: str) -> str:

@@ -104,7 +104,7 @@ class Scheduler:
                 if entry.state == State.FINISHED:
                     # Without the note, `main` is asked once more whether the run is finished.
                     with contextlib.suppress(OSError):
-                        note_finished(entry.log, entry.run.arguments, live.gin_files)
+                        note_finished(entry.log, entry.folder, entry.run.arguments, live.gin_files)
 
 
 def _judge(entry: Entry, message: str) -> None:

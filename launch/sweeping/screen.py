@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from mnemonics_tf.system import screen
 from sweeping.progress import Entry, State
 
 # Which runs are shown if not all can be: first what goes on or went wrong, then what comes next.
@@ -16,9 +17,26 @@ _DEFAULT_SIZE = (80, 24)
 
 
 def shower(stream: TextIO) -> Callable[[Sequence[Entry]], None]:
-    """What to call whenever something may have changed, as it suits `stream`."""
+    """What to call whenever something may have changed, as it suits `stream`.
+
+    Once nobody reads the stream any more, or the disk is full that it is written to, nothing is shown: the runs, which
+    write elsewhere, go on.
+    """
     is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
-    return TerminalTable(stream) if is_terminal else ChangedLines(stream)
+    draw: TerminalTable | ChangedLines = TerminalTable(stream) if is_terminal else ChangedLines(stream)
+    is_broken = False
+
+    def show(entries: Sequence[Entry]) -> None:
+        nonlocal is_broken
+        if is_broken:
+            return
+        try:
+            draw(entries)
+        except OSError:
+            is_broken = True
+            screen.silence(stream)
+
+    return show
 
 
 class TerminalTable:

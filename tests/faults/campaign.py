@@ -89,7 +89,7 @@ def main() -> int:
     flags = _flags()
     failures: list[str] = []
     room = _MEMORY if os.path.isdir(_MEMORY) else None
-    for job in flags.jobs.split(","):
+    for job in flags.jobs:
         draw = random.Random(f"{flags.seed} {job}")
         with tempfile.TemporaryDirectory(dir=room) as folder:
             title, calls, tallies = _campaign(job, folder, draw, flags)
@@ -110,7 +110,14 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60, help="of each job, after which no trial is begun any more")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     parser.add_argument("--page", type=pathlib.Path, default=_PAGE, help="the page whose figures are replaced")
-    return parser.parse_args()
+    flags = parser.parse_args()
+    flags.jobs = [job.strip() for job in flags.jobs.split(",")]
+    for job in flags.jobs:
+        if job not in _JOBS:
+            parser.error(f"--jobs: {job!r} is none of {', '.join(_JOBS)}")
+        if not flags.page.is_file() or _BEGIN.format(job) not in flags.page.read_text(encoding="utf-8"):
+            parser.error(f"--page: {flags.page} has no place for the figures of {job!r} ({_BEGIN.format(job)})")
+    return flags
 
 
 def _campaign(job: str, folder: str, draw: random.Random, flags) -> tuple[str, int | None, Iterator[Tally]]:

@@ -74,7 +74,7 @@ def settings_fit(output_dir: pathlib.Path, words: list[tuple[str, str, str]]) ->
     for path in (value for flag, _, value in words if flag == "gin_file"):
         settings += [line for line in pathlib.Path(path).read_text().splitlines() if not line.startswith("#")]
     output_dir.mkdir(parents=True, exist_ok=True)
-    kept = output_dir / "settings.txt"
+    kept = output_dir / "config.gin"
     if not kept.is_file():
         kept.write_text("\n".join(settings))
     return kept.read_text() == "\n".join(settings)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,7 +111,9 @@ def test_run_gets_files_and_bindings_in_the_order_in_which_they_override(output_
     words = shlex.split(command)
     assert words[2].endswith("fake_main.py")
     assert words[3:] == flags + shlex.split(arguments)
-    assert shown[1:] == ["on standard output", f"finished: {arguments}  # gin files {checksum}"]
+    configuration = hashlib.sha256((output_dir / "lucir-x-n2-seed0/config.gin").read_bytes()).hexdigest()[:16]
+    finished = f"finished: {arguments}  # gin files {checksum}, configuration {configuration}"
+    assert shown[1:] == ["on standard output", finished]
 
 
 def test_after_a_failure_it_goes_on_and_lists_the_failed_run_at_the_end(output_dir):
@@ -167,6 +171,32 @@ def test_finished_run_with_other_arguments_is_left_to_main_which_refuses_it(outp
     assert _started_by_a_call(output_dir, exit_code=1) == ["lwf-ours-n2-seed0"]
     write()
     assert _started_by_a_call(output_dir) == []
+
+
+def test_run_that_another_command_has_made_since_is_left_to_main(output_dir):
+    def write(*bindings: str) -> None:
+        _write_grid(output_dir.parent, methods=("lwf",), exemplars={"ours": bindings}, seeds=(0,))
+
+    folder, log = output_dir / "lwf-ours-n2-seed0", output_dir / "logs/lwf-ours-n2-seed0.txt"
+    write()
+    assert _started_by_a_call(output_dir) == [folder.name]
+    shutil.rmtree(folder)
+    write("a.b = 2")
+    assert _started_by_a_call(output_dir) == [folder.name]
+    # The sweep was killed before it could note that.
+    log.write_text(
+        "".join(line for line in log.read_text().splitlines(True) if "finished: " not in line or "a.b" not in line)
+    )
+    write()
+    assert _started_by_a_call(output_dir, exit_code=1) == [folder.name]
+
+
+def test_sweep_goes_on_when_nobody_reads_its_lines_any_more(output_dir):
+    _write_grid(output_dir.parent, methods=("lwf",), exemplars={"ours": ()}, seeds=(0, 1))
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(_command(output_dir), stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _calls(output_dir, "end") == ["lwf-ours-n2-seed0", "lwf-ours-n2-seed1"]
 
 
 @pytest.mark.parametrize("changed", ["top.gin", "parts/included.gin"])

@@ -36,6 +36,7 @@ _VARIABLES = {INK: "var(--ink)", GRID: "var(--grid)"}
 
 # Told apart by eyes that see few colours, and readable on white as on dark grey (after Okabe and Ito).
 COLOURS = ("#3b82c4", "#d9772b", "#2a9d74", "#c4528d", "#8467c9", "#a98a12", "#3f9fb5", "#9a5b3c")
+_LINES = ("-", "--", ":", "-.")  # where there are more series than colours
 
 _STYLE = {
     "font.size": 9,
@@ -123,6 +124,11 @@ def sketch(width: float, height: float) -> Iterator[Sketch]:
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of characters that no font has: names may be in any script
         yield Sketch(Figure(figsize=(width, height), layout="constrained"))
+
+
+def look(series: int) -> tuple[str, str]:
+    """Colour and line of a series, no two of the first 32 alike."""
+    return COLOURS[series % len(COLOURS)], _LINES[series // len(COLOURS) % len(_LINES)]
 
 
 def whole_numbers(axes: Axes) -> None:

@@ -9,11 +9,10 @@ import numpy as np
 
 from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.report.groups import Group
-from mnemonics_tf.report.page.drawing import COLOURS, INK, Sketch, legend_outside
+from mnemonics_tf.report.page.drawing import COLOURS, INK, Sketch, legend_outside, look
 from mnemonics_tf.report.page.phase_figures import map_legend, map_of_groups, phase_ticks
 from mnemonics_tf.results import Results
-
-_LINES = ("-", "--", ":", "-.")  # where there are more groups than colours
+from mnemonics_tf.system import screen
 
 
 def curves(
@@ -38,7 +37,7 @@ def curves(
         classifier = group.setup.primary_classifier
         seeds = np.array([[phase.accuracy[classifier] for phase in found[run.folder].phases] for run in group.runs])
         means, phases = seeds.mean(axis=0), np.arange(seeds.shape[1])
-        colour, line = _look(series)
+        colour, line = look(series)
         axes.plot(phases, means, line, color=colour, label=_short(name), gid=sketch.part(series))
         half = np.zeros(len(phases))
         if len(seeds) > 1:
@@ -54,7 +53,7 @@ def curves(
     for series, name, value in references:
         left = max(-0.2, end - max(1.0, 0.3 * end))
         tip = f"{name}: {value:.2f} %"
-        axes.plot([left, end + 0.2], [value] * 2, ":", color=_look(series)[0], gid=sketch.part(series, tip))
+        axes.plot([left, end + 0.2], [value] * 2, ":", color=look(series)[0], gid=sketch.part(series, tip))
     if references:
         axes.plot([], [], ":", color=INK, label="the paper's average")
     first = next(iter(groups))[1].runs[0].folder
@@ -72,7 +71,7 @@ def averages(sketch: Sketch, groups: Sequence[tuple[str, Group]]) -> list[tuple[
         points = [
             [run.figures[which, classifier] for which in ("forgetting", "average_accuracy")] for run in group.runs
         ]
-        colour, _ = _look(series)
+        colour, _ = look(series)
         for (lost, average), run in zip(points, group.runs, strict=True):
             tip = f"{name}, seed {run.seed}: average {average:.2f} %, forgetting {lost:.2f} %"
             axes.plot([lost], [average], "o", color=colour, alpha=0.4, markersize=4, gid=sketch.part(series, tip))
@@ -111,10 +110,6 @@ def maps(sketch: Sketch, groups: Sequence[tuple[str, Group]], found: Mapping[str
     map_legend(sketch, used)
 
 
-def _look(series: int) -> tuple[str, str]:
-    return COLOURS[series % len(COLOURS)], _LINES[series // len(COLOURS) % len(_LINES)]
-
-
 def _short(name: str) -> str:
     """A name that leaves room for the curves."""
-    return name if len(name) <= 42 else f"{name[:39]}..."
+    return screen.shortened(name, 42)  # in the middle: the budget stands at the end
