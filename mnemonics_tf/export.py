@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
         source, out = (os.path.abspath(os.path.expanduser(path)) for path in argv[1:])
         lines = _add_versions(source, out) if _FORMAT.value == _SERVING else _convert(source, out)
         for line in lines:
-            print(screen.shown(line), flush=True)
+            screen.say(screen.shown(line))
     except Exception as error:
         code, text = screen.explained(error, argv[-1], "give the same command again")
         if code is None or flags.FLAGS["verbosity"].present:

@@ -70,7 +70,8 @@ def learner_from_run(
         devices=devices,
         validation_share=validation_share,
     )
-    seen = _seen_by(configuration.source, noted, classes)
+    marks = data_note.images_as_learned(directory, noted.get("images", {}))
+    seen = _seen_by(configuration.source, noted, marks, classes)
 
     def read(context: Context) -> LearnerState:
         state = read_state(directory.phase_dir(complete - 1), complete - 1, classes, context, streamed=False)
@@ -112,10 +113,11 @@ def _traits_of(noted: Mapping[str, Any], configuration: Configuration) -> ImageT
     return configuration.load_dataset().traits
 
 
-def _seen_by(source: Any, noted: Mapping[str, Any], classes: ClassTable) -> SeenImages:
+def _seen_by(source: Any, noted: Mapping[str, Any], marks: Mapping[str, Any], classes: ClassTable) -> SeenImages:
     """The images in a folder that the run has learned or measured by, if they are still what they were.
 
-    Where the run has split the images itself, more images of a class change the split of the classes after it, too.
+    `marks` are those of the images as they were learned, `{split: [mark of each class index]}`. Where the run has split
+    the images itself, more images of a class change the split of the classes after it, too.
     """
     if not isinstance(source, Folder) or source.path is None or source.image_size is None:
         return SeenImages()
@@ -130,7 +132,6 @@ def _seen_by(source: Any, noted: Mapping[str, Any], classes: ClassTable) -> Seen
     index = {noted["class_names"][class_id]: place for place, class_id in enumerate(noted["class_order"])}
     order = np.array([index.get(name, -1) for name in noted["class_names"]], np.int64)
     seen, changed = SeenImages(), set()
-    marks = noted.get("images", {})
     for split, part in zip(("train", "test"), found, strict=True):
         indexed = LabelledImages(part.images, order[part.labels])
         now = class_marks(indexed, len(noted["class_order"]))

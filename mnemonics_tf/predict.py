@@ -104,7 +104,7 @@ def _answer(paths: Sequence[str], names: Sequence[str], reading: _Reading, ask: 
                 continue
             likeliest = probabilities[position].argsort()[::-1][: _TOP.value]
             shown = ", ".join(f"{names[index]} {100 * probabilities[position, index]:.1f} %" for index in likeliest)
-            print(screen.shown(f"{path}: {shown}"), flush=True)
+            screen.say(screen.shown(f"{path}: {shown}"))
             position += 1
     return code
 

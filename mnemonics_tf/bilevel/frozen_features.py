@@ -86,7 +86,8 @@ class ClassMeans:
 
     Args:
       outer_loss: called with `[means [d, classes]]`, features `[B, d]` and labels `[B]`. Means are those of normalised
-        features, weighted by soft labels, and have length 1; a class without exemplars in the plan has a mean of zeros.
+        features, weighted by soft labels, and have length 1. Classes, which labels number anew, are those of exemplars
+        and real images; one without exemplars in the plan has a mean of zeros.
       features: the frozen network.
     """
 
@@ -107,15 +108,25 @@ class ClassMeans:
         count = len(step.exemplars)
         used = np.unique(step.plan)
         images, labels = tf.gather(step.exemplars, used), tf.gather(step.labels, used)
-        is_soft = labels.dtype.is_floating
-        if not is_soft:
-            num_classes = 1 + max(int(tf.reduce_max(step.labels)), int(tf.reduce_max(step.outer_labels)))
-            labels = tf.one_hot(labels, num_classes, dtype=images.dtype)
-        loss, by_embedding, by_label = self._differentiate(
-            self._network(images), labels, self._network(step.outer_images), step.outer_labels
+        is_soft, outer_labels = labels.dtype.is_floating, step.outer_labels.numpy()
+        # A class that nothing here is of would be a mean of zeros, which takes a share of every softmax.
+        own = np.flatnonzero(step.labels.numpy().any(axis=0)) if is_soft else step.labels.numpy()
+        classes = np.union1d(own, outer_labels)
+        if is_soft:
+            weights = tf.gather(labels, classes, axis=1)
+        else:
+            weights = tf.one_hot(np.searchsorted(classes, labels.numpy()), len(classes), dtype=images.dtype)
+        loss, by_embedding, by_weight = self._differentiate(
+            self._network(images),
+            weights,
+            self._network(step.outer_images),
+            tf.constant(np.searchsorted(classes, outer_labels)),
         )
         by_exemplar = _scatter(self._network.pull_back(images, by_embedding), used, count)
-        return MetaGradient(loss, by_exemplar, _scatter(by_label, used, count) if is_soft else None)
+        if not is_soft:
+            return MetaGradient(loss, by_exemplar, None)
+        by_label = tf.transpose(_scatter(tf.transpose(by_weight), classes, labels.shape[1]))
+        return MetaGradient(loss, by_exemplar, _scatter(by_label, used, count))
 
 
 def _pieces(values: tf.Tensor) -> list[tf.Tensor]:

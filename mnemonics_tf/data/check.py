@@ -380,8 +380,7 @@ def _show(lines: list[str]) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
         plain = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
-        print(plain.encode(encoding, "backslashreplace").decode(encoding))
-    sys.stdout.flush()
+        screen.say(plain.encode(encoding, "backslashreplace").decode(encoding))
 
 
 if __name__ == "__main__":

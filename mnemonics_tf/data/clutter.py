@@ -15,15 +15,12 @@ _FOLDERS = frozenset(
         "__macosx",  # archives made on a Mac
         "__pycache__",
         "$recycle.bin",  # Windows
-        "recycler",
-        "recycled",
         "system volume information",
         "found.000",
         "lost+found",  # Linux
         "network trash folder",  # netatalk
         "temporary items",
         "lost.dir",  # Android
-        "cvs",
     }
 )
 _FILES = frozenset(

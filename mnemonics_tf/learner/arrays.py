@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -43,12 +43,13 @@ def as_pixels(values: Any) -> np.ndarray:
         raise checks.UsageError(f"Images cannot be made an array ({error}): {_EXPECTED}.") from error
     if images.dtype == object or images.dtype.kind not in "uif":
         raise checks.UsageError(f"Images are {described(images).lower()}: {_EXPECTED}.")
-    # A single image [H, W, C] would pass for H grey ones of W x C pixels.
-    images = images[..., None] if images.ndim == 3 and images.shape[-1] not in (1, 3) else images
+    # A single image [H, W, C] would pass for H grey ones of W x C pixels, and so would one with transparency.
+    images = images[..., None] if images.ndim == 3 and images.shape[-1] not in (1, 3, 4) else images
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
         raise checks.UsageError(
             f"Images have shape {np.shape(values)}: {_EXPECTED}, with one channel or three. A single image is "
-            "image[None]; drop a fourth channel (transparency) by images[..., :3]."
+            "image[None]; drop a fourth channel (transparency) by images[..., :3]; grey images 4 pixels wide are "
+            "images[..., None]."
         )
     if images.dtype == np.uint8 or not len(images):
         return images.astype(np.uint8)
@@ -68,17 +69,18 @@ def as_pixels(values: Any) -> np.ndarray:
     return images.astype(np.uint8)
 
 
-def brought_to(images: np.ndarray, side: int | None, num_channels: int) -> np.ndarray:
+def brought_to(images: np.ndarray, side: int | None, resized_side: int | None, num_channels: int) -> np.ndarray:
     """Images as a network of one size takes them.
 
     Args:
       images: `[n, H, W, C]` uint8.
-      side: of the square that they become: their shorter side is scaled to it (antialiased), then the centre square is
-        taken, as of images from files. None leaves the size as it is.
+      side: of the square that they become, as images from files do; None leaves the size as it is.
+      resized_side: to which their shorter side is scaled (antialiased) before the centre square is taken; None for
+        `side`.
       num_channels: 3 makes three equal channels of one; other numbers of channels stay as they are.
     """
     if side is not None and images.shape[1:3] != (side, side):
-        resize = resizer(side, None, images.shape[3])
+        resize = resizer(side, resized_side, images.shape[3])
         images = np.stack([resize(image).numpy() for image in images])
     return np.repeat(images, 3, axis=3) if num_channels == 3 and images.shape[3] == 1 else images
 
@@ -94,8 +96,8 @@ def as_classes(
       num_images: n.
 
     Returns:
-      Positions `[n]` int64, the names of the classes that the labels show, and the numbers that they had where those
-      are their names.
+      Positions `[n]` int64, the names of the classes that the labels show, and the numbers that the labels have for
+      them; None where labels are names.
 
     Raises:
       UsageError: labels of another shape, kind or range.
@@ -134,9 +136,11 @@ def as_classes(
     return _named(values.astype(np.int64), class_names)
 
 
-def _named(values: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...], None]:
-    names = tuple(class_names)
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
+def _named(values: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...], tuple[int, ...]]:
+    # A dictionary's keys, or a set, would be names in an order that says nothing.
+    is_list = isinstance(class_names, Iterable) and not isinstance(class_names, str | Mapping | Set)
+    names = tuple(class_names) if is_list else ()
+    if not is_list or not all(isinstance(name, str) for name in names):
         raise checks.UsageError(f"class_names = {class_names!r}: expected a list of names, such as ['heron', 'stork'].")
     names = tuple(one_form(name) for name in names)
     _check_names(names)
@@ -148,7 +152,7 @@ def _named(values: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, 
         )
     # Names that no image shows are those of classes that came before, or will come.
     shown, positions = np.unique(values, return_inverse=True)
-    return positions.astype(np.int64), tuple(names[number] for number in shown), None
+    return positions.astype(np.int64), tuple(names[number] for number in shown), tuple(shown.tolist())
 
 
 def _plain_labels(values: np.ndarray) -> np.ndarray:
@@ -174,12 +178,15 @@ def _check_names(names: Sequence[str]) -> None:
             )
 
 
-def of_dataset(dataset: tf.data.Dataset, image_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+def of_dataset(
+    dataset: tf.data.Dataset, image_size: int | None, resized_side: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """All images and labels of a `tf.data.Dataset` of `(image, label)` or `{"image": ..., "label": ...}`.
 
     Args:
       dataset: of single pairs or of batches, that ends.
       image_size: to which images are brought that differ in size; None if they do not.
+      resized_side: to which the shorter side of those is scaled first; None for `image_size`.
 
     Raises:
       UsageError: it yields something else, never ends, or its images differ in size and none is given.
@@ -196,10 +203,12 @@ def of_dataset(dataset: tf.data.Dataset, image_size: int | None) -> tuple[np.nda
         )
     if spec[0].shape.rank == 4:
         dataset, spec = dataset.unbatch(), tuple(tf.TensorSpec(each.shape[1:], each.dtype) for each in spec)
-    return _collected(dataset, spec, image_size)
+    return _collected(dataset, spec, image_size, resized_side)
 
 
-def _collected(dataset: tf.data.Dataset, spec: Any, image_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _collected(
+    dataset: tf.data.Dataset, spec: Any, image_size: int | None, resized_side: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
         raise checks.UsageError(
             "The tf.data.Dataset never ends: expected one pass over the images. Leave out repeat()."
@@ -209,7 +218,7 @@ def _collected(dataset: tf.data.Dataset, spec: Any, image_size: int | None) -> t
     labels: list[Any] = []
     for image, label in dataset.as_numpy_iterator():
         if side is not None:  # as pixels 0..255, whatever the scale that they came on
-            image = centre_square(tf.constant(as_pixels(image[None])[0]), side, None).numpy()
+            image = centre_square(tf.constant(as_pixels(image[None])[0]), side, resized_side).numpy()
         if images and image.shape != images[0].shape:
             raise checks.UsageError(
                 f"The tf.data.Dataset yields images {images[0].shape} and {image.shape}: expected one size. Resize "
@@ -222,14 +231,18 @@ def _collected(dataset: tf.data.Dataset, spec: Any, image_size: int | None) -> t
     return np.stack(images), np.array(labels)
 
 
-def unlabelled(dataset: tf.data.Dataset, image_size: int | None) -> np.ndarray:
-    """All images of a `tf.data.Dataset` of images, of batches of them, or of pairs whose labels are left out."""
+def unlabelled(dataset: tf.data.Dataset, image_size: int | None, resized_side: int | None = None) -> np.ndarray:
+    """All images of a `tf.data.Dataset` of images, of batches of them, or of pairs whose labels are left out.
+
+    Sizes are those of `of_dataset`.
+    """
     spec = dataset.element_spec
     if isinstance(spec, tuple | dict):
-        return of_dataset(dataset, image_size)[0]
+        return of_dataset(dataset, image_size, resized_side)[0]
     if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (3, 4):
         raise checks.UsageError(f"The tf.data.Dataset yields {_spec_text(spec)}: expected images [H, W, C].")
-    return of_dataset(dataset.map(lambda images: (images, tf.zeros(tf.shape(images)[:-3], tf.int64))), image_size)[0]
+    pairs = dataset.map(lambda images: (images, tf.zeros(tf.shape(images)[:-3], tf.int64)))
+    return of_dataset(pairs, image_size, resized_side)[0]
 
 
 def _spec_text(spec: Any) -> str:

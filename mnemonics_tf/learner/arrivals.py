@@ -151,14 +151,14 @@ class Intake:
         if isinstance(files, Sequence) and files and all(isinstance(each, str | os.PathLike) for each in files):
             return self._from_files([os.fspath(each) for each in files])
         if isinstance(source, tf.data.Dataset):
-            source = arrays.unlabelled(source, self._image_side)
+            source = arrays.unlabelled(source, self._image_side, self.resized_side)
         return self._fitting(arrays.as_pixels(source))
 
     def _in_memory(self, source: Any, labels: Any, class_names: Sequence[str] | None) -> NamedImages:
         if isinstance(source, tf.data.Dataset):
             if labels is not None:
                 raise checks.UsageError("labels: a tf.data.Dataset has labels of its own. Leave them out.")
-            source, labels = arrays.of_dataset(source, self._image_side)
+            source, labels = arrays.of_dataset(source, self._image_side, self.resized_side)
         elif labels is None:
             raise checks.UsageError(
                 f"{arrays.described(source)} came without labels: expected a folder, an array with labels, or a "
@@ -173,7 +173,8 @@ class Intake:
         if not len(images):
             raise checks.UsageError("There is no image: expected at least one.")
         if self.backbone is not None:
-            images = arrays.brought_to(images, self.backbone.image_size, self.backbone.num_channels)
+            network = self.backbone
+            images = arrays.brought_to(images, network.image_size, self.resized_side, network.num_channels)
         expected = None if self.traits is None else self.traits.image_shape
         if expected is not None and images.shape[1:] != expected:
             # A single image [H, W, C] was taken for H images [W, C] without a channel.

@@ -36,6 +36,22 @@ class NewImages:
     def __len__(self) -> int:
         return len(self.digests)
 
+    def taken(self, chosen: np.ndarray) -> NewImages:
+        """Those of which a mask `[n]` says so."""
+        images = dataclasses.replace(self.images, images=self.images.images[chosen], labels=self.images.labels[chosen])
+        return NewImages(images, self.digests[chosen])
+
+    def joined(self, other: NewImages) -> NewImages:
+        """These and others of the same folder, each class after class."""
+        both = self._labelled().join(other._labelled())
+        order = np.argsort(both.labels, kind="stable")
+        both = both.take(order)
+        images = dataclasses.replace(self.images, images=both.images, labels=both.labels)
+        return NewImages(images, np.concatenate([self.digests, other.digests])[order])
+
+    def _labelled(self) -> LabelledImages:
+        return LabelledImages(self.images.images, self.images.labels)
+
 
 @dataclasses.dataclass(frozen=True)
 class News:
@@ -97,16 +113,13 @@ def news_of(path: str, intake: Intake, seen: SeenImages, share: float) -> News:
     sorting = _Sorting(names, intake, seen)
     for split, listing in enumerate(listings):
         sorting.add(listing, None if len(listings) == 1 else bool(split), share)
-    train, test = sorting.parts()
     side = intake.side([file for listing in listings for file in listing.files])
-    sides = side, intake.resized_side
-    # A new class with nothing left to measure by is learned all the same.
-    found = [_read(each, names, sides, needed) for each, needed in ((train, set(names) - known), (test, set()))]
-    arriving = {found[0].images.names[label] for label in found[0].images.labels}
+    train, test = _read_parts(sorting, names, (side, intake.resized_side), set(names) - known)
+    arriving = {names[label] for label in train.images.labels}
     news = News(
         path,
-        found[0],
-        found[1],
+        train,
+        test,
         tuple(name for name in names if name in arriving - known),
         sorting.num_seen,
         (*notices(listings), *sorting.notices()),
@@ -200,6 +213,22 @@ class _Sorting:
             it = "it" if len(empty) == 1 else "them"
             lines.append(f"There is no image in {listed(empty)}: what was learned of {it} stays.")
         return lines
+
+
+def _read_parts(
+    sorting: _Sorting, names: tuple[str, ...], sides: tuple[int, int | None], new: set[str]
+) -> tuple[NewImages, NewImages]:
+    """Images to learn from and to measure by, see `_read`; of `new` classes there are some to learn from.
+
+    A new class with nothing left to measure by is learned all the same.
+    """
+    learned, held_out = sorting.parts()
+    test = _read(held_out, names, sides, set())
+    train = _read(learned, names, sides, new - {names[label] for label in test.images.labels})
+    # What cannot be read may have counted as something to learn from, beside which all the rest was held out.
+    lacking = {label for label, name in enumerate(names) if name in new} - set(train.images.labels.tolist())
+    is_moved = np.isin(test.images.labels, sorted(lacking))
+    return (train.joined(test.taken(is_moved)), test.taken(~is_moved)) if is_moved.any() else (train, test)
 
 
 def _read(files: Sequence[_File], names: tuple[str, ...], sides: tuple[int, int | None], needed: set[str]) -> NewImages:

@@ -48,6 +48,7 @@ def _later_phase(settings: Settings) -> LaterPhase:
         method.imprints,
         method.trains_old_head,
         method.averages_images,
+        settings.model_level.scale_form is not None,
     )
 
 

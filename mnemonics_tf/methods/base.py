@@ -40,7 +40,7 @@ class Method:
       needs_exemplars: whether the method is refused in runs that keep no exemplars. True by default, as most methods
         presume exemplars.
       distils: whether its losses look at the teacher, which is then run on every batch. True by default: all
-        methods of this package do but replay and joint training.
+        methods of this package do but replay, joint training and `analytic`.
       starts_by_cross_entropy: whether phase 0 is trained by plain cross-entropy, so that one trained phase 0 can be
         shared with other such methods. False by default, as sharing is wrong for a method that does anything else.
       trains_old_head: whether the head's weights of old classes are trained in later phases. True by default: LUCIR and

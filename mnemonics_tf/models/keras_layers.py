@@ -76,14 +76,18 @@ class ScaledLayer(TransferLayer):
         return self.add_weight(name=f"{name}_scale", shape=shape, initializer="ones", trainable=False)
 
     @property
+    def kernels(self) -> list[keras.Variable]:
+        return [getattr(self.layer, name) for name in self.scales]
+
+    @property
     def transfer_weights(self) -> list[keras.Variable]:
         added = [] if self.trains_bias else [self.layer.bias]
         return [*added, *self.scales.values(), self.shift]
 
     def set_transferring(self, transferring: bool) -> None:
         self.transferring = transferring
-        for name, scale in self.scales.items():
-            getattr(self.layer, name).trainable = not transferring
+        for kernel, scale in zip(self.kernels, self.scales.values(), strict=True):
+            kernel.trainable = not transferring
             scale.trainable = transferring
         self.layer.bias.trainable = self.trains_bias and not transferring
         self.shift.trainable = transferring
@@ -97,8 +101,7 @@ class ScaledLayer(TransferLayer):
 
     def _effective_weights(self) -> list[tuple[keras.Variable, tf.Tensor]]:
         """The layer's kernels and bias, and `W * T^W` and `b + T^b` of each."""
-        kernels = [getattr(self.layer, name) for name in self.scales]
-        scaled = [(kernel, kernel * scale) for kernel, scale in zip(kernels, self.scales.values(), strict=True)]
+        scaled = [(kernel, kernel * scale) for kernel, scale in zip(self.kernels, self.scales.values(), strict=True)]
         return [*scaled, (self.layer.bias, self.layer.bias + self.shift)]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

@@ -41,6 +41,11 @@ class TransferLayer(keras.layers.Layer):
         self.transferring = False
 
     @property
+    def kernels(self) -> list[keras.Variable]:
+        """The variables that weight transfer scales, and holds fixed."""
+        raise NotImplementedError
+
+    @property
     def transfer_weights(self) -> list[keras.Variable]:
         """The variables that the layer has for weight transfer alone: bias, scale and shift; none without these."""
         raise NotImplementedError
@@ -83,6 +88,10 @@ class ScaleShiftLayer(TransferLayer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros", trainable=False)
         self.scale = self.add_weight(name="scale", shape=scale_shape, initializer="ones", trainable=False)
         self.shift = self.add_weight(name="shift", shape=(self.units,), initializer="zeros", trainable=False)
+
+    @property
+    def kernels(self) -> list[keras.Variable]:
+        return [self.kernel]
 
     @property
     def transfer_weights(self) -> list[keras.Variable]:

@@ -343,6 +343,26 @@ def prototype_data():
 
 
 @pytest.mark.parametrize("soft", [False, True])
+def test_prototype_does_not_depend_on_the_numbers_of_classes(prototype_data, soft):
+    # Classes 0 to 19 are known, and nothing here is of them.
+    images, labels, plan, outer_images, outer_labels = prototype_data
+
+    def found(shift: int):
+        given = np.eye(5 + shift)[labels + shift] if soft else labels + shift
+        engine = MetaGradientEngine(_prototype_loss, _prototype_loss, InnerSGD(0.1), "prototype", features=_features)
+        return engine(
+            [], *map(tf.constant, (images, given)), plan, *map(tf.constant, (outer_images, outer_labels + shift))
+        )
+
+    first, shifted = found(0), found(20)
+    assert float(first.loss) == pytest.approx(float(shifted.loss), rel=1e-12)
+    np.testing.assert_allclose(first.exemplars, shifted.exemplars, atol=1e-14)
+    if soft:
+        np.testing.assert_allclose(first.labels, shifted.labels[:, 20:], atol=1e-14)
+        assert not shifted.labels.numpy()[:, :20].any()
+
+
+@pytest.mark.parametrize("soft", [False, True])
 def test_prototype_differentiates_the_class_means(prototype_data, soft):
     images, labels, plan, *outer = prototype_data
     weights = np.eye(5)[labels]

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from image_files import png, store
 
 from mnemonics_tf.checks import UsageError
-from mnemonics_tf.data.types import ImageTraits
+from mnemonics_tf.data.decoding import in_memory
+from mnemonics_tf.data.types import ImageTraits, LabelledImages
 from mnemonics_tf.learner import arrays, arrivals
 from mnemonics_tf.learner.arrivals import Intake, NamedImages
 from mnemonics_tf.learner.state import ClassTable
@@ -67,6 +69,7 @@ def test_images_of_several_kinds_are_the_same_pixels(given, expected):
         (np.full((1, 4, 4, 3), 256), "from 256 to 256: expected 0..255"),
         (np.zeros((1, 4, 4, 2), np.uint8), "one channel or three"),
         (np.zeros((0, 4), np.uint8), "have shape"),
+        (np.zeros((20, 30, 4), np.uint8), "A single image is"),  # or it would be 20 grey ones
         (np.array(["a"]), "an array str"),
         ([np.zeros((2, 2)), np.zeros((3, 3))], "cannot be made an array"),
     ],
@@ -97,6 +100,28 @@ def test_dataset_of_images_that_differ_in_size_becomes_squares():
     read = Intake(ClassTable(), None, 4).read(dataset, None, None)[0]
     assert read.images.shape == (3, 4, 4, 3)
     assert (read.images == 90).all()
+
+
+def test_dataset_is_resized_as_the_learners_files_are(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    store(tmp_path, {"photo.png": png(photo)})
+    intake = Intake(ClassTable(), ImageTraits((8, 8, 3), False, 0, resized_side=10), None)
+    pairs = tf.data.Dataset.from_generator(
+        lambda: [(photo, 0)], output_signature=(tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.int64))
+    )
+    expected = in_memory(LabelledImages(intake.read_images(str(tmp_path / "photo.png")), np.zeros(1))).array
+    np.testing.assert_array_equal(intake.read_images(pairs), expected)
+    np.testing.assert_array_equal(intake.read_labelled(pairs, ["photo"], {"photo"}).images, expected)
+
+
+def test_class_names_are_a_list_and_labels_keep_their_numbers():
+    images = np.zeros((4, 4, 5, 3), np.uint8)
+    read = Intake(ClassTable(), None, None).read(images, [2, 0, 2, 0], ["heron", "owl", "stork"])[0]
+    assert (read.names, read.ids) == (("heron", "stork"), (0, 2))
+    # Keys of a dictionary would be names in an order that says nothing, as would a set.
+    for names in ({"stork": 1, "heron": 0}, {"stork", "heron"}, 5, "ab"):
+        with pytest.raises(UsageError, match=r"class_names = .*: expected a list of names"):
+            Intake(ClassTable(), None, None).read(images, [0, 1, 0, 1], names)
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,21 @@ def test_class_whose_only_image_to_measure_by_is_damaged_is_learned(tmp_path):
     assert "ant" not in {news.test.images.names[label] for label in news.test.images.labels}
 
 
+def test_new_class_of_which_all_but_what_is_damaged_would_be_held_out_is_learned(tmp_path):
+    _write(tmp_path / "zoo", "bee", range(12))
+    held_out = [n for n in range(100) if _held_out(tmp_path / "probe", n)][:2]
+    for number in held_out:
+        _write(tmp_path / "zoo", "ant", range(number, number + 1))
+    bad = next(text for n in range(100) if hashlib.sha256(text := b"no picture %d" % n).digest()[0] >= 64)
+    (tmp_path / "zoo/ant/bad.png").write_bytes(bad)
+    news = _Student().look(tmp_path / "zoo")
+    names = news.train.images.names
+    assert sorted(names[label] for label in news.train.images.labels if names[label] == "ant") == ["ant", "ant"]
+    assert "ant" not in {names[label] for label in news.test.images.labels}
+    assert len(news.train) == len(news.train.images.images) == len(news.train.digests)
+    np.testing.assert_array_equal(news.train.images.labels, np.sort(news.train.images.labels))
+
+
 def test_pipe_in_the_place_of_an_image_is_not_waited_for(zoo, capfd):
     def give_up(*_):
         raise AssertionError("waits for somebody who writes to the pipe")

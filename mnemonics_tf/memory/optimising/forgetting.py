@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -108,12 +109,12 @@ class ForgettingNetworks:
             batch, targets = transform(tf.gather(shown, rows)), tf.constant(place_of[shown_labels[rows]])
             state = State(*step(state.params, state.velocity, batch, targets))
             if number in {(level.inner_steps + 1) // 2, level.inner_steps}:
-                kept.append(Forgetting(self._named(state.params), new_classes))
+                kept.append(Forgetting(self._named(phases.simulation.variables, state.params), new_classes))
         return kept
 
-    def _named(self, params: Params) -> dict[str, np.ndarray]:
+    def _named(self, variables: Sequence[keras.Variable], params: Params) -> dict[str, np.ndarray]:
         names = {id(variable): name for name, variable in self._model.named_weights().items()}
-        pairs = zip(self._model.trainable_variables, params, strict=True)
+        pairs = zip(variables, params, strict=True)
         return {names[id(variable)]: value.numpy() for variable, value in pairs}
 
     def _step(self, simulation: Simulation) -> _Step:

@@ -23,9 +23,10 @@ class NextPhase:
     network, whose head's weights of the pseudo-new classes begin anew, imprinted or random as the base method has it.
     It is trained for `ExemplarLevel.inner_steps` steps by the base method's own loss, without the separated softmax and
     the adjusted logits that `Rehearsal` may add, with the trained network as the teacher: half of each inner batch are
-    exemplars of pseudo-old classes, half real images of pseudo-new ones. The outer loss is cross-entropy on real images
-    of all classes. Where classes are known from earlier phases, their exemplars stand for their images. Engine, T,
-    batches, inner rate, momentum and batch norm are those of `ExemplarLevel`.
+    exemplars of pseudo-old classes, half real images of pseudo-new ones. Where weight transfer trains scale and shift
+    on fixed kernels, these kernels are fixed here, too, and batch norm does what scale and shift would. The outer loss
+    is cross-entropy on real images of all classes. Where classes are known from earlier phases, their exemplars stand
+    for their images. Engine, T, batches, inner rate, momentum and batch norm are those of `ExemplarLevel`.
 
     Attributes:
       new_classes: how many classes play new ones. None by default: a fifth of the classes at hand, at least one.

@@ -74,7 +74,7 @@ class PseudoPhases:
         self._pixel_range, self._num_old = pixel_range, num_old
         self._seed, self._stage = seed, stage
         self._classes = np.unique(images.labels)
-        self._directions = self._imprinted() if simulation.phase.imprints else None
+        self._imprints = self._imprinted() if simulation.phase.imprints else None
 
     def new_classes(self, draw: int) -> np.ndarray:
         """The classes that play new ones, `[num_new]` indices: consecutive draws go round all classes."""
@@ -85,7 +85,7 @@ class PseudoPhases:
 
     def start(self, draws: np.random.Generator) -> Params:
         """Where the training begins, once `Simulation.draw` knows the new classes: their head's weights are new."""
-        return self.simulation.start(self._directions if self._directions is not None else self._drawn(draws))
+        return self.simulation.start(self._imprints if self._imprints is not None else self._drawn(draws))
 
     def training(
         self,
@@ -141,9 +141,9 @@ class PseudoPhases:
         return pixels.normalise(in_memory(data).array, self._pixel_range)
 
     def _drawn(self, draws: np.random.Generator) -> np.ndarray:
-        """Random directions of the head's weights of all classes."""
-        columns = draws.uniform(-1, 1, self.simulation.kernel_shape)
-        return columns / np.linalg.norm(columns, axis=0)
+        """Random weights of the head for all classes, as heads begin."""
+        width, _ = self.simulation.kernel_shape
+        return draws.uniform(-1, 1, self.simulation.kernel_shape) / np.sqrt(width)
 
     def _imprinted(self) -> np.ndarray:
         """Directions of the head's weights of all classes, imprinted by some images of each class at hand."""

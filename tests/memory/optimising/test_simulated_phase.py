@@ -55,6 +55,57 @@ def _units(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+def test_rows_that_are_not_imprinted_begin_as_heads_do(model):
+    phase = dataclasses.replace(LUCIR_PHASE, imprints=False)
+    simulation = Simulation(model, "frozen", phase, 1)
+    simulation.draw(np.array([1]))
+    phases = PseudoPhases(simulation, PIXELS, three_classes(30, seed=2), 0, 0, "learn")
+    (kernel,) = (
+        value.numpy()
+        for value, variable in zip(phases.start(np.random.default_rng(0)), simulation.variables, strict=True)
+        if variable is model.head.new_kernel
+    )
+    # Uniform in +-1 / sqrt(6), whatever the length of the others.
+    assert 0.2 < np.abs(kernel[:, 0]).max() < 6**-0.5
+    np.testing.assert_array_equal(kernel[:, 1], model.head.new_kernel.numpy()[:, 1])
+
+
+def test_weight_transfer_holds_kernels_and_leaves_the_rest_to_batch_norm():
+    tf.keras.utils.set_random_seed(0)
+    network = ClassifierFactory(ResNet(blocks=(1,), widths=(6,)), (6, 6, 1), scale_form="per_neuron")
+    model = network.build(1, 2)
+    plain = Simulation(model, "frozen", LUCIR_PHASE, 1)
+    simulation = Simulation(model, "frozen", dataclasses.replace(LUCIR_PHASE, transfers=True), 1)
+    kernels = [layer.kernel for layer in model.scale_shift_layers]
+    names = {each.path for each in simulation.variables}
+    assert names == {each.path for each in plain.variables} - {each.path for each in kernels}
+    assert any("gamma" in name for name in names)
+    data = three_classes(2, seed=1)
+    images = tf.constant((data.images.astype(np.float32) / 255 - 0.5) / 0.25)
+    labels = tf.constant(simulation.draw(np.array([0]))[data.labels])
+    plain.draw(np.array([0]))
+    directions = _units(np.random.default_rng(0).normal(size=(3, 6))).T
+    found, expected = (each.inner_loss(each.start(directions), images, labels) for each in (simulation, plain))
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_pseudo_new_classes_begin_without_the_correction_that_was_fitted_to_them():
+    tf.keras.utils.set_random_seed(0)
+    model = ClassifierFactory(ResNet(blocks=(1,), widths=(6,)), (6, 6, 1), head="linear", corrected=True).build(1, 2)
+    model.head.new_gain.assign([0.6, 0.8])  # of classes 1 and 2
+    model.head.new_offset.assign([-1.5, 0.3])
+    lwf = LaterPhase(LwF().losses, False, False, True)
+    simulation = Simulation(model, "frozen", lwf, 1)
+    place_of = simulation.draw(np.array([1]))
+    images = tf.constant(np.random.default_rng(0).normal(size=(5, 6, 6, 1)), tf.float32)
+    start = simulation.start(np.ones((6, 3), np.float32))
+    logits = simulation._call(start, images).logits.numpy()
+    features = simulation.features(images).numpy()
+    np.testing.assert_allclose(logits[:, place_of[1]], features.sum(axis=1), atol=1e-5)  # its bias begins at 0
+    own = features @ model.head.new_kernel.numpy()[:, 1] + model.head.new_bias.numpy()[1]
+    np.testing.assert_allclose(logits[:, place_of[2]], 0.8 * own + 0.3, atol=1e-5)
+
+
 def test_phase_starts_from_the_network_with_new_weights_of_new_classes(model):
     simulation = Simulation(model, "frozen", LUCIR_PHASE, 1)
     # Pseudo-old ones are 0 and 2, then comes 1.
@@ -84,6 +135,8 @@ def test_losses_are_the_methods_with_pseudo_old_classes_first(model):
     copy.set_weights(model.get_weights())
     for variable, value in zip(copy.trainable_variables, params, strict=True):
         variable.assign(value)
+    # Classes 1 and 2 are pseudo-old: LUCIR holds their weights as they are, whatever becomes of the parameters.
+    copy.head.new_kernel.assign(model.head.new_kernel)
     own, teacher = copy(images, training=False), model(images, training=False)
     logits = own.logits.numpy()[:, [1, 2, 0]]
     cross_entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), labels]
@@ -236,7 +289,9 @@ def test_numbers_of_new_classes():
     assert [NextPhase().num_new(count) for count in (2, 9, 10, 50)] == [1, 1, 2, 10]
     assert NextPhase(new_classes=4).num_new(3) == 2
     NextPhase(new_classes=4).check_classes(5)
-    with pytest.raises(UsageError, match=r"NextPhase\.new_classes = 4: of 4 classes none is left"):
+    with pytest.raises(
+        UsageError, match=r"NextPhase\.new_classes = 4: of 4 classes that are learned together none is left"
+    ):
         NextPhase(new_classes=4).check_classes(4)
 
 
