@@ -52,6 +52,8 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     **methods.available(),
 }
 
+_SOURCES = ("digits", "folder", "tfds")
+
 gin_files.register(CONFIGURABLES)
 
 _BESIDE = gin_imports.Trusted()
@@ -130,6 +132,25 @@ def resolved() -> Configuration:
         text,
         experiment.snapshot_seconds,
     )
+
+
+def check_read(bindings: Sequence[str]) -> None:
+    """Makes sure that single bindings of a data source are of the one that is read; files may be made for several.
+
+    Args:
+      bindings: as `parse` got them.
+
+    Raises:
+      UsageError: one binds a source that `Experiment.dataset` does not name.
+    """
+    chosen = getattr(gin.query_parameter("Experiment.dataset"), "selector", "")
+    for binding in bindings:
+        name = binding.partition(".")[0].strip()
+        if name in _SOURCES and name != chosen.rpartition(".")[2]:
+            raise checks.UsageError(
+                f"--gin_param={binding}: nothing reads it, as Experiment.dataset = @{chosen}. Set Experiment.dataset = "
+                f"@{name}, or leave it out."
+            )
 
 
 @contextlib.contextmanager

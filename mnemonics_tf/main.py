@@ -85,6 +85,7 @@ def _outcome(output_dir: str) -> tuple[Results | None, RunDirectory]:
 
         config.parse(_GIN_FILES.value, _GIN_PARAMS.value, gin_imports.Trusted(tuple(gin_flags.GIN_IMPORT.value)))
         configuration = config.resolved()
+        config.check_read(_GIN_PARAMS.value)
         configuration.check()
     folder = directory.RunDirectory(output_dir)
     results = finished.results_of(folder, configuration)

@@ -269,6 +269,7 @@ def test_help_needs_neither_tensorflow_nor_gin():
         (["ExemplarMemory.adjust = 'False'"], "expected True or False"),
         (["Experiment.dataset = @digits()"], "without parentheses"),
         (["Experiment.dataset = @lucir"], "expected a dataset"),
+        (["folder.path = '/my/images'"], "nothing reads it, as Experiment.dataset = @digits"),
         (["Experiment.method = @digits"], "expected a method"),
         (["Experiment.dataset = @tfds", "tfds.name = 'cifar100:9.9.9'"], "tfds.name = 'cifar100:9.9.9'"),
         (["Experiment.dataset = @tfds", "tfds.name = 'cifar100'", "tfds.data_dir = '/no/such'"], "no such folder"),

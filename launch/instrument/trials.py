@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -93,7 +95,7 @@ class Bench:
         for length in self._plan.lengths:
             for training_seed in self._plan.training_seeds:
                 path = self._folder / f"{run.name}-length{length:g}-training{training_seed}.json"
-                told = f"{__version__}\n{length}\n{training_seed}\n{text}\n{stream.identity()}"
+                told = f"{__version__}\n{length}\n{training_seed}\n{text}\n{stream.identity()}{own_sources(text)}"
                 fingerprint = hashlib.sha256(told.encode()).hexdigest()
                 outcome = outcomes.load(path, fingerprint)
                 if outcome is None:
@@ -124,6 +126,16 @@ class Bench:
         if self._loaded is None or source is None or self._loaded[0] != source:
             self._loaded = source, configuration.load_dataset()
         return self._loaded[1]
+
+
+def own_sources(text: str) -> str:
+    """Checksums of the modules outside the package that a resolved configuration imports; empty without any."""
+    found = []
+    for name in re.findall(r"^(?:import|from) ([\w.]+)", text, re.MULTILINE):
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path is not None and name.partition(".")[0] != checks.__name__.partition(".")[0]:
+            found.append(f"\n{name} {hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}")
+    return "".join(sorted(found))
 
 
 def configured(run: PlannedRun) -> Configuration:

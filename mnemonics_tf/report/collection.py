@@ -78,6 +78,6 @@ def collect(folders: Sequence[str]) -> Collection:
     """
     run_folders = runs.find_runs(folders)
     read = runs.read_runs(run_folders, folders)
-    kept, repeats = groups.leave_out_repeats(read.finished)
+    kept, repeats = groups.leave_out_repeats(groups.with_data_told_apart(read.finished))
     found = groups.group_seeds(kept)
     return Collection(run_folders, found, labels.variations(found), read.unfinished, read.unreadable, repeats)

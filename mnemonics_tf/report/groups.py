@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 
 from mnemonics_tf import checks
 from mnemonics_tf.report.runs import MeasuredRun, Setup
+from mnemonics_tf.system import screen
 
 _NOT_SET = "(not set)"
+_SHOWN_CLASSES = 30  # characters of names of classes
 # Settings, and names of classes: where a folder of images lies is no setting, and another may have its name.
 _Experiment = tuple[frozenset[tuple[str, str]], tuple[str, ...] | None]
 
@@ -56,6 +58,26 @@ def leave_out_repeats(runs: Iterable[MeasuredRun]) -> tuple[list[MeasuredRun], l
             )
         lines.append(f"{run.name}: repeats {first.name}, {'with the same' if same else 'but with other'} results")
     return list(kept.values()), lines
+
+
+def with_data_told_apart(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
+    """The same runs; data of one name and other classes get names of their own, with their classes.
+
+    A folder of images gives its name to the data, and many are called `images`.
+    """
+    classes: dict[str, list[tuple[str, ...]]] = {}
+    for run in runs:
+        known = classes.setdefault(run.setup.dataset, [])
+        if run.setup.class_names is not None and run.setup.class_names not in known:
+            known.append(run.setup.class_names)
+    told = []
+    for run in runs:
+        name, names = run.setup.dataset, run.setup.class_names
+        if names is not None and len(classes[name]) > 1:
+            which = f"{1 + classes[name].index(names)}: {screen.shortened(', '.join(names), _SHOWN_CLASSES)}"
+            run = dataclasses.replace(run, setup=dataclasses.replace(run.setup, dataset=f"{name} ({which})"))
+        told.append(run)
+    return told
 
 
 def group_seeds(runs: Iterable[MeasuredRun]) -> list[Group]:

@@ -26,6 +26,17 @@ CONDITIONS = {
 # Supplement A: 2,000 exemplars for the data of 100 classes, of which a random choice is discarded in each phase.
 _BUDGETS = {"per_class_20": "per_class_20", "total": "total_2000"}
 _DISCARD = "random"
+# Settings that the paper does not know, as config.gin has them where they do nothing.
+_MEMORY = {
+    "ExemplarMemory.codec": "'raw'",
+    "ExemplarMemory.low_resolution": "1",
+    "Rehearsal.augment": "'none'",
+    "Rehearsal.logit_adjustment": "0.0",
+    "Rehearsal.memory_share": "0.0",
+    "Rehearsal.separated_softmax": "False",
+    "Rehearsal.weight_average": "0.0",
+}
+_LEARNED = {"ExemplarLevel.objective": "'temporary_model'", "ExemplarLevel.real_share": "0.0"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +96,8 @@ class Table:
     def cell(self, setup: Setup) -> tuple[Row, Column] | None:
         """The row and column in which the table has what a run of this setup measures; None if it has no place there.
 
-        Phases, budget, weight transfer and balanced fine-tuning must be the paper's; network and schedule need not.
+        Phases, budget, weight transfer, balanced fine-tuning, the use of the memory and what exemplars are learned for
+        must be the paper's; network and schedule need not.
         """
         row = Row(setup.method, setup.exemplars, setup.adjust_exemplars, setup.distillation)
         column = Column(_DATASETS.get(setup.dataset, setup.dataset), setup.num_phases)
@@ -95,6 +107,7 @@ class Table:
             setup.budget == self.budget
             and (self.name != "S2" or setup.discard == _DISCARD)
             and setup.phase_sizes == _phase_sizes(column)
+            and _has_the_papers_memory(setup)
             and (_is_plain(setup) if self._without_ours(row) else _is_with_ours(setup))
         )
         return (row, column) if fits else None
@@ -120,6 +133,12 @@ def _phase_sizes(column: Column) -> tuple[int, ...]:
     """Half of the classes, then equal parts of the others (Section 7.1)."""
     half = _NUM_CLASSES[column.dataset] // 2
     return (half, *[half // column.num_phases] * column.num_phases)
+
+
+def _has_the_papers_memory(setup: Setup) -> bool:
+    """Whether exemplars are whole images, learned (if they are) by the paper's objective, and used as it uses them."""
+    needed = _MEMORY | (_LEARNED if setup.exemplars == "mnemonics" else {})
+    return all(setup.settings.get(name, value) == value for name, value in needed.items())
 
 
 def _is_plain(setup: Setup) -> bool:

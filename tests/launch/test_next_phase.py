@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import pathlib
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from conftest import ROOT, TINY_BINDINGS
 
 sys.path.insert(0, str(ROOT / "launch"))
 
-from instrument import curves, outcomes, pairs
+from instrument import curves, outcomes, pairs, trials
 from instrument.balance import balanced_accuracy
 from instrument.likeness import distance_of_means
 from instrument.outcomes import Outcome
@@ -265,6 +266,20 @@ def test_seconds_are_those_of_the_training():
     # train_model, adjust_exemplars and finetune_balanced, by their places in Algorithm 1.
     assert outcomes.training_seconds(seconds) == 1 + 10.0**3 + 10.0**6
     assert outcomes.training_seconds({"train_model": 2.0}) == 2.0
+
+
+def test_modules_of_ones_own_are_part_of_what_an_outcome_was_made_by(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "weighted_replay_of_mine.py"
+    path.write_text("WEIGHT = 1\n")
+    importlib.import_module(path.stem)
+    text = f"import {path.stem}\nfrom mnemonics_tf.methods import lucir\n\nlucir.margin = 0.5\n"
+    before = trials.own_sources(text)
+    assert path.stem in before
+    assert "lucir" not in before
+    path.write_text("WEIGHT = 2\n")
+    assert trials.own_sources(text) != before
+    assert trials.own_sources("lucir.margin = 0.5\n") == ""
 
 
 def test_outcome_of_other_settings_is_not_used(tmp_path):

@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from page_folders import NAMES, write_full_run
-from run_folders import call_report, write_run, write_seeds
+from run_folders import WITHOUT_OURS, call_report, write_run, write_seeds
 
+from mnemonics_tf.report import groups, runs
 from mnemonics_tf.report.page import class_figures, curves, drawing, site
 from mnemonics_tf.report.page.blocks import MissingError
 from mnemonics_tf.report.page.embedding import network_of
 from mnemonics_tf.report.page.gallery import galleries
 from mnemonics_tf.report.page.one_run import RunPage
 from mnemonics_tf.report.page.record import read_record
+from mnemonics_tf.report.page.words import verdict
 
 
 class _Reader(HTMLParser):
@@ -308,6 +310,34 @@ def test_several_runs_are_shown_beside_one_another(call, tmp_path):
     tables = {path.name for path in (tmp_path / "out/tables").iterdir()}
     assert {"runs.csv", "runs.md", "runs.tex", "table_1.csv", "table_2.tex", "table_s1.md"} <= tables
     assert ",measured,61.00 ± 2.48," in (tmp_path / "out/tables/table_1.csv").read_text(encoding="utf-8")
+
+
+def test_order_is_judged_seed_by_seed_where_seeds_are_the_same(tmp_path):
+    def verdict_on(averages):
+        for name, values in averages.items():
+            write_seeds(tmp_path / name, values, **({} if name == "a" else WITHOUT_OURS))
+        found = groups.group_seeds(runs.read_runs(runs.find_runs([str(tmp_path)])).finished)
+        shutil.rmtree(tmp_path / "a")
+        shutil.rmtree(tmp_path / "b")
+        return " ".join(verdict(found))
+
+    # Seeds differ by more than the two do, which differ by 1 in every pair.
+    assert "Seed by seed the difference is 1.00 ± 0.00 points." in verdict_on({"a": [60, 65], "b": [59, 64]})
+    said = verdict_on({"a": [60, 65], "b": [61, 62]})
+    assert re.search(r"Seed by seed the difference is 1\.00 ± [\d.]+ points: their order is not settled", said)
+    assert "overlap: their order is not settled" in verdict_on({"a": [60, 65, 62], "b": [61, 62]})
+
+
+def test_data_of_one_name_and_other_classes_are_told_apart(call, tmp_path):
+    for name, kinds in (("birds", ["heron", "kea", "owl"]), ("cars", ["van", "bus", "cab"])):
+        run = write_run(tmp_path / name, dataset="images", phase_sizes=[2, 1])
+        (run / "data.json").write_text(json.dumps({"class_names": kinds}))
+    code, shown, _ = call(tmp_path, f"--output_dir={tmp_path / 'out'}", "--no_tsne")
+    assert code == 0
+    assert "images (1: heron, kea, owl)" in shown
+    page = _read(tmp_path / "out/index.html").words
+    assert "images (2: van, bus, cab): 2 classes, then 1 phases of 1" in page
+    assert "These runs do not all compare with one another" in page
 
 
 def test_set_of_one_run_and_one_without_finished_runs_have_pages(call, tmp_path):

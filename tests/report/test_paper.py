@@ -88,6 +88,26 @@ def test_switches_choose_the_cell(changes, expected):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "of_chosen"),
+    [
+        ("Rehearsal.memory_share", "0.5", {}),
+        ("Rehearsal.logit_adjustment", "1.0", {}),
+        ("ExemplarMemory.low_resolution", "2", {}),
+        ("ExemplarMemory.codec", "'webp'", {}),
+        ("ExemplarLevel.objective", "'matching'", {"1": (_WITHOUT, _CIFAR_5)}),
+        ("Rehearsal.memory_share", "0.0", {"1": (_WITHOUT, _CIFAR_5)}),
+        ("ModelLevel.epochs", "8", {"1": (_WITHOUT, _CIFAR_5)}),
+    ],
+)
+def test_memory_that_the_paper_does_not_know_has_no_place_in_its_tables(name, value, of_chosen):
+    chosen, learned = (
+        _cells(dataclasses.replace(_setup(**changes), settings={name: value})) for changes in (WITHOUT_OURS, {})
+    )
+    assert chosen == of_chosen
+    assert bool(learned) == (name == "ModelLevel.epochs" or value == "0.0")
+
+
+@pytest.mark.parametrize(
     ("dataset", "phase_sizes", "columns"),
     [
         ("cifar100", [50, *[5] * 10], {name: Column("cifar100", 10) for name in ("1", "2", "S1")}),

@@ -51,7 +51,7 @@ def _thinned(values: Curve) -> list[tuple[int, float]]:
 
 
 def _shades(count: int) -> list:
-    """A colour for each phase; of many, early ones are at one end of a scale."""
+    """A colour for each phase or class; of many, early ones are at one end of a scale."""
     if count <= len(COLOURS):
         return list(COLOURS[:count])
     scale = matplotlib.colormaps["turbo"]
@@ -67,11 +67,14 @@ def embeddings(sketch: Sketch, rows: Sequence[tuple[str, Sequence[tuple[str, Emb
     """
     columns = max(len(panels) for _, panels in rows)
     grid = sketch.figure.subplots(len(rows), columns, squeeze=False)
+    # A class has one colour in all rows, where others may have come first.
+    names = dict.fromkeys(name for _, panels in rows for _, embedded, _ in panels for name in embedded.names)
+    colours = dict(zip(names, _shades(len(names)), strict=True))
     for line, (title, panels) in zip(grid, rows, strict=True):
         for axes in line[len(panels) :]:
             axes.set_visible(False)
         for place, (axes, (name, embedded, which)) in enumerate(zip(line, panels, strict=False)):
-            _embedding(axes, embedded, which)
+            _embedding(axes, embedded, which, colours)
             axes.set_title(name)
             if place == 0:
                 axes.set_ylabel(title)
@@ -82,13 +85,13 @@ def embeddings(sketch: Sketch, rows: Sequence[tuple[str, Sequence[tuple[str, Emb
     legend_below(sketch.figure, named)
 
 
-def _embedding(axes: Axes, embedded: Embedded, which: str) -> None:
+def _embedding(axes: Axes, embedded: Embedded, which: str, colours: Mapping[str, str]) -> None:
     if len(embedded.others):
         across, up = embedded.others.T
         axes.scatter(across, up, marker="x", s=16, color="#8a8a8a", linewidth=0.8, label="other classes")
     points, owners = embedded.exemplars[which]
     for place, name in enumerate(embedded.names):
-        colour = COLOURS[place % len(COLOURS)]
+        colour = colours[name]
         across, up = embedded.data[embedded.data_owners == place].T
         axes.scatter(across, up, s=9, color=colour, alpha=0.28, linewidth=0, rasterized=True)
         across, up = points[owners == place].T

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
 
+from mnemonics_tf.evaluation import metrics
 from mnemonics_tf.report import paper
 from mnemonics_tf.report.aggregate import Figure, figure
 from mnemonics_tf.report.groups import Group
@@ -117,14 +119,30 @@ def verdict(groups: Sequence[Group]) -> list[str]:
     if top.half_interval is None or second.half_interval is None:
         whose = "Both have" if top.half_interval is second.half_interval else "One of the two has"
         sentences.append(f"{whose} one seed only: their difference may be chance.")
-    elif top.mean - top.half_interval > second.mean + second.half_interval:
-        sentences.append("Their 95 % intervals over seeds do not overlap.")
     else:
-        sentences.append("Their 95 % intervals over seeds overlap: their order is not settled.")
+        sentences.append(_on_order(best, top, others[0][0], second))
     kept = [(group, found) for group in groups if (found := _forgetting(group)) is not None]
     least, lost = min(kept, key=lambda each: each[1].mean)
     sentences.append(f"Least is forgotten by {title(least, groups)}: {_text(lost)} of the classes of phase 0.")
     return sentences
+
+
+def _on_order(best: Group, top: Figure, next_best: Group, second: Figure) -> str:
+    """Whether seeds settle which of two groups is above the other; pair by pair where the seeds are the same."""
+    first, other = (
+        {run.seed: run.figures["average_accuracy", group.setup.primary_classifier] for run in group.runs}
+        for group in (best, next_best)
+    )
+    if first.keys() == other.keys():
+        gains = [first[seed] - other[seed] for seed in first]
+        mean, half = statistics.fmean(gains), metrics.confidence_interval(gains)
+        settled = "" if mean > half else ": their order is not settled"
+        return f"Seed by seed the difference is {mean:.2f} ± {half:.2f} points{settled}."
+    if top.half_interval is None or second.half_interval is None:
+        raise ValueError("Groups of one seed have no interval.")
+    if top.mean - top.half_interval > second.mean + second.half_interval:
+        return "Their 95 % intervals over seeds do not overlap."
+    return "Their 95 % intervals over seeds overlap: their order is not settled."
 
 
 def title(group: Group, among: Sequence[Group]) -> str:
