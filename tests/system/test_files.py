@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
@@ -48,3 +50,13 @@ def test_link_in_the_place_of_a_file_is_replaced(tmp_path):
     assert (tmp_path / "precious").read_text() == "keep"
     assert (tmp_path / "file").read_text() == "new"
     assert sorted(os.listdir(tmp_path)) == ["file", "precious"]
+
+
+def test_systems_without_some_error_numbers_are_served():
+    # macOS has no EREMOTEIO.
+    script = (
+        "import errno; del errno.EREMOTEIO; from mnemonics_tf.system import files; "
+        "print(files.why_failing(OSError(5, '')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == (f"{os.strerror(5)}\n", "")
