@@ -69,15 +69,15 @@ def as_pixels(values: Any) -> np.ndarray:
     return images.astype(np.uint8)
 
 
-def brought_to(images: np.ndarray, side: int | None, resized_side: int | None, num_channels: int) -> np.ndarray:
+def brought_to(images: np.ndarray, side: int | None, num_channels: int, resized_side: int | None = None) -> np.ndarray:
     """Images as a network of one size takes them.
 
     Args:
       images: `[n, H, W, C]` uint8.
       side: of the square that they become, as images from files do; None leaves the size as it is.
+      num_channels: 3 makes three equal channels of one; other numbers of channels stay as they are.
       resized_side: to which their shorter side is scaled (antialiased) before the centre square is taken; None for
         `side`.
-      num_channels: 3 makes three equal channels of one; other numbers of channels stay as they are.
     """
     if side is not None and images.shape[1:3] != (side, side):
         resize = resizer(side, resized_side, images.shape[3])

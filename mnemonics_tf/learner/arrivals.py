@@ -174,7 +174,7 @@ class Intake:
             raise checks.UsageError("There is no image: expected at least one.")
         if self.backbone is not None:
             network = self.backbone
-            images = arrays.brought_to(images, network.image_size, self.resized_side, network.num_channels)
+            images = arrays.brought_to(images, network.image_size, network.num_channels, self.resized_side)
         expected = None if self.traits is None else self.traits.image_shape
         if expected is not None and images.shape[1:] != expected:
             # A single image [H, W, C] was taken for H images [W, C] without a channel.
