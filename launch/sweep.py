@@ -8,7 +8,6 @@ changed, others go on from the step they were in. Runs share their trained phase
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import shlex
@@ -24,7 +23,7 @@ from sweeping.progress import Entry, State
 
 from mnemonics_tf import checks
 from mnemonics_tf.system import stopping
-from mnemonics_tf.system.screen import STOPPED, USAGE_ERROR, parse_flags, shown
+from mnemonics_tf.system.screen import STOPPED, USAGE_ERROR, parse_flags, say, shown
 
 _GRID = flags.DEFINE_string("grid", None, "The grid's gin file, such as configs/sweeps/digits.gin.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of all runs. Default: runs/<name of the grid's file>.")
@@ -68,8 +67,7 @@ def main(argv: list[str], command: Sequence[str] = RUN_COMMAND) -> int:
     if stop.signal_number is not None:
         print(f"sweep: stopped. {_how_to_go_on()}", file=sys.stderr)
         return 128 + signal.SIGINT if stop.is_hurried else STOPPED
-    with contextlib.suppress(OSError):  # nobody reads it any more; the runs are finished all the same
-        print(f"\ntables  python -m mnemonics_tf.report {shlex.quote(shown_dir)}", flush=True)
+    say(f"\ntables  python -m mnemonics_tf.report {shlex.quote(shown_dir)}")
     return _report_unfinished(work.entries)
 
 

@@ -32,6 +32,8 @@ from mnemonics_tf.system.devices import Devices
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
+_SOURCES = {"digits": Digits, "folder": Folder, "tfds": TFDS}
+
 # Every name that a configuration can bind, with what it configures. Methods are found by themselves.
 CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "BalancedFinetune": BalancedFinetune,
@@ -46,13 +48,9 @@ CONFIGURABLES: dict[str, Callable[..., Any]] = {
     "Protocol": Protocol,
     "Rehearsal": Rehearsal,
     "ResNet": ResNet,
-    "digits": Digits,
-    "folder": Folder,
-    "tfds": TFDS,
+    **_SOURCES,
     **methods.available(),
 }
-
-_SOURCES = ("digits", "folder", "tfds")
 
 gin_files.register(CONFIGURABLES)
 

@@ -97,8 +97,7 @@ def _options() -> dict[str, Any]:
 
     settled = ("method", "memory", "learn_exemplars", "backbone", "weights", "size", "flip", "seed")
     given = [name for name in settled if flags.FLAGS[name].present]
-    if _FROM_RUN.value is not None:
-        files.check_given(**{"--from_run": _FROM_RUN.value})
+    files.check_given(**{"--from_run": _FROM_RUN.value})
     if _FROM_RUN.value and given:
         raise checks.UsageError(f"--{given[0]} and --from_run: a learner that begins from a run has it from there.")
     checks.check_fraction(**{"--held_out": _HELD_OUT.value})

@@ -44,8 +44,7 @@ def main(argv: list[str]) -> int:
             raise checks.UsageError("No --gin_file was given. Try --gin_file=configs/lucir_digits.gin.")
         if _OUTPUT_DIR.value == "":  # such as of a variable that is not set
             raise checks.UsageError(f"--output_dir is empty: expected a folder. Leave it out for {output_dir}.")
-        if _INITIAL_PHASES_DIR.value is not None:
-            files.check_given(**{"--initial_phases_dir": _INITIAL_PHASES_DIR.value})
+        files.check_given(**{"--initial_phases_dir": _INITIAL_PHASES_DIR.value})
         for flag, path in (("--output_dir", output_dir), ("--initial_phases_dir", _INITIAL_PHASES_DIR.value or "")):
             files.check_path(flag, path)
         results, directory = _outcome(output_dir)

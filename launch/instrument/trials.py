@@ -32,7 +32,7 @@ from mnemonics_tf.memory.statistics import num_bytes
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
-from mnemonics_tf.system import screen, seeds, sources
+from mnemonics_tf.system import complete, gin_imports, screen, seeds, sources
 from mnemonics_tf.system.tracking import Tracker
 
 _MAKING_MEMORY = ("select_exemplars", "learn_exemplars", "enforce_budget")
@@ -133,8 +133,8 @@ def own_sources(text: str) -> str:
     found = []
     for name in re.findall(r"^(?:import|from) ([\w.]+)", text, re.MULTILINE):
         path = getattr(sys.modules.get(name), "__file__", None)
-        if path is not None and name.partition(".")[0] != checks.__name__.partition(".")[0]:
-            found.append(f"\n{name} {hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}")
+        if path is not None and not gin_imports.Trusted().names(name):
+            found.append(f"\n{name} {complete.checksum(path)}")
     return "".join(sorted(found))
 
 

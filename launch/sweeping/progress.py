@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import hashlib
 import pathlib
 import shlex
 from collections.abc import Sequence
 
 from mnemonics_tf import checks, results
-from mnemonics_tf.system import files, folders
+from mnemonics_tf.system import complete, folders
 from sweeping.gin_files import checksum
 from sweeping.grid import PlannedRun
 from sweeping.logs import lines_of, open_log
@@ -138,11 +137,8 @@ def _finished(made_by: str, folder: pathlib.Path) -> str:
     """A finished run in a line, with a checksum of its configuration: the log outlives the folder, and what lies there
     later may be of another command.
     """
-    try:
-        configuration = hashlib.sha256(files.read_bytes(str(folder / folders.RUN_FILE))).hexdigest()[:16]
-    except files.UnreadableError:
-        configuration = "none"
-    return f"{made_by}, configuration {configuration}"
+    configuration = complete.checksum_or_none(str(folder / folders.RUN_FILE)) or "none"
+    return f"{made_by}, configuration {configuration[:16]}"
 
 
 def _made_by(arguments: Sequence[str], gin_files: str) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from mnemonics_tf.learner.settings import Settings
+from mnemonics_tf.memory.optimising.chunks import num_chunks
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
 from mnemonics_tf.system.lazy import tf
 
@@ -97,12 +98,8 @@ def passes(settings: Settings, load: Load) -> float:
 
 def _meta_steps(level: ExemplarLevel, epochs: int, num_images: int, num_classes: int) -> int:
     """Meta-steps of one optimisation of exemplars, which are validated on some images."""
-    chunks = _num_chunks(level, num_classes)
+    chunks = num_chunks(num_classes, level.classes_per_chunk)
     return epochs * chunks * level.steps_in_epoch(math.ceil(num_images / chunks))
-
-
-def _num_chunks(level: ExemplarLevel, num_classes: int) -> int:
-    return 1 if level.classes_per_chunk is None else math.ceil(num_classes / level.classes_per_chunk)
 
 
 def _learning(settings: Settings, load: Load, num_exemplars: int) -> float:
@@ -124,13 +121,13 @@ def _simulated_phases(settings: Settings, load: Load) -> float:
     level = settings.exemplar_level
     if level.objective != "matching":
         return 0.0
-    steps = settings.matching.later_phases * _num_chunks(level, load.num_chosen) * level.inner_steps
+    steps = settings.matching.later_phases * num_chunks(load.num_chosen, level.classes_per_chunk) * level.inner_steps
     return steps * level.inner_batch_size * (_TRAINED + settings.method.distils)
 
 
 def _temporary_model(level: ExemplarLevel, num_exemplars: int, num_images: int, num_classes: int) -> float:
     """Forward passes of a meta-step of the paper's objective."""
-    share = math.ceil(num_exemplars / _num_chunks(level, num_classes))
+    share = math.ceil(num_exemplars / num_chunks(num_classes, level.classes_per_chunk))
     inner = min(level.inner_batch_size, share) * level.inner_steps
     return inner * (_TRAINED + _WALKED_BACK) + _TRAINED * min(level.batch_size, num_images)
 

@@ -123,14 +123,14 @@ def why_unwritable(error: BaseException) -> str | None:
     return next((os.strerror(number) for number in _FULL if os.strerror(number) in str(error)), None)
 
 
-def check_given(**paths: str) -> None:
-    """Raises UsageError for a path that is empty, which would be taken for the working folder.
+def check_given(**paths: str | None) -> None:
+    """Raises UsageError for a path that is empty, which would be taken for the working folder, or for none.
 
     Args:
-      paths: as the user has given them, by what the user knows them by.
+      paths: as the user has given them, by what the user knows them by; None is not given.
     """
     for name, path in paths.items():
-        if not path:  # such as of a variable that is not set
+        if path == "":  # such as of a variable that is not set
             raise checks.UsageError(f"{name} is empty: expected a path.")
 
 
