@@ -52,21 +52,21 @@ def check_positive(**values: float) -> None:
     """
     for name, value in values.items():
         if not _is_number(value) or value <= 0:
-            raise UsageError(f"{name} = {value!r}: expected a number above 0.")
+            raise _unexpected(name, value, "a number above 0")
 
 
 def check_positive_integer(**values: int) -> None:
     """Raises UsageError unless every value is a whole number from 1 up to, but not including, 2^63."""
     for name, value in values.items():
         if not _is_integer(value) or value < 1:
-            raise UsageError(f"{name} = {value!r}: expected a whole number of at least 1.")
+            raise _unexpected(name, value, "a whole number of at least 1")
 
 
 def check_non_negative_integer(**values: int) -> None:
     """Raises UsageError unless every value is a whole number from 0 up to, but not including, 2^63, as seeds are."""
     for name, value in values.items():
         if not _is_integer(value) or value < 0:
-            raise UsageError(f"{name} = {value!r}: expected a whole number of at least 0.")
+            raise _unexpected(name, value, "a whole number of at least 0")
 
 
 def check_legacy_seed(**values: int) -> None:
@@ -81,7 +81,7 @@ def check_non_negative(**values: float) -> None:
     """Raises UsageError unless every value is a finite number of at least zero."""
     for name, value in values.items():
         if not _is_number(value) or value < 0:
-            raise UsageError(f"{name} = {value!r}: expected a number of at least 0.")
+            raise _unexpected(name, value, "a number of at least 0")
 
 
 def check_bool(**values: bool) -> None:
@@ -95,14 +95,14 @@ def check_fraction(**values: float) -> None:
     """Raises UsageError unless every value lies in 0 <= value < 1."""
     for name, value in values.items():
         if not _is_number(value) or not 0 <= value < 1:
-            raise UsageError(f"{name} = {value!r}: expected a number from 0 up to, but not including, 1.")
+            raise _unexpected(name, value, "a number from 0 up to, but not including, 1")
 
 
 def check_share(**values: float) -> None:
     """Raises UsageError unless every value lies in 0 <= value <= 1."""
     for name, value in values.items():
         if not _is_number(value) or not 0 <= value <= 1:
-            raise UsageError(f"{name} = {value!r}: expected a number from 0 to 1.")
+            raise _unexpected(name, value, "a number from 0 to 1")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -133,6 +133,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """The sentence ` Did you mean ...?`, space in front, with the choice most like `word`; empty if none is like it."""
     matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def _unexpected(name: str, value: Any, expected: str) -> UsageError:
+    # Settings are written as JSON, which knows Python's numbers alone.
+    hint = " Give Python's own, by int(...) or float(...)." if type(value).__module__ == "numpy" else ""
+    return UsageError(f"{name} = {value!r}: expected {expected}.{hint}")
 
 
 def _is_number(value: Any) -> bool:

@@ -183,6 +183,9 @@ def _own_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
     These are its methods and, of what is written in it, functions (networks, sources of data) and classes with `load`
     (sources of data).
+
+    Raises:
+      UsageError: something in it has a name of this package's, and would be taken for that.
     """
     found: dict[str, Callable[..., Any]] = {}
     if module.__name__.partition(".")[0] == __name__.partition(".")[0]:
@@ -191,8 +194,16 @@ def _own_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
         if isinstance(value, type) and issubclass(value, methods.Method):
             if "name" in vars(value):
                 found[value.name] = value
+            elif value.__module__ == module.__name__ and hasattr(value, "name") and not name.startswith("_"):
+                methods.check_own_name(value)
         elif getattr(value, "__module__", None) != module.__name__ or name.startswith("_"):
             continue
         elif inspect.isfunction(value) or (isinstance(value, type) and hasattr(value, "load")):
             found[name] = value
+    for name, value in found.items():
+        if name in CONFIGURABLES and value.__module__ == module.__name__:
+            raise checks.UsageError(
+                f"{module.__name__}.{value.__name__} is called {name!r}, as something of this package is, which would "
+                "be used in its place. Give it another name."
+            )
     return {name: value for name, value in found.items() if name not in CONFIGURABLES}

@@ -26,7 +26,7 @@ from absl import app, flags
 from mnemonics_tf import checks
 from mnemonics_tf.run import intact
 from mnemonics_tf.run.models import model_of, models_of_run
-from mnemonics_tf.system import complete, files, folders, screen, stopping
+from mnemonics_tf.system import complete, files, folders, gin_flags, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ _FORMAT = flags.DEFINE_enum("format", _SERVING, [_SERVING, *_SUFFIXES], "What is
 _NAME = flags.DEFINE_string("name", None, "Name of the model, for serving. Default: that of MODEL_DIR's folder.")
 _BASE_PATH = flags.DEFINE_string("base_path", "/models", "Where TensorFlow Serving will see OUT.")
 _COPY = flags.DEFINE_bool("copy", False, "Copy files, for serving. Default: hard links, where they can be made.")
+flags.adopt_module_key_flags(gin_flags)
 
 
 def main(argv: list[str]) -> int:
@@ -156,9 +157,10 @@ def _saved_model(source: str) -> Iterator[tuple[str, np.ndarray | None]]:
         path = os.path.join(os.path.dirname(folder), _EXEMPLARS)
         yield folder, _spread(_read_exemplars(path)) if os.path.isfile(path) else None
         return
+    from mnemonics_tf import methods
     from mnemonics_tf.learner.learner import IncrementalLearner
 
-    learner = IncrementalLearner.load(folder)
+    learner = IncrementalLearner.load(folder, method=methods.defined_in(gin_flags.GIN_IMPORT.value))
     with tempfile.TemporaryDirectory() as aside:
         stopping.remove_when_stopped(aside)
         model = os.path.join(aside, "model")

@@ -83,7 +83,8 @@ def main(argv: list[str]) -> int:
         if code is None or flags.FLAGS["verbosity"].present:
             raise
         # What a listing refuses is known to runs by the name of a setting.
-        print(f"mnemonics_tf: {screen.shown(text.replace('folder.path', 'IMAGES_DIR'))}", file=sys.stderr)
+        text = re.sub(r"folder\.path|(?<![\w.])images(?= = |: )", "IMAGES_DIR", text)
+        print(f"mnemonics_tf: {screen.shown(text)}", file=sys.stderr)
         return code
     except stopping.StoppedError as stopped:
         screen.last_words(f"mnemonics_tf: {stopped} {screen.how_to_go_on('mnemonics_tf.learn')}")

@@ -17,7 +17,7 @@ from absl import app, flags
 
 from mnemonics_tf import checks
 from mnemonics_tf.run.models import model_of
-from mnemonics_tf.system import files, lazy, screen, stopping
+from mnemonics_tf.system import files, gin_flags, lazy, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _AT_ONCE = 256  # images that are read and answered together
 _NOT_THERE = "there is no such file"
 
 _TOP = flags.DEFINE_integer("top", 3, "How many of the likeliest classes are shown of each image.")
+flags.adopt_module_key_flags(gin_flags)
 
 
 def main(argv: list[str]) -> int:
@@ -58,9 +59,10 @@ def main(argv: list[str]) -> int:
 
 def _learner(folder: str) -> tuple[Sequence[str], _Reading, Asked]:
     """Names of the classes of a saved learner, how its images are read, and what asks it."""
+    from mnemonics_tf import methods
     from mnemonics_tf.learner.learner import IncrementalLearner
 
-    learner = IncrementalLearner.load(folder)
+    learner = IncrementalLearner.load(folder, method=methods.defined_in(gin_flags.GIN_IMPORT.value))
     reading = _reading(learner.image_shape, learner.resized_side)
     return learner.class_names, reading, lambda images: learner.predict(images).probabilities
 

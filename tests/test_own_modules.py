@@ -267,3 +267,34 @@ def test_functions_of_modules_that_python_has_already_cannot_be_called(tmp_path)
         with pytest.raises(UsageError, match=r"Python has another module of that name|Unknown name"):
             config.parse([str(path)], [])
     assert (tmp_path / "precious").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("class Mine(LUCIR):\n    name = 'lucir'\n", r"\.Mine is called 'lucir', as something of this package is"),
+        ("class Mine(LUCIR):\n    pass\n", r"Mine is called 'lucir', as a method of this package is"),
+        ("def digits():\n    pass\n", r"\.digits is called 'digits', as something of this package is"),
+    ],
+)
+def test_what_has_a_name_of_the_package_is_refused_and_not_replaced(tmp_path, monkeypatch, text, expected):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = f"replaced{next(_numbers)}"
+    (tmp_path / f"{module}.py").write_text(f"from mnemonics_tf.methods.lucir import LUCIR\n\n{text}")
+    path = tmp_path / "mine.gin"
+    path.write_text(f"import {module}\n{_BASE}".replace("shared", "configs/icarl_digits"))
+    with pytest.raises(UsageError, match=expected):
+        config.parse([str(path)], [])
+
+
+def test_base_class_of_ones_own_methods_needs_no_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = f"based{next(_numbers)}"
+    (tmp_path / f"{module}.py").write_text(
+        "from mnemonics_tf.methods.lucir import LUCIR\n\nclass _Base(LUCIR):\n    pass\n\n"
+        f"class Mine(_Base):\n    name = '{module}_method'\n"
+    )
+    path = tmp_path / "mine.gin"
+    path.write_text(f"import {module}\ninclude 'configs/icarl_digits.gin'\nExperiment.method = @{module}_method\n")
+    config.parse([str(path)], [])
+    assert type(config.resolved().settings.method).__name__ == "Mine"

@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
-import re
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,7 +30,7 @@ from mnemonics_tf.memory.statistics import num_bytes
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
-from mnemonics_tf.system import complete, gin_imports, screen, seeds, sources
+from mnemonics_tf.system import screen, seeds, sources
 from mnemonics_tf.system.tracking import Tracker
 
 _MAKING_MEMORY = ("select_exemplars", "learn_exemplars", "enforce_budget")
@@ -95,7 +93,7 @@ class Bench:
         for length in self._plan.lengths:
             for training_seed in self._plan.training_seeds:
                 path = self._folder / f"{run.name}-length{length:g}-training{training_seed}.json"
-                told = f"{__version__}\n{length}\n{training_seed}\n{text}\n{stream.identity()}{own_sources(text)}"
+                told = f"{__version__}\n{length}\n{training_seed}\n{text}\n{stream.identity()}{sources.imported(text)}"
                 fingerprint = hashlib.sha256(told.encode()).hexdigest()
                 outcome = outcomes.load(path, fingerprint)
                 if outcome is None:
@@ -126,16 +124,6 @@ class Bench:
         if self._loaded is None or source is None or self._loaded[0] != source:
             self._loaded = source, configuration.load_dataset()
         return self._loaded[1]
-
-
-def own_sources(text: str) -> str:
-    """Checksums of the modules outside the package that a resolved configuration imports; empty without any."""
-    found = []
-    for name in re.findall(r"^(?:import|from) ([\w.]+)", text, re.MULTILINE):
-        path = getattr(sys.modules.get(name), "__file__", None)
-        if path is not None and not gin_imports.Trusted().names(name):
-            found.append(f"\n{name} {complete.checksum(path)}")
-    return "".join(sorted(found))
 
 
 def configured(run: PlannedRun) -> Configuration:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from mnemonics_tf.system import gin_paths
+from mnemonics_tf.system import complete, gin_paths
 from sweeping.grid import ROOT
 
 
 def checksum(arguments: Sequence[str]) -> str:
-    """Checksum of gin files and of all that they include; a file that is not there counts as empty.
+    """Checksum of gin files, of all that they include, and of modules beside them that they import.
+
+    A file that is not there counts as empty.
 
     Args:
       arguments: the flags of a run, of which those that name gin files count.
@@ -21,4 +23,6 @@ def checksum(arguments: Sequence[str]) -> str:
         if flag == "--gin_file":
             for text in gin_paths.texts(str(ROOT / name), str(ROOT)):
                 digest.update(hashlib.sha256(text.encode()).digest())
+            for module, path in sorted(gin_paths.own_modules(str(ROOT / name), str(ROOT)).items()):
+                digest.update(f"{module}\n{complete.checksum(path)}".encode())
     return digest.hexdigest()[:16]

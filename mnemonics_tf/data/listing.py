@@ -187,8 +187,24 @@ def check_several(names: Collection[str], known: Collection[str] = ()) -> None:
         )
 
 
+def check_name(name: str) -> None:
+    """Raises UsageError for a class without a name, or with one whose ends or characters cannot be seen."""
+    if not name or name != name.strip() or not name.isprintable():
+        raise checks.UsageError(
+            f"The class name {name!r} is empty, or has blanks at its ends or control characters. "
+            "Name the class otherwise."
+        )
+
+
 def check_names(names: Sequence[str], known: Sequence[str] = ()) -> None:
-    """Raises UsageError for the name of a class that differs from another, or a known one, only by case."""
+    """Raises UsageError for the name of a class that nobody could spell, or that differs from another only by case.
+
+    Args:
+      names: of the classes that come.
+      known: of those that were there before.
+    """
+    for name in names:
+        check_name(name)
     seen = {one_form(name).casefold(): name for name in known}
     for name in names:
         alike = seen.setdefault(one_form(name).casefold(), name)

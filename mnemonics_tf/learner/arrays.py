@@ -12,7 +12,7 @@ import tensorflow as tf
 from mnemonics_tf import checks
 from mnemonics_tf.data.decoding import centre_square, resizer
 from mnemonics_tf.data.decoding import pixels as decoded
-from mnemonics_tf.data.listing import one_form
+from mnemonics_tf.data.listing import check_name, one_form
 from mnemonics_tf.data.reading import MOST_BYTES
 from mnemonics_tf.system import files
 
@@ -117,7 +117,8 @@ def as_classes(
     if values.dtype.kind == "U":
         values = np.array([one_form(each) for each in values.tolist()])
         names, positions = np.unique(values, return_inverse=True)
-        _check_names(names.tolist())
+        for name in names.tolist():
+            check_name(name)
         if class_names is not None:
             raise checks.UsageError("labels are names, and class_names say what numbers stand for: leave them out.")
         return positions.astype(np.int64), tuple(names.tolist()), None
@@ -143,7 +144,8 @@ def _named(values: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, 
     if not is_list or not all(isinstance(name, str) for name in names):
         raise checks.UsageError(f"class_names = {class_names!r}: expected a list of names, such as ['heron', 'stork'].")
     names = tuple(one_form(name) for name in names)
-    _check_names(names)
+    for name in names:
+        check_name(name)
     if len(set(names)) < len(names):
         raise checks.UsageError(f"class_names = {list(names)!r}: expected each name once.")
     if values.max(initial=-1) >= len(names):
@@ -168,14 +170,6 @@ def _plain_labels(values: np.ndarray) -> np.ndarray:
         odd = next((each for each in plain if not isinstance(each, str)), None)
         raise checks.UsageError(f"labels hold {odd!r}: expected names alone, or whole numbers alone.")
     return np.array(plain).reshape(values.shape)
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if not name or name != name.strip() or not name.isprintable():
-            raise checks.UsageError(
-                f"The class name {name!r} is empty, or has blanks at its ends or control characters."
-            )
 
 
 def of_dataset(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,15 @@ _COUNTED = 2000  # images, for mean and deviation of pixels
 _AT_ONCE = 100  # of them
 
 
+@contextlib.contextmanager
+def told_of_images() -> Iterator[None]:
+    """Lets errors about a folder speak of `images`, as callers know it, and not of the setting `folder.path`."""
+    try:
+        yield
+    except checks.UsageError as error:
+        raise checks.UsageError(str(error).replace("folder.path", "images")) from error
+
+
 @dataclasses.dataclass(frozen=True)
 class NamedImages:
     """Images with the names of their classes.
@@ -40,12 +50,19 @@ class NamedImages:
       labels: positions in `names`, `[n]` int64.
       names: of the classes, each once; every one has an image.
       ids: what the data call each class, or None where names are all there is.
+      num_channels: of the images as they came; None for those of `images`.
     """
 
     images: Images
     labels: np.ndarray
     names: tuple[str, ...]
     ids: tuple[int, ...] | None = None
+    num_channels: int | None = None
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the images came with one channel, whatever the network takes."""
+        return (self.num_channels or self.images.shape[3]) == 1
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -150,6 +167,8 @@ class Intake:
         files = [source] if isinstance(source, str | os.PathLike) else source
         if isinstance(files, Sequence) and files and all(isinstance(each, str | os.PathLike) for each in files):
             return self._from_files([os.fspath(each) for each in files])
+        if isinstance(files, Sequence) and not len(files):
+            raise checks.UsageError("There is no image: expected at least one.")
         if isinstance(source, tf.data.Dataset):
             source = arrays.unlabelled(source, self._image_side, self.resized_side)
         return self._fitting(arrays.as_pixels(source))
@@ -164,9 +183,10 @@ class Intake:
                 f"{arrays.described(source)} came without labels: expected a folder, an array with labels, or a "
                 "tf.data.Dataset of (image, label)."
             )
-        images = self._fitting(arrays.as_pixels(source))
+        pixels = arrays.as_pixels(source)
+        images = self._fitting(pixels)
         positions, names, ids = arrays.as_classes(labels, class_names, len(images))
-        return NamedImages(images, positions, names, ids)
+        return NamedImages(images, positions, names, ids, pixels.shape[3])
 
     def _fitting(self, images: np.ndarray) -> np.ndarray:
         """The images, if they are of the learner's size, or can be brought to it."""
@@ -184,6 +204,7 @@ class Intake:
             )
         return images
 
+    @told_of_images()
     def _from_folder(self, path: str) -> tuple[NamedImages, NamedImages | None]:
         """Training images and, where the folder holds them apart, test images."""
         names, listings = scan(root_of(path), fewest=1)
@@ -208,6 +229,9 @@ class Intake:
 
     def _from_files(self, paths: Sequence[str]) -> Images:
         missing = [path for path in paths if not os.path.isfile(os.path.expanduser(path))]
+        directories = [path for path in missing if os.path.isdir(os.path.expanduser(path))]
+        if directories:
+            raise checks.UsageError(f"{listed(directories)} is a folder: expected image files. Give the files in it.")
         if missing:
             raise checks.UsageError(f"There is no file {listed(missing)}: expected image files.")
         side = self.side(paths)

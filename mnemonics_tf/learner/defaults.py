@@ -148,6 +148,7 @@ class Choices:
             method = known[method]()
         elif not isinstance(method, Method):
             raise checks.UsageError(f"method = {method!r}: expected a base method, or its name, such as 'lucir'.")
+        methods.check_own_name(type(method))
         if method.trains_on_old_data:
             raise checks.UsageError(
                 f"method = {method.name!r}: it trains on the images of old classes again, and a learner does not have "
@@ -201,20 +202,23 @@ class Choices:
         return self.image_size or (self.backbone.image_size if isinstance(self.backbone, Backbone) else None)
 
 
-def settled(choices: Choices, image_shape: tuple[int, int, int], num_images: int) -> tuple[Settings, ImageTraits]:
+def settled(
+    choices: Choices, image_shape: tuple[int, int, int], num_images: int, is_grey: bool
+) -> tuple[Settings, ImageTraits]:
     """All settings, and what images have in common.
 
     Args:
       choices: of the user.
       image_shape: `(H, W, C)` of the first images.
       num_images: how many there are of them.
+      is_grey: whether they came with one channel: such tend to be letters and digits, and are not mirrored.
 
     Raises:
       UsageError: settings that contradict each other, or cannot take such images.
     """
     side = max(image_shape[:2])
     settings = choices.settings(side, num_images)
-    flip = image_shape[2] == 3 if choices.horizontal_flip is None else choices.horizontal_flip
+    flip = image_shape[2] == 3 and not is_grey if choices.horizontal_flip is None else choices.horizontal_flip
     # An eighth of the side at most, as 4 pixels are of 32.
     traits = ImageTraits(image_shape, flip, crop_padding=max(1, min(image_shape[:2]) // 8))
     settings.check()

@@ -13,7 +13,7 @@ from mnemonics_tf.data.listing import Listing, check_names, check_several, liste
 from mnemonics_tf.data.reading import check_enough, look_through, report_unreadable
 from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
-from mnemonics_tf.learner.arrivals import Intake, NamedImages
+from mnemonics_tf.learner.arrivals import Intake, NamedImages, told_of_images
 from mnemonics_tf.learner.seen import DIGEST_BYTES, SeenImages, digest_of_file, is_held_out
 from mnemonics_tf.learner.state import ClassTable
 from mnemonics_tf.system import files, tracking
@@ -95,6 +95,7 @@ class News:
         return f"New in {self.folder}: {' and '.join(parts)}, {counts}{rest}."
 
 
+@told_of_images()
 def news_of(path: str, intake: Intake, seen: SeenImages, share: float) -> News:
     """Looks a folder through. Every file is read, and those that are new are decoded.
 

@@ -271,7 +271,7 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
     except _UnknownMethod as error:
         raise checks.UsageError(
             f"{path}: its method is {str(error)!r}, which is none of this package's. Give its class: "
-            "IncrementalLearner.load(folder, method=...), or its module: --gin_import=MODULE of mnemonics_tf.learn."
+            "IncrementalLearner.load(folder, method=...), or its module: --gin_import=MODULE of the command."
         ) from error
     except UnknownLayersError as error:
         raise checks.UsageError(f"{path}: {error}") from error

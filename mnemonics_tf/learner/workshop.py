@@ -179,7 +179,7 @@ class Workshop:
             return self._choices, followed, self._seen
         choices = self._choices.for_classes(len(train.names))
         height, width, channels = train.images.shape[1:]
-        return choices, *settled(choices, (height, width, channels), len(train))
+        return choices, *settled(choices, (height, width, channels), len(train), train.is_grey)
 
     def _begin(self, train: arrivals.NamedImages, epochs: int | None = None) -> Settings:
         """Settles what is open, and checks that the images can be learned so. Raises UsageError if they cannot.

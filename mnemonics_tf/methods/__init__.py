@@ -27,6 +27,20 @@ def defined_in(modules: Sequence[str]) -> type[Method] | None:
     return found
 
 
+def check_own_name(method: type[Method]) -> None:
+    """Raises UsageError for a method without a name, or with that of another one that is in this package."""
+    name = getattr(method, "name", None)
+    if not isinstance(name, str) or not name:
+        raise checks.UsageError(
+            f"{method.__name__} has no name: set the class attribute `name` to the one it is called by."
+        )
+    if available().get(name, method) is not method:
+        raise checks.UsageError(
+            f"{method.__name__} is called {name!r}, as a method of this package is, which would be used in its place. "
+            "Set the class attribute `name` to another one."
+        )
+
+
 def available() -> dict[str, type[Method]]:
     """The methods of this package by name: every subclass of `Method` in its files that has one."""
     for module in pkgutil.iter_modules(__path__):

@@ -109,16 +109,24 @@ def best_penalty(sums: Sums, units: np.ndarray, labels: np.ndarray, penalties: S
 
 
 def calibrated_gain(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """The gain in 1..1000 that gives `softmax(gain * outputs)` the least cross-entropy.
+    """The gain in 1..1000 that gives `softmax(gain * outputs)` the least cross-entropy with smoothed targets.
+
+    Rows that are all right would ask for any gain at all, however few they are. As in Platt's scaling (1999), a row's
+    own class has the target (n + 1) / (n + 2), and the others share the rest: what n right rows in n say of the next.
 
     Args:
       outputs: of held-out rows, `[n, num_classes]`.
       labels: their classes, `[n]`.
     """
-    true = outputs[np.arange(len(labels)), labels]
+    num_rows, num_classes = outputs.shape
+    if num_classes == 1:
+        return 1.0
+    targets = np.full(outputs.shape, 1.0 / (num_rows + 2) / (num_classes - 1))
+    targets[np.arange(num_rows), labels] = (num_rows + 1) / (num_rows + 2)
+    expected = np.sum(targets * outputs, axis=1)
 
     def cross_entropy(exponent: float) -> float:
         gain = math.exp(exponent)
-        return float(np.mean(special.logsumexp(gain * outputs, axis=1) - gain * true))
+        return float(np.mean(special.logsumexp(gain * outputs, axis=1) - gain * expected))
 
     return math.exp(optimize.minimize_scalar(cross_entropy, bounds=(0.0, math.log(1000.0)), method="bounded").x)

@@ -55,6 +55,7 @@ class RunDirectory:
         self._data = os.path.join(self.path, "data.json")
         self._held: locks.Lock | None = None
         self._configuration = ""  # checksum of it, once it is known
+        self._own_modules = ""  # checksums of those that it imports, likewise
         self._noted: str | None = None  # checksum of what data.json says, once it is known
         self._replaced: dict[str, dict[str, str]] = {}  # marks of images that data.json does not tell of
 
@@ -132,7 +133,7 @@ class RunDirectory:
             # Or a power cut could take the folders back.
             for folder in (self.path, *(os.path.dirname(each) for each in made)):
                 files.flush(folder)
-            self._configuration = bindings.checksum(config)
+            self._note_configuration(config)
         except (OSError, UnicodeDecodeError) as error:
             if not os.path.exists(self._config):
                 _remove_made(made, self.path)
@@ -152,7 +153,15 @@ class RunDirectory:
                 f"--output_dir = {self.path}: the first worker has opened a run there, which this one does not see. "
                 "Name a folder that all workers share."
             )
-        self._configuration = bindings.checksum(self._check_same_config(config))
+        self._note_configuration(self._check_same_config(config))
+
+    def _note_configuration(self, config: str) -> None:
+        self._configuration, self._own_modules = bindings.checksum(config), sources.imported(config)
+
+    @property
+    def code(self) -> str:
+        """Checksum of the sources that learn phases of the run now, modules of the user's own included."""
+        return sources.checksum_with(self._own_modules)
 
     def note_data(self, checksum: str) -> None:
         """Notes what `data.json` says, by its checksum, for the marks of the phases that are learned now."""
@@ -301,7 +310,7 @@ class RunDirectory:
             before=None if phase == 0 else phase_marks.checksum_in(before),
             data=self._noted,
             version=__version__,
-            code=sources.checksum_of_all(),
+            code=self.code,
             images=self._replaced or None,
         )
         with complete.writing(self.phase_dir(phase), lambda folder: phase_marks.write(folder, mark)) as folder:

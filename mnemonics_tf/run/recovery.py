@@ -16,7 +16,7 @@ from mnemonics_tf import __version__, checks, results
 from mnemonics_tf.results import PhaseResult
 from mnemonics_tf.run import phase_marks
 from mnemonics_tf.run.directory import RunDirectory
-from mnemonics_tf.system import complete, screen, sources
+from mnemonics_tf.system import complete, screen
 
 
 def recover(directory: RunDirectory, writes: bool) -> list[PhaseResult]:
@@ -123,7 +123,7 @@ def _tell(
     last = marks[-1] if marks else None
     if last is None or last.version is None:
         return
-    if (last.version, last.code) != (__version__, sources.checksum_of_all()):
+    if (last.version, last.code) != (__version__, directory.code):
         other = f"version {last.version}" if last.version != __version__ else "another state of the code"
         screen.notice(
             f"{directory.phase_dir(len(marks) - 1)} was learned by {other} of mnemonics_tf (this is {__version__}): "

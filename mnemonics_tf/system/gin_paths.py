@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from gin import config_parser
 
@@ -65,18 +66,21 @@ def texts(path: str, working: str = "") -> Iterator[str]:
       path: the gin file to begin with.
       working: the folder in which it will be parsed; empty for the present one.
     """
-    yield from itertools.islice(_texts(path, (), working), MOST_FILES)
+    for _, text in itertools.islice(_texts(path, (), working), MOST_FILES):
+        yield text
 
 
-def _texts(path: str, parents: tuple[str, ...], working: str) -> Iterator[str]:
+def _texts(path: str, parents: tuple[str, ...], working: str) -> Iterator[tuple[str, str]]:
     try:
         text = read(path)
     except files.UnreadableError:
         return
-    yield text
+    yield path, text
     above = (*parents, path)
-    for name in _includes(text):
-        found = find_include(name, path, parents, working)
+    for statement in _statements(text):
+        if not isinstance(statement, config_parser.IncludeStatement):
+            continue
+        found = find_include(statement.filename, path, parents, working)
         # Two that include each other would never end.
         if (
             found is not None
@@ -86,12 +90,10 @@ def _texts(path: str, parents: tuple[str, ...], working: str) -> Iterator[str]:
             yield from _texts(found, above, working)
 
 
-def _includes(text: str) -> Iterator[str]:
-    """Names of the files that a text includes, up to the first line that gin cannot parse."""
+def _statements(text: str) -> Iterator[Any]:
+    """What a text states, up to the first line that gin cannot parse."""
     try:
-        for statement in config_parser.ConfigParser(text, _Names()):
-            if isinstance(statement, config_parser.IncludeStatement):
-                yield statement.filename
+        yield from config_parser.ConfigParser(text, _Names())
     except Exception:  # of many kinds; who parses the text in earnest will say what is wrong
         return
 
@@ -112,6 +114,29 @@ def nearest_file(path: str) -> str:
     if not os.path.isdir(folder):
         return ""
     return checks.nearest(os.path.basename(path), os.listdir(folder))
+
+
+def own_modules(path: str, working: str = "") -> dict[str, str]:
+    """Files of the modules that a gin file, or one that it includes, imports and that lie beside the one or the other.
+
+    Args:
+      path: the gin file to begin with.
+      working: the folder in which it will be parsed; empty for the present one.
+
+    Returns:
+      The path by the name of the module.
+    """
+    found: dict[str, str] = {}
+    for place, text in itertools.islice(_texts(path, (), working), MOST_FILES):
+        for statement in _statements(text):
+            if isinstance(statement, config_parser.ImportStatement):
+                parts = statement.module.split(".")
+                for folder in (os.path.dirname(os.path.abspath(each)) for each in (place, path)):
+                    candidates = (os.path.join(folder, *parts) + end for end in (".py", os.sep + "__init__.py"))
+                    file = next(filter(os.path.isfile, candidates), None)
+                    if file is not None:
+                        found.setdefault(statement.module, file)
+    return found
 
 
 def make_importable(module: str, paths: Sequence[str]) -> str | None:

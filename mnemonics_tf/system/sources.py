@@ -6,9 +6,12 @@ import ast
 import functools
 import hashlib
 import os
+import re
+import sys
 from collections.abc import Iterable
 
 import mnemonics_tf
+from mnemonics_tf.system import complete, gin_imports
 
 _PACKAGE = mnemonics_tf.__name__
 _ROOT = os.path.dirname(os.path.abspath(mnemonics_tf.__file__))
@@ -35,6 +38,25 @@ def checksum_of_all() -> str:
             with open(path, "rb") as file:
                 digest.update(file.read())
     return digest.hexdigest()
+
+
+def checksum_with(own: str) -> str:
+    """Of the sources of this package, and of modules outside of it that a configuration imports: see `imported`."""
+    return hashlib.sha256(f"{checksum_of_all()}{own}".encode()).hexdigest() if own else checksum_of_all()
+
+
+def imported(configuration: str) -> str:
+    """Checksums of the modules outside of this package that a resolved configuration imports; empty without any.
+
+    Args:
+      configuration: gin text, whose modules are imported already.
+    """
+    found = []
+    for name in re.findall(r"^(?:import|from) ([\w.]+)", configuration, re.MULTILINE):
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path is not None and not gin_imports.Trusted().names(name):
+            found.append(f"\n{name} {complete.checksum(path)}")
+    return "".join(sorted(found))
 
 
 def closure(modules: Iterable[str]) -> set[str]:

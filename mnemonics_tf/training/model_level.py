@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from mnemonics_tf import checks
 from mnemonics_tf.data.types import ClassGroups, LabelledImages, Phase
-from mnemonics_tf.methods.base import Method
+from mnemonics_tf.methods.base import Losses, Method
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.folding import Inference
 from mnemonics_tf.models.imprinting import imprint
@@ -122,6 +123,23 @@ def _losses_of(
         own = model(images, training=True)
         if offsets is not None:
             own = own._replace(offsets=offsets(labels))
-        return method.losses(own, outputs, labels, groups)
+        return _checked(method, method.losses(own, outputs, labels, groups))
 
     return batch_losses
+
+
+def _checked(method: Method, found: Losses) -> Losses:
+    """The losses of a method. Raises UsageError, while the step is traced, unless they are scalars by name."""
+    if not isinstance(found, dict) or not found:
+        raise checks.UsageError(
+            f"{type(method).__name__}.losses returned {type(found).__name__}: expected scalar losses by name, such as "
+            "{'cross_entropy': runtime.global_mean(...)}."
+        )
+    for name, loss in found.items():
+        shape = getattr(loss, "shape", None)
+        if shape is None or shape.rank != 0:
+            raise checks.UsageError(
+                f"{type(method).__name__}.losses returned {name!r} of shape {shape}: expected a scalar, such as "
+                "runtime.global_mean(...) of the losses [B]."
+            )
+    return found

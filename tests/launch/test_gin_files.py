@@ -51,3 +51,19 @@ def test_files_that_include_one_another_or_are_missing_end_all_the_same(tmp_path
     (tmp_path / "a.gin").write_text('include "b.gin"\ninclude "nowhere.gin"\n')
     (tmp_path / "b.gin").write_text('include "a.gin"\n')
     assert checksum((f"--gin_file={tmp_path / 'a.gin'}", "--gin_file=no/such.gin"))
+
+
+def test_modules_beside_a_file_count_and_others_do_not(arguments, tmp_path):
+    (tmp_path / "mine.py").write_text("WEIGHT = 1\n")
+    (tmp_path / "stranger.py").write_text("WEIGHT = 1\n")
+    (tmp_path / "parts/package").mkdir()
+    (tmp_path / "parts/package/__init__.py").write_text("")
+    (tmp_path / "parts/one.gin").write_text("import mine\nimport package\nimport json\ninclude 'parts/two.gin'\n")
+    before = checksum(arguments)
+    (tmp_path / "stranger.py").write_text("WEIGHT = 2\n")
+    assert checksum(arguments) == before
+    (tmp_path / "mine.py").write_text("WEIGHT = 2\n")
+    after = checksum(arguments)
+    assert after != before
+    (tmp_path / "parts/package/__init__.py").write_text("WEIGHT = 2\n")
+    assert checksum(arguments) != after

@@ -15,10 +15,12 @@ from conftest import ROOT, TINY_BINDINGS
 
 sys.path.insert(0, str(ROOT / "launch"))
 
-from instrument import curves, outcomes, pairs, trials
+from instrument import curves, outcomes, pairs
 from instrument.balance import balanced_accuracy
 from instrument.likeness import distance_of_means
 from instrument.outcomes import Outcome
+
+from mnemonics_tf.system import sources
 
 _OUTCOME = Outcome(
     method="replay",
@@ -274,12 +276,12 @@ def test_modules_of_ones_own_are_part_of_what_an_outcome_was_made_by(tmp_path, m
     path.write_text("WEIGHT = 1\n")
     importlib.import_module(path.stem)
     text = f"import {path.stem}\nfrom mnemonics_tf.methods import lucir\n\nlucir.margin = 0.5\n"
-    before = trials.own_sources(text)
+    before = sources.imported(text)
     assert path.stem in before
     assert "lucir" not in before
     path.write_text("WEIGHT = 2\n")
-    assert trials.own_sources(text) != before
-    assert trials.own_sources("lucir.margin = 0.5\n") == ""
+    assert sources.imported(text) != before
+    assert sources.imported("lucir.margin = 0.5\n") == ""
 
 
 def test_outcome_of_other_settings_is_not_used(tmp_path):

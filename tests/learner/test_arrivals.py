@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import types
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from mnemonics_tf.data.decoding import in_memory
 from mnemonics_tf.data.types import ImageTraits, LabelledImages
 from mnemonics_tf.learner import arrays, arrivals
 from mnemonics_tf.learner.arrivals import Intake, NamedImages
+from mnemonics_tf.learner.defaults import Choices, settled
 from mnemonics_tf.learner.state import ClassTable
 
 _NOTHING = Intake(ClassTable(), None, None)
@@ -225,3 +228,42 @@ def test_statistics_are_those_of_the_pixels(monkeypatch, at_once):
     found = arrivals.statistics(NamedImages(_IMAGES, _LABELS, ("a",)))
     np.testing.assert_allclose(found.mean, (_IMAGES / 255).mean(axis=(0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(found.std, (_IMAGES / 255).std(axis=(0, 1, 2)), rtol=1e-6)
+
+
+def test_one_channel_is_remembered_where_the_network_takes_three():
+    def read(images):
+        return dataclasses.replace(_NOTHING, backbone=types.SimpleNamespace(image_size=None, num_channels=3)).read(
+            images, _LABELS, None
+        )[0]
+
+    grey, coloured = read(_IMAGES[..., :1]), read(_IMAGES)
+    assert grey.images.shape == coloured.images.shape == _IMAGES.shape
+    assert (grey.is_grey, coloured.is_grey) == (True, False)
+    choices = Choices.made("lucir", None, None, None, None, 0, {})
+    for named, mirrored in ((grey, False), (coloured, True)):
+        assert settled(choices, named.images.shape[1:], 6, named.is_grey)[1].horizontal_flip is mirrored
+    told = Choices.made("lucir", None, None, None, True, 0, {})
+    assert settled(told, grey.images.shape[1:], 6, True)[1].horizontal_flip
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [([], "There is no image"), ("{folder}", "is a folder: expected image files"), ("nowhere.png", "There is no file")],
+)
+def test_what_are_no_image_files_is_said(tmp_path, given, expected):
+    with pytest.raises(UsageError, match=expected):
+        _NOTHING.read_images(given.format(folder=tmp_path) if isinstance(given, str) else given)
+
+
+@pytest.mark.parametrize("name", ["owl ", "ow\nl"])
+def test_folders_have_names_that_arrays_may_have(tmp_path, name):
+    store(tmp_path, {f"{folder}/a.png": png(_IMAGES[0]) for folder in (name, "hen")})
+    with pytest.raises(UsageError, match="is empty, or has blanks at its ends or control characters"):
+        _read(tmp_path)
+
+
+def test_errors_of_folders_speak_of_what_was_given(tmp_path):
+    with pytest.raises(UsageError) as raised:
+        _read(tmp_path / "nowhere")
+    assert str(raised.value).startswith("images = ")
+    assert "folder.path" not in str(raised.value)

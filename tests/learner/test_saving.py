@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -14,14 +15,17 @@ import pytest
 from image_files import png, store
 from tiny_learner import bars, tiny_learner
 
-from mnemonics_tf import learn
+from mnemonics_tf import export, learn
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import folder
 from mnemonics_tf.learner import saving
 from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.memory.settings import Memory
+from mnemonics_tf.methods.base import Method
+from mnemonics_tf.methods.lwf import LwF
 from mnemonics_tf.methods.replay import Replay
-from mnemonics_tf.system import files, locks
+from mnemonics_tf.serving.exported import read_exported
+from mnemonics_tf.system import files, gin_flags, locks
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune
 
@@ -152,13 +156,28 @@ def test_export_leaves_its_neighbours_alone_and_may_come_first(learner, tmp_path
         learner.export("/proc/model")
 
 
-def test_learner_with_a_method_of_ones_own_is_loaded_with_its_class(tmp_path):
+def test_learner_with_a_method_of_ones_own_is_loaded_with_its_class(tmp_path, monkeypatch):
     learner = tiny_learner(_Mine(weight=3.0))
     learner.learn(*bars([0, 1], 8))
     learner.save(tmp_path / "mine")
     with pytest.raises(UsageError, match=r"its method is 'mine', which is none of this package's"):
         IncrementalLearner.load(tmp_path / "mine")
     assert IncrementalLearner.load(tmp_path / "mine", method=_Mine).settings.method == _Mine(weight=3.0)
+    # Commands are told its module.
+    monkeypatch.setattr(gin_flags, "GIN_IMPORT", SimpleNamespace(value=[_Mine.__module__]))
+    with export._saved_model(str(tmp_path / "mine")) as (model, exemplars):
+        assert read_exported(model).class_names == ("0", "1")
+        assert len(exemplars) == len(learner.memory)
+
+
+def test_method_with_the_name_of_another_is_refused_before_it_would_be_loaded_as_that():
+    class Mine(LwF):
+        pass
+
+    with pytest.raises(UsageError, match="Mine is called 'lwf', as a method of this package is"):
+        IncrementalLearner(method=Mine())
+    with pytest.raises(UsageError, match="Nameless has no name"):
+        IncrementalLearner(method=type("Nameless", (Method,), {"losses": lambda *_: {}})())
 
 
 @pytest.mark.parametrize("name", ["network.weights.h5", "exemplars.npz", "means.npy", "COMPLETE"])

@@ -8,6 +8,7 @@ import pytest
 
 from mnemonics_tf.bilevel.kinds import Adjoint
 from mnemonics_tf.checks import UsageError
+from mnemonics_tf.learner import saving
 from mnemonics_tf.learner.settings import PhasePlan, Settings
 from mnemonics_tf.memory.optimising.objective_settings import Matching, NextPhase
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
@@ -166,3 +167,12 @@ def test_moments_of_batches_that_devices_share_are_refused():
         {"memory": Memory(strategy="herding", adjust=False)},
     ):
         dataclasses.replace(settings, **others).check_plan(plan, 2)
+
+
+def test_learners_keep_every_part_of_their_settings():
+    assert {field.name for field in dataclasses.fields(Settings)} == {
+        "method",
+        "network",
+        *saving._PARTS,
+        *saving._PLAIN,
+    }

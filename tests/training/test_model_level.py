@@ -244,3 +244,36 @@ def test_impossible_settings_are_usage_errors_that_name_them(settings):
     (name,) = settings
     with pytest.raises(UsageError, match=rf"^ModelLevel\.{name} = "):
         ModelLevel(**settings)
+
+
+class _Returning(Replay):
+    """A method whose losses are those that a test wants."""
+
+    name: ClassVar[str] = "returning"
+    found: ClassVar[Any] = None
+
+    def losses(self, outputs, teacher, labels, groups):
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"a": tf.zeros([])}, None),
+        ({"a": tf.zeros([2])}, r"_Returning.losses returned 'a' of shape \(2,\): expected a scalar, such as"),
+        ({"a": 0.5}, "_Returning.losses returned 'a' of shape None"),
+        (tf.zeros([]), "_Returning.losses returned EagerTensor: expected scalar losses by name"),
+        ({}, "_Returning.losses returned dict: expected scalar losses by name"),
+    ],
+    ids=["scalar", "of a batch", "number", "tensor", "none"],
+)
+def test_losses_that_are_no_scalars_by_name_are_refused(recorder, monkeypatch, found, expected):
+    monkeypatch.setattr(_Returning, "found", found)
+    _train(recorder, None, _Returning())
+    losses_of_batch = recorder.calls[0]["losses"]
+    images, labels = tf.zeros([2, 4, 4, 1]), tf.constant([0, 1])
+    if expected is None:
+        assert losses_of_batch(images, labels) is found
+        return
+    with pytest.raises(UsageError, match=expected):
+        losses_of_batch(images, labels)

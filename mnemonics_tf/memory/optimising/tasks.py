@@ -77,12 +77,18 @@ class TemporaryModel:
       pixel_range: normalisation.
       settings: the engine, the temporary training, batches.
       strategy: whose replicas share the work.
+      objective: where the training starts, its loss, and the loss after it; None for the paper's.
     """
 
     def __init__(
-        self, model: Classifier, pixel_range: PixelRange, settings: ExemplarLevel, strategy: tf.distribute.Strategy
+        self,
+        model: Classifier,
+        pixel_range: PixelRange,
+        settings: ExemplarLevel,
+        strategy: tf.distribute.Strategy,
+        objective: Objective | None = None,
     ):
-        self.objective: Objective = objective_for(model, settings)
+        self.objective: Objective = objective_for(model, settings) if objective is None else objective
         self.engine = compiled(self.objective, settings, strategy)
         self.pixel_range, self.settings = pixel_range, settings
 
