@@ -16,7 +16,7 @@ from mnemonics_tf.learner.learner import IncrementalLearner
 from mnemonics_tf.learner.state import ClassTable
 from mnemonics_tf.memory.store import codec_for
 from mnemonics_tf.results import PhaseResult, Results, summarise
-from mnemonics_tf.run import data_note
+from mnemonics_tf.run import data_note, initial_phases
 from mnemonics_tf.run.board import Board
 from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.directory import RunDirectory
@@ -25,7 +25,7 @@ from mnemonics_tf.run.journal import RunJournal
 from mnemonics_tf.run.phase_files import read_state
 from mnemonics_tf.run.recovery import check_room, recover
 from mnemonics_tf.run.telling import Teller
-from mnemonics_tf.system import screen, seeds
+from mnemonics_tf.system import screen, seeds, sources
 from mnemonics_tf.system.snapshots import Snapshots
 from mnemonics_tf.system.tracking import Tracker
 
@@ -48,6 +48,10 @@ class Run:
     def __init__(self, output_dir: str, configure: Callable[[], Configuration], initial_phases_dir: str | None = None):
         configuration = configure()
         configuration.check()
+        # Files may be edited while the run works: what marks of phases name is what was imported.
+        sources.checksum_of_all()
+        if initial_phases_dir is not None:
+            initial_phases.code()
         self._settings, self._setup = configuration.settings, configuration.setup
         self._initial_phases_dir, self._snapshot_seconds = initial_phases_dir, configuration.snapshot_seconds
         # With several workers, nothing may be computed before they have met.

@@ -103,6 +103,7 @@ class IncrementalLearner(Workshop):
         self._traits: ImageTraits | None = None
         self._state: LearnerState | None = None
         self._history: list[Evaluation | None] = []
+        self._finished_places: set[str] = set()
 
     @classmethod
     def from_settings(

@@ -5,14 +5,16 @@ It counts for the very same attempt alone: the same learner, with the same setti
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
 from mnemonics_tf.data.identity import class_marks
+from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import Arrival, LabelledImages
 from mnemonics_tf.learner import saving
 from mnemonics_tf.learner.state import LearnerState
@@ -29,6 +31,7 @@ def place_of(
     arrival: Arrival,
     seconds: Callable[[], dict[str, float]],
     writes: bool = True,
+    finished: Collection[str] = (),
 ) -> PhaseSnapshots:
     """Where an attempt to learn puts down what its steps have come to, and finds what an earlier process has.
 
@@ -38,6 +41,7 @@ def place_of(
       arrival: what it learns.
       seconds: tells how long each step has taken so far.
       writes: whether this process does; of several workers the first one. True by default.
+      finished: folders of attempts that were not interrupted, and stay until the learner is saved. None by default.
 
     Raises:
       UsageError: the folder holds something else than a learner.
@@ -47,15 +51,16 @@ def place_of(
     identity = _identity(content, arrival)
     place = saving.progress_folder(folder, identity[:_MARK])
     if writes:
-        _tell_of_others(place)
+        _tell_of_others(place, finished)
     return PhaseSnapshots(place, writes, lambda: identity, seconds)
 
 
-def _tell_of_others(place: str) -> None:
+def _tell_of_others(place: str, finished: Collection[str]) -> None:
     """Says so if another attempt was interrupted, but not this one: one that was meant to go on would begin anew."""
     parent, name = os.path.split(place)
     beside = os.listdir(parent) if os.path.isdir(parent) else []
-    others = [each for each in sorted(beside) if each.startswith(name[:-_MARK]) and each != name]
+    left = {name, *map(os.path.basename, finished)}
+    others = [each for each in sorted(beside) if each.startswith(name[:-_MARK]) and each not in left]
     if others and name not in beside:
         notice(
             "An attempt with other images or settings was interrupted, and this one begins anew; what that one has "
@@ -69,7 +74,8 @@ def _identity(content: saving.Content, arrival: Arrival) -> str:
     card = {
         **saving.card_of(content, ""),
         "arriving": [list(arrival.class_ids), list(arrival.class_names)],
-        "pretrained": network.description() if isinstance(network, Backbone) else [],
+        # Weights to begin from, which a learner that was loaded has no more, decide nothing once there is a network.
+        "pretrained": network.description() if isinstance(network, Backbone) and content.state.network is None else [],
     }
     digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
     parts = [*_of_state(content.state), *_of_images(arrival.train), *_of_images(arrival.test)]
@@ -85,7 +91,12 @@ def _of_state(state: LearnerState) -> Iterator[bytes]:
     for name, array in arrays.items():
         yield name.encode()
         yield np.asarray(array).tobytes()
-    yield from _of_images(state.exemplars.slots)
+    slots = state.exemplars.slots
+    if slots is not None and isinstance(slots.images, StoredImages):
+        # Where the codes lie says nothing: joined phase by phase in memory, they are one piece once they are loaded.
+        yield slots.images.checksum().encode()
+        slots = dataclasses.replace(slots, images=np.zeros((len(slots), 0), np.uint8))
+    yield from _of_images(slots)
 
 
 def _of_images(images: LabelledImages | None) -> Iterator[bytes]:

@@ -47,6 +47,7 @@ class Workshop:
     _state: LearnerState | None
     _validation_share: float
     _history: list[Evaluation | None]
+    _finished_places: set[str]  # folders of attempts that came to their end
 
     @property
     def settings(self) -> Settings:
@@ -149,7 +150,8 @@ class Workshop:
             return
         strategy = self._on_devices()
         is_first = runtime.is_chief(strategy)
-        place = progress.place_of(folder, self._content, arrival, self._tracker.seconds_so_far, is_first)
+        seconds = self._tracker.seconds_so_far
+        place = progress.place_of(folder, self._content, arrival, seconds, is_first, self._finished_places)
         earlier = place.seconds()
         if len(place):
             if is_first:
@@ -158,6 +160,7 @@ class Workshop:
         journal, self._journal = self._journal, KeepingJournal(place, runtime.agreement(strategy))
         try:
             yield sum(earlier.values())
+            self._finished_places.add(place.folder)
         finally:
             self._journal = journal
 

@@ -198,13 +198,16 @@ class RunDirectory:
             shutil.rmtree(folder, ignore_errors=True)
             stopping.keep_when_stopped(folder)
 
-    def snapshots(self, phase: int, writes: bool, seconds: Callable[[], dict[str, float]]) -> PhaseSnapshots:
+    def snapshots(
+        self, phase: int, writes: bool, seconds: Callable[[], dict[str, float]], code: str = ""
+    ) -> PhaseSnapshots:
         """What a phase under way has come to.
 
         Args:
           phase: its index.
           writes: whether this process is the one that writes.
           seconds: tells how long each step has taken so far.
+          code: of which code alone they are taken; empty for any, which `recovery` tells of.
         """
 
         def owner() -> str:
@@ -212,7 +215,9 @@ class RunDirectory:
             before = [phase_marks.checksum_in(self.phase_dir(phase - 1))] if phase else []
             replaced = [json.dumps(self._replaced, sort_keys=True)] if self._replaced else []
             marks = map(str, (complete.checksum_or_none(self._data), *before, *replaced))
-            told = (__version__, self._configuration, str(phase), *marks)
+            # Nothing is added where there is none: snapshots of earlier versions stay those of their run.
+            by = [f"{code}{self._own_modules}"] if code else []
+            told = (__version__, self._configuration, str(phase), *marks, *by)
             return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
         return PhaseSnapshots(f"{self.phase_dir(phase)}{SNAPSHOTS}", writes, owner, seconds)

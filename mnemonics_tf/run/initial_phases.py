@@ -150,7 +150,7 @@ class InitialPhases:
                     locks.hold(os.path.join(self._folder, f"{name}.lock"), lambda: tracking.notice(text))
                 )
             except OSError as error:
-                # Without a lock two processes may train the same, which costs time and nothing else.
+                # Without a lock two processes may train the same, and spoil the file, which is then trained again.
                 tracking.notice(f"{self._folder} knows no locks ({error.strerror or error}).")
             yield
 
@@ -228,9 +228,14 @@ def describe_initial_phase(
         "seed": seed,
         "deterministic": deterministic,
         "versions": [tf.__version__, keras.__version__],
-        "sources": sources.checksum(_SOURCES),
+        "sources": code(),
         "method_source": _own_source(method),
     }
+
+
+def code() -> str:
+    """Checksum of the sources by which phases 0 are trained. What it has read once it does not read again."""
+    return sources.checksum(_SOURCES)
 
 
 def _described(value: Any) -> Any:

@@ -16,6 +16,7 @@ from mnemonics_tf.memory.pixel_file import PixelFile
 from mnemonics_tf.memory.store import ExemplarStore, as_kept
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.results import PhaseResult
+from mnemonics_tf.run import initial_phases as shared_phases
 from mnemonics_tf.run.board import Board
 from mnemonics_tf.run.directory import RunDirectory
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
@@ -69,7 +70,9 @@ class RunJournal:
 
     def store(self, phase: int) -> PhaseSnapshots:
         """What an interrupted attempt at the phase has come to, if there was one, and a place for more."""
-        return self._directory.snapshots(phase, self._writes, self._board.tracker.seconds_so_far)
+        # A network that other runs will take for that of this code must not be of another one's by half.
+        code = "" if phase or self._initial_phases is None else shared_phases.code()
+        return self._directory.snapshots(phase, self._writes, self._board.tracker.seconds_so_far, code)
 
     def initial_network(
         self, context: Context, phase: Phase, train: Callable[[], Classifier], notes: list[str]

@@ -47,6 +47,11 @@ class PhaseSnapshots:
     ):
         self._folder, self._writes, self._owner, self._seconds = folder, writes, owner, seconds
 
+    @property
+    def folder(self) -> str:
+        """Where they are, if there are any."""
+        return self._folder
+
     def __len__(self) -> int:
         names = os.listdir(self._folder) if os.path.isdir(self._folder) else []
         return sum(name.endswith(".npz") for name in names)

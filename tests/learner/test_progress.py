@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from tiny_learner import bars, tiny_learner
@@ -11,6 +12,7 @@ from tiny_learner import bars, tiny_learner
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.types import Arrival
 from mnemonics_tf.learner.learner import IncrementalLearner
+from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.system import snapshots
 from mnemonics_tf.system.snapshot_files import PhaseSnapshots
 from mnemonics_tf.verify import verdicts
@@ -98,3 +100,41 @@ def test_folder_of_something_else_is_refused_before_anything_is_learned(tmp_path
     with pytest.raises(UsageError, match="the folder is not empty and holds no learner"):
         tiny_learner("replay").learn(*bars([0, 1], 8), progress=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def _small() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"memory": Memory(total_bytes=4000, codec="webp", adjust=False)}, {"backbone": _small()}],
+    ids=["codes of two phases", "network of its own"],
+)
+def test_saved_and_loaded_learners_find_what_the_same_attempt_has_come_to(tmp_path, monkeypatch, settings):
+    learner = tiny_learner("replay", **settings)
+    for classes in ([0, 1], [2]):
+        learner.learn(*bars(classes, 8))
+    learner.save(tmp_path / "learner")
+    found = []
+
+    def keep_and_die(learner: IncrementalLearner, arrival: Arrival) -> None:
+        store = learner._journal.store(0)
+        found.append(store.load("train_model_steps"))
+        store.save("train_model_steps", {"step": np.array(1)})
+        raise _KilledError
+
+    monkeypatch.setattr(IncrementalLearner, "advance", keep_and_die)
+    for each in (learner, IncrementalLearner.load(tmp_path / "learner")):
+        with pytest.raises(_KilledError):
+            each.learn(*bars([3], 8), progress=tmp_path / "learner")
+    assert found[0] is None
+    assert found[1]["step"] == 1
+
+
+def test_attempt_that_came_to_its_end_is_not_called_interrupted(tmp_path, capsys):
+    learner = tiny_learner("replay")
+    for classes in ([0, 1], [2]):
+        learner.learn(*bars(classes, 8), progress=tmp_path / "learner")
+    assert "interrupted" not in capsys.readouterr().err

@@ -93,3 +93,9 @@ def test_images_that_were_exchanged_belong_to_the_phases_that_learned_them(run):
     again = RunDirectory(run.path)
     assert data_note.images_as_learned(again, noted) == {**noted, "test": ["1 a", "1 x", "1 c"]}
     assert data_note.images_as_learned(again, {"train": "damaged"}) == {"train": "damaged"}
+
+
+def test_snapshots_of_a_shared_phase_0_are_those_of_one_code(run):
+    run.snapshots(0, True, dict, "one").save("learn", {"step": np.zeros(1)})
+    assert run.snapshots(0, True, dict, "one").load("learn") is not None
+    assert run.snapshots(0, True, dict, "another").load("learn") is None
