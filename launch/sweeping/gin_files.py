@@ -24,5 +24,5 @@ def checksum(arguments: Sequence[str]) -> str:
             for text in gin_paths.texts(str(ROOT / name), str(ROOT)):
                 digest.update(hashlib.sha256(text.encode()).digest())
             for module, path in sorted(gin_paths.own_modules(str(ROOT / name), str(ROOT)).items()):
-                digest.update(f"{module}\n{complete.checksum(path)}".encode())
+                digest.update(f"{module}\n{complete.checksum_or_none(path)}".encode())
     return digest.hexdigest()[:16]

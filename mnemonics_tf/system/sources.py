@@ -55,7 +55,7 @@ def imported(configuration: str) -> str:
     for name in re.findall(r"^(?:import|from) ([\w.]+)", configuration, re.MULTILINE):
         path = getattr(sys.modules.get(name), "__file__", None)
         if path is not None and not gin_imports.Trusted().names(name):
-            found.append(f"\n{name} {complete.checksum(path)}")
+            found.append(f"\n{name} {complete.checksum_or_none(path)}")
     return "".join(sorted(found))
 
 
