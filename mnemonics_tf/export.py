@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -67,7 +66,7 @@ def main(argv: list[str]) -> int:
         code, text = screen.explained(error, argv[-1], "give the same command again")
         if code is None or flags.FLAGS["verbosity"].present:
             raise
-        print(f"mnemonics_tf: {screen.shown(text)}", file=sys.stderr)
+        screen.tell_error(text)
         return code
     return 0
 

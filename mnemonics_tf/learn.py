@@ -18,7 +18,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +83,7 @@ def main(argv: list[str]) -> int:
             raise
         # What a listing refuses is known to runs by the name of a setting.
         text = re.sub(r"folder\.path|(?<![\w.])images(?= = |: )", "IMAGES_DIR", text)
-        print(f"mnemonics_tf: {screen.shown(text)}", file=sys.stderr)
+        screen.tell_error(text)
         return code
     except stopping.StoppedError as stopped:
         screen.last_words(f"mnemonics_tf: {stopped} {screen.how_to_go_on('mnemonics_tf.learn')}")

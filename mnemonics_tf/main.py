@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import shlex
-import sys
 from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
@@ -52,7 +51,7 @@ def main(argv: list[str]) -> int:
         code, text = screen.explained(error, output_dir, "the same command goes on")
         if code is None or flags.FLAGS["verbosity"].present:
             raise
-        print(f"mnemonics_tf: {text}", file=sys.stderr)
+        screen.tell_error(text)
         return code
     except stopping.StoppedError as stopped:
         screen.last_words(f"mnemonics_tf: {stopped} {screen.how_to_go_on('mnemonics_tf.main')}")

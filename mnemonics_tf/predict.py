@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
         code, text = screen.explained(error, "".join(argv[1:2]), "give the same command again")
         if code is None or flags.FLAGS["verbosity"].present:
             raise
-        print(f"mnemonics_tf: {screen.shown(text)}", file=sys.stderr)
+        screen.tell_error(text)
         return code
 
 

@@ -130,7 +130,7 @@ class IncrementalLearner(Workshop):
           tracker: shows progress; None shows it on the screen alone.
           journal: where results are put down; None puts down nothing.
 
-        Settings are taken as they are: `Settings.check` and `check_images` tell beforehand what cannot work.
+        Settings are taken as they are: `Settings.check` and its neighbours tell beforehand what cannot work.
         """
         learner = cls(seed=settings.seed, devices=devices, validation_share=validation_share)
         parts = {name: getattr(settings, name) for name in PARTS}

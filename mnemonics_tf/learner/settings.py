@@ -359,6 +359,7 @@ class Settings:
 
     def _check_devices(self, num_replicas: int) -> None:
         """Raises UsageError if the devices cannot share the batches of the exemplar level."""
+        self.model_level.check_devices(num_replicas)
         self.exemplar_level.check_devices(num_replicas)
         by_temporary_model = self.memory.learns and self.exemplar_level.objective == "temporary_model"
         if by_temporary_model or self.memory.adjust:

@@ -89,10 +89,11 @@ def select_fitting(
     Raises:
       UsageError: the most important image of a class does not fit.
     """
-    codec, labels = codec_for(memory), _LABEL + soft_labels * _PROBABILITY
-    share = memory.share(len(names), _shared(data.take(np.zeros(0, int)), codec) + soft_labels * _CLASS)
+    codec = codec_for(memory)
+    besides = _besides(codec, soft_labels * _PROBABILITY)
+    share = memory.share(len(names), _shared(data.take(np.zeros(0, int)), codec, soft_labels))
     if not isinstance(codec, (Coded, Source)):
-        each = _bytes_of_pixels(memory, data) + labels
+        each = _bytes_of_pixels(memory, data) + besides
         if share < each:
             raise _too_small(memory, names[data.labels[0]], each, share, soft_labels)
         return select(memory, data, features, share // each, generator, margins)
@@ -109,10 +110,10 @@ def select_fitting(
                 bare = np.array([len(code) for code in own[len(sizes) :]], np.int64)
             else:
                 bare = codec.num_bytes(data.images[further])
-            sizes = np.concatenate([sizes, bare + labels + _LENGTH])
+            sizes = np.concatenate([sizes, bare + besides])
         count = int(np.searchsorted(np.cumsum(sizes), share, side="right"))
         if not count:
-            needed = int(sizes[0]) if len(sizes) else labels + _LENGTH
+            needed = int(sizes[0]) if len(sizes) else besides
             raise _too_small(memory, names[label], needed, share, soft_labels)
         positions.append(first(count))
         codes += own[:count]
@@ -165,17 +166,18 @@ def check_first_images(
     Raises:
       UsageError: there is a class none of whose images fit.
     """
-    codec, labels, sizes = codec_for(memory), _LABEL + soft_labels * _PROBABILITY, list[int]()
-    share = memory.share(num_classes, _shared(data.take(np.zeros(0, int)), codec) + soft_labels * _CLASS)
+    codec, sizes = codec_for(memory), list[int]()
+    besides = _besides(codec, soft_labels * _PROBABILITY)
+    share = memory.share(num_classes, _shared(data.take(np.zeros(0, int)), codec, soft_labels))
     for label in np.unique(data.labels[data.labels >= 0]):
         members = np.flatnonzero(data.labels == label)[:_LOOKED_AT]
         if isinstance(codec, Coded):
             form = codec.format(data.images.shape[1:])
-            own = [len(code) + labels + _LENGTH for code in _codes_of_readable(data.images[members], form)]
+            own = [len(code) + besides for code in _codes_of_readable(data.images[members], form)]
         elif isinstance(codec, Source):
-            own = [int(size) + labels + _LENGTH for size in codec.num_bytes(data.images[members])]
+            own = [int(size) + besides for size in codec.num_bytes(data.images[members])]
         else:
-            own = [_bytes_of_pixels(memory, data) + labels]
+            own = [_bytes_of_pixels(memory, data) + besides]
         if own and min(own) > share:
             raise _too_small(memory, names[label], min(own), share, soft_labels)
         sizes += own
@@ -213,12 +215,17 @@ def _bytes_of_pixels(memory: Memory, data: LabelledImages) -> int:
 def _bytes_each(slots: LabelledImages, codec: Codec) -> np.ndarray:
     """Bytes of each exemplar with all that belongs to it, `[n]`."""
     soft = 0 if slots.soft_labels is None else slots.soft_labels.shape[1] * slots.soft_labels.itemsize
-    return codec.num_bytes(slots.images) + _LABEL + soft + (_LENGTH if isinstance(codec, (Coded, Source)) else 0)
+    return codec.num_bytes(slots.images) + _besides(codec, soft)
 
 
-def _shared(slots: LabelledImages, codec: Codec) -> int:
-    """Bytes of a memory that belong to no class."""
-    shared = 0 if slots.soft_labels is None else slots.soft_labels.shape[1] * _CLASS
+def _besides(codec: Codec, soft: int) -> int:
+    """Bytes of an exemplar besides its image: its label, those of a soft label, and the length of a code."""
+    return _LABEL + soft + (_LENGTH if isinstance(codec, (Coded, Source)) else 0)
+
+
+def _shared(slots: LabelledImages, codec: Codec, soft_labels: int = 0) -> int:
+    """Bytes of a memory that belong to no class; `soft_labels` columns are still to come."""
+    shared = (soft_labels if slots.soft_labels is None else slots.soft_labels.shape[1]) * _CLASS
     if isinstance(codec, Mosaic):
         shared += _FACTOR
     if isinstance(codec, Coded):

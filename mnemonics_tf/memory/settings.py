@@ -16,7 +16,7 @@ DISCARDS = ("herding", "random")
 STRATEGIES = ("mnemonics", *SELECTIONS)
 CODECS = ("raw", "png", "webp", "jpeg", "source")
 
-_MOST_COUNTED = 20  # exemplars a class, unless something else is said
+_PER_CLASS = 20  # exemplars, unless something else is said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Memory:
 
     strategy: str = "mnemonics"
     initial: str = "random"
-    per_class: int = 20
+    per_class: int = _PER_CLASS
     total: int | None = None
     discard: str = "random"
     adjust: bool = True
@@ -157,7 +157,7 @@ class Memory:
         budgets = {name: getattr(self, name) for name in ("bytes_per_class", "total_bytes", "total")}
         given = {name: value for name, value in budgets.items() if value is not None}
         checks.check_positive_integer(**{f"ExemplarMemory.{name}": value for name, value in given.items()})
-        if self.counts_bytes and self.per_class != _MOST_COUNTED:
+        if self.counts_bytes and self.per_class != _PER_CLASS:
             given["per_class"] = self.per_class
         if self.counts_bytes and len(given) > 1:
             listed = " and ".join(f"ExemplarMemory.{name} = {value}" for name, value in given.items())

@@ -21,6 +21,7 @@ _ADDED_SINCE = (
     "ExemplarMemory.code_initial_phase = True",
     "Matching.later_phases = 0",
     "Matching.spread_weight = 0.0",
+    "ModelLevel.xla = False",
 )
 
 

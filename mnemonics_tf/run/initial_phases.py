@@ -85,8 +85,7 @@ class InitialPhases:
           The network, and whether it was there already.
         """
         notes = [] if notes is None else notes
-        text = json.dumps(description, sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:24]
+        name, text = _name_of(description)
         path = os.path.join(self._folder, f"{name}.npz")
         with self._locked(name):
             if os.path.lexists(path):
@@ -94,8 +93,7 @@ class InitialPhases:
                 try:
                     noted = _load(path, model, description)
                 except archives.DAMAGES as error:
-                    reason = type(error).__name__ if not isinstance(error, files.UnreadableError) else error
-                    tracking.notice(f"{path} is damaged ({reason}): its initial phase is trained again.")
+                    tracking.notice(f"{path} is damaged ({_reason(error)}): its initial phase is trained again.")
                 else:
                     notes += noted
                     return model, True
@@ -120,7 +118,7 @@ class InitialPhases:
           train: as for `network`.
         """
         epochs = "-".join(map(str, wanted.epochs))
-        name = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:24]
+        name, _ = _name_of(description)
         path = os.path.join(self._folder, f"{name}.after{epochs}.npz")
         with self._locked(f"{name}.after{epochs}"):
             if not wanted.complete and os.path.lexists(path):
@@ -128,7 +126,7 @@ class InitialPhases:
                     with archives.reading(path) as arrays:
                         wanted.restore({name: arrays[name] for name in arrays.files}, model)
                 except archives.DAMAGES as error:
-                    tracking.notice(f"{path} is damaged ({type(error).__name__}): its training is repeated.")
+                    tracking.notice(f"{path} is damaged ({_reason(error)}): its training is repeated.")
             if wanted.complete and os.path.lexists(path):
                 return
             if not wanted.complete:
@@ -231,6 +229,16 @@ def describe_initial_phase(
         "sources": code(),
         "method_source": _own_source(method),
     }
+
+
+def _name_of(description: dict[str, Any]) -> tuple[str, str]:
+    """What the file of a network is called, and its description as text."""
+    text = json.dumps(description, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24], text
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, files.UnreadableError) else type(error).__name__
 
 
 def code() -> str:

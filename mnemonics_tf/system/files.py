@@ -61,9 +61,9 @@ def read_text(path: str, max_bytes: int = MAX_BYTES) -> str:
         raise UnreadableError("it is not text (UTF-8)") from error
 
 
-def read_json(path: str, max_bytes: int = MAX_BYTES) -> Any:
+def read_json(path: str) -> Any:
     """What a JSON file holds. Raises UnreadableError as `read_text` does, or if it is not JSON or too deep."""
-    text = read_text(path, max_bytes)
+    text = read_text(path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -217,7 +217,7 @@ class _Reader:
             if isinstance(statement, config_parser.BindingStatement):
                 self._bind(statement, place)
             elif isinstance(statement, config_parser.IncludeStatement):
-                self._include(statement.filename, source, place)
+                self._include(statement.filename, source)
             elif isinstance(statement, config_parser.ImportStatement):
                 self._import(statement, source)
             else:
@@ -256,7 +256,7 @@ class _Reader:
                 f"{checks.nearest(parameter, parameters)} It has: {', '.join(parameters)}.",
             )
 
-    def _include(self, name: str, source: _Source, place: str) -> None:
+    def _include(self, name: str, source: _Source) -> None:
         above = (*source.parents, source.path)
         found = gin_paths.find_include(name, source.path, source.parents)
         if found is None:

@@ -152,6 +152,11 @@ def shown(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
+def tell_error(text: str) -> None:
+    """Says on standard error why a command ends; what has several lines keeps them."""
+    print(f"mnemonics_tf: {chr(10).join(map(shown, text.splitlines()))}", file=sys.stderr)
+
+
 def shortened(text: str, most: int) -> str:
     """A text of at most `most` characters, which are 3 or more. It is cut in its middle: names of classes often begin
     alike, and differ at their end.

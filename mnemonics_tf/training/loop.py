@@ -29,6 +29,8 @@ from mnemonics_tf.training.weight_average import WeightAverage
 # means), whose sum depends on every variable that is trained: a ValueError names those that it does not depend on.
 BatchLosses = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
+_Gradients = Callable[[tf.Tensor, tf.Tensor], tuple[dict[str, tf.Tensor], list[tf.Tensor]]]
+
 
 @dataclasses.dataclass
 class CompiledStep:
@@ -84,6 +86,7 @@ class Trainer:
         noise: GradientNoise | None = None,
         rehearsal: PhaseRehearsal | None = None,
         compiled: CompiledStep | None = None,
+        xla: bool = False,
     ) -> None:
         """Trains the model's trainable variables in place by SGD. The step is traced once.
 
@@ -97,20 +100,20 @@ class Trainer:
           noise: is added to the gradients; None for no noise.
           rehearsal: changes batches, rates and the final weights; None, as in phase 0, leaves them to `settings`.
           compiled: what a call with the same `model`, `batch_losses` and `settings` has left there; None for nothing.
+          xla: whether XLA compiles losses and gradients, on one device.
 
         Raises:
           DivergedError: the mean of a loss over an epoch is NaN or infinite.
         """
         kept = _usable(compiled, model, noise, rehearsal)
         optimizer, loss_scale, average = self._variables(model, settings, rehearsal, kept)
-        steps_per_epoch = self._steps_per_epoch(len(data), settings.batch_size, rehearsal)
-        total = settings.epochs * steps_per_epoch
+        steps_per_epoch, total = self._num_steps(len(data), settings, rehearsal)
         progress = Progress(model, optimizer, loss_scale, average, self.after_epoch)
         work = self.snapshots.stage(steps_of(stage), progress.take, images=len(data), steps=total)
         batches = self._batches(data, settings, seed, rehearsal, progress.step)
         add_noise = functools.partial(noise.add, step=optimizer.iterations, seed=seed) if noise else list
-        decay, pixel_range = settings.weight_decay, self.pixel_range
-        replica_step = _replica_step(model, batch_losses, optimizer, decay, pixel_range, add_noise, loss_scale, average)
+        found = _losses_and_gradients(model, batch_losses, self.pixel_range, loss_scale, xla)
+        replica_step = _replica_step(model, found, optimizer, settings.weight_decay, add_noise, loss_scale, average)
         step = self._step(replica_step, batches.element_spec, kept)
         with self.tracker.progress(stage, total, "steps") as bar, work:
             bar.update(progress.step)
@@ -125,9 +128,8 @@ class Trainer:
                 bar.update()
                 if place + 1 == steps_per_epoch:
                     means = progress.epoch_means()
-                    checks.check_finite_losses(stage, means, f"epoch {epoch + 1} of {settings.epochs}")
                     bar.set_postfix(epoch=epoch + 1, loss=f"{sum(means.values()):.3f}", refresh=False)
-                    self._tell_epoch(model, stage, epoch + 1, {**means, "learning_rate": learning_rate})
+                    self._end_epoch(model, stage, (epoch + 1, settings.epochs), means, learning_rate)
                 work.after_step(progress.arrays)
             work.finish(progress.arrays)
         runtime.average_over_replicas(self.strategy, model.non_trainable_variables)
@@ -151,9 +153,13 @@ class Trainer:
             kept.step, kept.spec = step, spec
         return step
 
-    def _tell_epoch(self, model: Classifier, stage: str, epoch: int, values: dict[str, float]) -> None:
-        """Says that so many epochs are over, and what the last one came to."""
-        self.tracker.phase_scalars(stage, values, epoch)
+    def _end_epoch(
+        self, model: Classifier, stage: str, epochs: tuple[int, int], means: dict[str, float], learning_rate: float
+    ) -> None:
+        """Says that so many epochs of so many are over, and what the last one came to."""
+        epoch, of = epochs
+        checks.check_finite_losses(stage, means, f"epoch {epoch} of {of}")
+        self.tracker.phase_scalars(stage, {**means, "learning_rate": learning_rate}, epoch)
         if self.after_epoch is not None:
             self.after_epoch(model, stage, epoch)
 
@@ -186,10 +192,12 @@ class Trainer:
             ),
         )
 
-    def _steps_per_epoch(self, num_images: int, batch_size: int, rehearsal: PhaseRehearsal | None) -> int:
-        used = images_per_epoch(num_images, batch_size, self.strategy.num_replicas_in_sync)
-        plain = num_batches(used, batch_size)
-        return plain if rehearsal is None else rehearsal.mixture.steps(plain)
+    def _num_steps(self, num_images: int, settings: SGDSettings, rehearsal: PhaseRehearsal | None) -> tuple[int, int]:
+        """Steps of an epoch, and of the training."""
+        used = images_per_epoch(num_images, settings.batch_size, self.strategy.num_replicas_in_sync)
+        plain = num_batches(used, settings.batch_size)
+        in_epoch = plain if rehearsal is None else rehearsal.mixture.steps(plain)
+        return in_epoch, settings.epochs * in_epoch
 
 
 def steps_of(stage: str) -> str:
@@ -221,22 +229,13 @@ def _average_of(model: Classifier, rehearsal: PhaseRehearsal | None) -> WeightAv
     return WeightAverage([*model.trainable_variables, *statistics], rehearsal.settings.weight_average)
 
 
-def _replica_step(
-    model: Classifier,
-    batch_losses: BatchLosses,
-    optimizer: keras.optimizers.Optimizer,
-    weight_decay: float,
-    pixel_range: PixelRange,
-    add_noise: Callable[[list[tf.Tensor]], list[tf.Tensor]],
-    loss_scale: LossScale | None,
-    average: WeightAverage | None,
-) -> BatchLosses:
+def _losses_and_gradients(
+    model: Classifier, batch_losses: BatchLosses, pixel_range: PixelRange, loss_scale: LossScale | None, xla: bool
+) -> _Gradients:
+    """Maps a batch to its losses, and to gradients of all trained variables; of the scaled loss if there is a scale."""
     variables = model.trainable_variables
-    undecayed = {
-        id(variable) for layer in model.scale_shift_layers if layer.transferring for variable in layer.transfer_weights
-    }
 
-    def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def found(images: tf.Tensor, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         # Watched by name: on its own a tape passes over variables that were not trainable when they were made, as the
         # scale and shift of weight transfer were not.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -248,6 +247,28 @@ def _replica_step(
         missing = [variable.path for variable, gradient in zip(variables, gradients, strict=True) if gradient is None]
         if missing:
             raise ValueError(f"The loss does not depend on the trained variables {', '.join(missing)}.")
+        return losses, gradients
+
+    # What replicas tell one another stays outside: XLA cannot wait for others.
+    return tf.function(found, autograph=False, jit_compile=True) if xla else found
+
+
+def _replica_step(
+    model: Classifier,
+    found: _Gradients,
+    optimizer: keras.optimizers.Optimizer,
+    weight_decay: float,
+    add_noise: Callable[[list[tf.Tensor]], list[tf.Tensor]],
+    loss_scale: LossScale | None,
+    average: WeightAverage | None,
+) -> BatchLosses:
+    variables = model.trainable_variables
+    undecayed = {
+        id(variable) for layer in model.scale_shift_layers if layer.transferring for variable in layer.transfer_weights
+    }
+
+    def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        losses, gradients = found(images, labels)
         gradients = gradients if loss_scale is None else loss_scale.unscaled(gradients)
         # Gradients are added up over replicas, so each adds its share of the penalty.
         decay = tf.constant(weight_decay / runtime.num_replicas())

@@ -67,7 +67,8 @@ def train_model(
     offsets = rehearsing.offsets(settings.batch_size) if rehearsing else None
     inference = None if teacher is None else Inference(teacher, trainer.strategy)
     batch_losses = _losses_of(method, model, inference, phase.groups, offsets)
-    trainer.fit(model, batch_losses, data, settings, stage, seed, method.gradient_noise, rehearsing)
+    noise = method.gradient_noise
+    trainer.fit(model, batch_losses, data, settings, stage, seed, noise, rehearsing, xla=settings.xla)
     model.fold()
     if settings.precision != factory.precision:
         with trainer.strategy.scope():

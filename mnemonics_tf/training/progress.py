@@ -83,7 +83,11 @@ class Progress:
             for name, array in arrays.items()
             if name != "step" and not name.startswith(("loss/", _CHECKPOINT))
         }
-        expected = {name: (tuple(each.shape), np.dtype(each.dtype)) for name, each in self._numbers().items()}
+        expected = {
+            # Keras and TensorFlow call types by other names.
+            name: (tuple(each.shape), tf.as_dtype(each.dtype).as_numpy_dtype)
+            for name, each in self._variables.items()
+        }
         if found != expected:
             raise ValueError("it holds the variables of another network or optimizer")
         step = int(arrays["step"])
@@ -98,6 +102,3 @@ class Progress:
         ]
         if self._observer is not None:
             self._observer.restore(arrays, self._model, partly=True)
-
-    def _numbers(self) -> dict[str, np.ndarray]:
-        return {name: variable.numpy() for name, variable in self._variables.items()}

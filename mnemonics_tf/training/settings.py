@@ -98,6 +98,9 @@ class ModelLevel(SGDSettings):
       halve_if_diverged: whether a training whose loss becomes NaN or infinite begins anew, once, from the network of
         the phase before, at half the rate; `results.json` then says so in the phase's notes. False by default: the run
         stops, and says where.
+      xla: whether XLA compiles the losses and gradients of a step. False by default: on CPUs it is slower (1.7 to 2.4
+        times in what was measured), and what it does on GPUs was not measured. Results differ by rounding. Refused
+        where several devices share a batch, as batch norm then has to wait for all of them.
 
     Raises:
       UsageError: a value is out of its range, or no such choice.
@@ -114,13 +117,22 @@ class ModelLevel(SGDSettings):
     distillation: bool = dataclasses.field(default=True, metadata={"later_phases_only": True})
     precision: str = "float32"
     halve_if_diverged: bool = False
+    xla: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        checks.check_bool(**{"ModelLevel.halve_if_diverged": self.halve_if_diverged})
+        checks.check_bool(**{"ModelLevel.halve_if_diverged": self.halve_if_diverged, "ModelLevel.xla": self.xla})
         checks.check_choice("ModelLevel.weight_transfer", self.weight_transfer, WEIGHT_TRANSFERS)
         checks.check_bool(**{"ModelLevel.distillation": self.distillation})
         checks.check_choice("ModelLevel.precision", self.precision, PRECISIONS)
+
+    def check_devices(self, num_replicas: int) -> None:
+        """Raises UsageError unless so many devices can train like this."""
+        if self.xla and num_replicas > 1:
+            raise checks.UsageError(
+                f"ModelLevel.xla = True with {num_replicas} devices: XLA cannot wait for what they tell one another. "
+                "Leave it out, or set Devices.strategy = 'one_device'."
+            )
 
     @property
     def scale_form(self) -> str | None:

@@ -151,6 +151,8 @@ def test_missing_file_suggests_the_nearest(tmp_path):
         ("table2_cifar100", 1 * 6 * 3 * 3),
         ("table_s1_cifar100", 1 * 2 * 3 * 3),
         ("table_s2_cifar100", 4 * 2 * 3 * 3),
+        ("parts", 4 * 8 * 1 * 1),
+        ("use", 5 * 2 * 1 * 3),
     ],
 )
 def test_grids_of_the_project_have_the_stated_number_of_runs(name, num_runs):
@@ -212,13 +214,14 @@ def test_exemplars_of_the_projects_grids_are_what_their_names_say(path, variant)
 @pytest.mark.usefixtures("_no_bindings_left")
 @pytest.mark.parametrize(("variant", "share"), [("published", 0.0), ("balanced", 0.5)])
 def test_grid_of_uses_varies_nothing_but_how_memory_is_used(variant, share):
-    for run in read_grid(str(ROOT / "configs/sweeps/use.gin")).runs():
-        if f"-{variant}-" in run.name:
-            _parse(run)
-            memory, use = config.build("ExemplarMemory"), config.build("Rehearsal")
-            assert (memory.strategy, memory.adjust, memory.mode) == ("herding", False, "per_class_20")
-            assert (use.memory_share, use.logit_adjustment) == (share, 1.0 if share else 0.0)
-            assert config.build("ModelLevel").weight_transfer == "none"
+    runs = [run for run in read_grid(str(ROOT / "configs/sweeps/use.gin")).runs() if f"-{variant}-" in run.name]
+    assert len(runs) == 5 * 3  # methods x seeds
+    for run in runs:
+        _parse(run)
+        memory, use = config.build("ExemplarMemory"), config.build("Rehearsal")
+        assert (memory.strategy, memory.adjust, memory.mode) == ("herding", False, "per_class_20")
+        assert (use.memory_share, use.logit_adjustment) == (share, 1.0 if share else 0.0)
+        assert config.build("ModelLevel").weight_transfer == "none"
 
 
 @pytest.mark.usefixtures("_no_bindings_left")

@@ -149,10 +149,18 @@ def test_settings_of_objectives_have_no_effect_where_nothing_is_learned():
     memory = Memory(strategy="herding", adjust=False)
     matching = {"matching": Matching(classes=600), "exemplar_level": ExemplarLevel(objective="matching")}
     odd = {"exemplar_level": ExemplarLevel(objective="next_phase", engine=Adjoint(images_at_once=3))}
-    for settings in (matching, odd):
+    for settings, message in ((matching, "Matching.classes = 600"), (odd, "images_at_once = 3")):
         Settings(LUCIR(), memory=memory, **settings).check()
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match=message):
             Settings(LUCIR(), **settings).check()
+
+
+def test_xla_is_refused_where_devices_share_a_batch():
+    settings = Settings(LUCIR(), model_level=ModelLevel(xla=True))
+    plan = PhasePlan([4, 2], [500] * 6)
+    with pytest.raises(UsageError, match=r"^ModelLevel\.xla = True with 2 devices: XLA cannot wait"):
+        settings.check_plan(plan, 2)
+    settings.check_plan(plan, 1)
 
 
 def test_moments_of_batches_that_devices_share_are_refused():

@@ -81,7 +81,7 @@ class _Recorder(Trainer):
 
     calls: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def fit(self, model, batch_losses, data, settings, stage, seed, noise=None, rehearsal=None):
+    def fit(self, model, batch_losses, data, settings, stage, seed, noise=None, rehearsal=None, xla=False):
         trained = {variable.name for variable in model.trainable_variables}
         kernel = model.head.new_kernel.numpy()
         call = {"data": data, "stage": stage, "noise": noise, "trained": trained, "new_kernel": kernel}

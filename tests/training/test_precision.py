@@ -40,13 +40,13 @@ class _Losses(Tracker):
         self.totals.append(sum(value for name, value in values.items() if name != "learning_rate"))
 
 
-def _train(precision: str) -> tuple[list[float], list[np.ndarray], set[str]]:
+def _train(precision: str, xla: bool = False) -> tuple[list[float], list[np.ndarray], set[str]]:
     """Losses of phase 1, the weights after it, and the precision that its layers computed in while it was trained."""
     tracker = _Losses()
     strategy = devices.Devices().create_strategy()
     trainer = Trainer(strategy, PixelRange((0.5,), (0.25,)), Augmentation(), tracker)
-    settings = ModelLevel(epochs=4, batch_size=16, learning_rate=0.05, milestones=(), precision=precision)
-    computed = set()
+    settings = ModelLevel(epochs=4, batch_size=16, learning_rate=0.05, milestones=(), precision=precision, xla=xla)
+    computed: set[str] = set()
 
     class _Watched(LUCIR):
         def losses(self, outputs, teacher, labels, groups):
@@ -90,6 +90,22 @@ def test_half_precision_trains_much_as_float32_and_hands_float32_on(in_float32, 
     np.testing.assert_allclose(losses, in_float32[0], rtol=tolerance)
     assert losses[-1] < losses[0]
     assert any((half != full).any() for half, full in zip(weights, in_float32[1], strict=True))
+
+
+def test_xla_trains_as_tensorflow_does_but_for_rounding(in_float32, monkeypatch):
+    compiled = []
+    function = tf.function
+
+    def watched(*args, **kwargs):
+        compiled.append(kwargs.get("jit_compile"))
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(tf, "function", watched)
+    losses, weights, _ = _train("float32", xla=True)
+    assert compiled.count(True) == 1
+    np.testing.assert_allclose(losses, in_float32[0], rtol=1e-3)
+    for now, then in zip(weights, in_float32[1], strict=True):
+        np.testing.assert_allclose(now, then, atol=2e-3)
 
 
 def test_unknown_precision_is_refused():

@@ -10,12 +10,12 @@ from harness.cases import PYTORCH, Case
 LAYOUTS = ("NCHW", "channels_last")
 
 
-def multiply_adds(blocks: tuple[int, ...], side: int = inputs.IMAGE_SIZE) -> int:
-    """Products of a weight and a value that one image of `side` x `side` takes on its way forward."""
+def multiply_adds(blocks: tuple[int, ...]) -> int:
+    """Products of a weight and a value that one image of the benchmarks takes on its way forward."""
     # Imported here: the package is at hand in the environment of benchmark.sh, and tests of tables need none of it.
     from mnemonics_tf.models.resnet import ResNet
 
-    return ResNet(tuple(blocks), inputs.WIDTHS).multiply_adds((side, side, 3))
+    return ResNet(tuple(blocks), inputs.WIDTHS).multiply_adds((inputs.IMAGE_SIZE, inputs.IMAGE_SIZE, 3))
 
 
 def pytorch_forms(work: str, settings: dict[str, Any], compile: bool, **more: Any) -> list[Case]:

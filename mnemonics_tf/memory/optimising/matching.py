@@ -78,7 +78,7 @@ class MatchedStatistics:
         maps = [backbone.get_layer(name).output for name in stage_outputs]
         self._network, self._head = keras.Model(backbone.input, [*maps, backbone.output]), model.head
         self._weights_of = functools.partial(_weights, model, self._network)
-        self._networks = [_Network(self._weights_of(each)) for each in (*checkpoints, {})]
+        self.networks = [_Network(self._weights_of(each)) for each in (*checkpoints, {})]
         self._forgetting, self._codec = forgetting, codec
         last_block = stage_outputs[-1].rpartition("_")[0]
         variables = self._network.trainable_variables
@@ -89,7 +89,7 @@ class MatchedStatistics:
 
     def task(self, exemplars: LabelledImages, data: LabelledImages, seed: int, stage: str) -> _Matched:
         """See `Tasks`. Raises UnsuitableError if later phases are wanted, and there are not two classes at hand."""
-        networks = list(self._networks)
+        networks = list(self.networks)
         if self._forgetting is not None:
             for weights, new_classes in self._forgetting.after(
                 self.settings.later_phases, decoded(exemplars, self._codec), data, seed, stage
@@ -97,9 +97,8 @@ class MatchedStatistics:
                 networks.append(_Network(self._weights_of(weights), new_classes))
         return _Matched(self, networks, data, seed, stage)
 
-    def drawn(self, draws: np.random.Generator, networks: Sequence[_Network] = ()) -> _Network:
-        """One of the networks, perturbed; without any, of those of the phase's training."""
-        networks = networks or self._networks
+    def drawn(self, draws: np.random.Generator, networks: Sequence[_Network]) -> _Network:
+        """One of the networks, perturbed."""
         chosen = networks[int(draws.integers(len(networks)))]
         backbone = list(chosen.weights.backbone)
         if self.settings.perturbation:
@@ -109,7 +108,16 @@ class MatchedStatistics:
                 backbone[place] = kernel + size * draws.standard_normal(tuple(kernel.shape), np.float32)
         return chosen._replace(weights=chosen.weights._replace(backbone=backbone))
 
-    def _gradient(self, weights, exemplars, shares, labels, real, real_shares, real_labels):
+    def _gradient(
+        self,
+        weights: _Weights,
+        exemplars: tf.Tensor,
+        shares: tf.Tensor,
+        labels: tf.Tensor,
+        real: tf.Tensor,
+        real_shares: tf.Tensor,
+        real_labels: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss, and its gradient with respect to exemplars.
 
         Args:
@@ -132,7 +140,9 @@ class MatchedStatistics:
                 loss += self.settings.gradient_weight * tf.math.divide_no_nan(apart, length)
         return loss, tape.gradient(loss, exemplars)
 
-    def _distance(self, of_real: tf.Tensor, of_exemplars: tf.Tensor, real_shares: tf.Tensor, shares: tf.Tensor):
+    def _distance(
+        self, of_real: tf.Tensor, of_exemplars: tf.Tensor, real_shares: tf.Tensor, shares: tf.Tensor
+    ) -> tf.Tensor:
         """Of means, and of variances if they are matched, between `[B, d]` and `[n, d]` of one place: a scalar."""
         means = tf.matmul(real_shares, of_real, transpose_a=True)
         apart = tf.reduce_sum((means - tf.matmul(shares, of_exemplars, transpose_a=True)) ** 2, axis=1)
@@ -144,7 +154,9 @@ class MatchedStatistics:
             distance += self.settings.spread_weight * tf.math.divide_no_nan(apart, tf.reduce_sum(variances**2))
         return distance
 
-    def _seen(self, weights: _Weights, images: tf.Tensor, shares: tf.Tensor, labels: tf.Tensor):
+    def _seen(
+        self, weights: _Weights, images: tf.Tensor, shares: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """What a network makes of images: of each stage and the embedding `[B, d]`, and gradients of cross-entropy."""
         kind = self.settings.gradients
         backbone, head = list(weights.backbone), list(weights.head)

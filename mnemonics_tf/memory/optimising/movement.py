@@ -53,6 +53,7 @@ def told(movement: Movement, which: str, count: int, real_share: float = 0.0) ->
     Args:
       movement: of `count` exemplars.
       which: `learned` (they were real images before) or `adjusted`.
+      count: how many they are.
       real_share: of the exemplars that were to stay real images. 0 by default, none.
     """
     was = "real images" if which == "learned" else "what they were before"

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-PIXEL_STEPS_STATE = ("velocity", "square", "count")
-
 # Adam's constants, those of its paper.
 _FIRST, _SECOND, _EPSILON = 0.9, 0.999, 1e-8
 
@@ -50,7 +48,7 @@ class PixelSteps:
         return rate * mean / (tf.sqrt(square / (1 - _SECOND**self._count)) + _EPSILON)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What further steps depend on, by names of `PIXEL_STEPS_STATE`; empty for plain steps."""
+        """What further steps depend on: `velocity`, `square` and `count` as far as there are; none for plain ones."""
         state = {name: mean.numpy() for name, mean in self._means.items()}
         return {**state, "count": np.array(self._count)} if self._is_adam else state
 

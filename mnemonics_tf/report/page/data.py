@@ -61,7 +61,8 @@ def _sources() -> Mapping[str, Callable[[dict[str, Any]], Dataset]]:
         try:
             builder = tfds.builder(str(source.name), data_dir=folder)
         except Exception as error:  # TFDS raises all kinds of them
-            raise MissingError(f"TensorFlow Datasets cannot open {source.name!r} here.") from error
+            why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+            raise MissingError(f"TensorFlow Datasets cannot open {source.name!r} here ({why}).") from error
         if not os.path.isdir(builder.data_dir):
             raise MissingError(
                 f"The data set {source.name!r} is not at {builder.data_dir}. Set TFDS_DATA_DIR to its folder."

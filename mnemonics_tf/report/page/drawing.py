@@ -136,9 +136,9 @@ def whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
 
 
-def legend_outside(axes: Axes, columns: int = 1) -> None:
+def legend_outside(axes: Axes) -> None:
     """A legend at the right of the axes, where it hides no curve."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=columns, borderaxespad=0.0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
 
 
 def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:

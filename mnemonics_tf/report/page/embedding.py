@@ -23,6 +23,7 @@ _OTHERS_PER_CLASS = 10  # images whose mean is the cross of another class
 _MOST_OTHERS = 200  # other classes
 _MOST_TESTED = 10_000  # test images for confusions
 _BATCH = 250
+_SEED = 0  # of the images that are drawn, and of t-SNE
 _ANSWERS = ("class_ids", "embeddings")  # of a network, that are looked at
 
 Network = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -47,13 +48,12 @@ class Embedded:
     others: np.ndarray
 
 
-def embed(record: Record, phase: int, seed: int = 0) -> Embedded:
+def embed(record: Record, phase: int) -> Embedded:
     """The t-SNE of features by the network of a phase, for the first classes of phase 0 (Figures 1 and 5).
 
     Args:
       record: the run.
       phase: whose network and exemplars are shown.
-      seed: of the images that are drawn, and of t-SNE.
 
     Raises:
       MissingError: its data, network or exemplars are not there.
@@ -64,7 +64,7 @@ def embed(record: Record, phase: int, seed: int = 0) -> Embedded:
     with contextlib.suppress(MissingError):  # they were not learned, or the run is of an earlier version
         exemplars["start"] = record.exemplars(0, starting=True)
     network, dataset = network_of(record, phase), dataset_of(record)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(_SEED)
     order = record.results.class_order
     data, owners = _drawn(dataset, [order[index] for index in coloured], _DATA_PER_CLASS, generator)
     known = record.results.phases[phase].num_classes
@@ -81,7 +81,7 @@ def embed(record: Record, phase: int, seed: int = 0) -> Embedded:
         images, groups = _drawn(dataset, [order[index] for index in others], _OTHERS_PER_CLASS, generator)
         features = _features(network, images)
         parts.append(np.stack([features[groups == place].mean(axis=0) for place in range(len(others))]))
-    points = np.split(_in_the_plane(np.concatenate(parts), seed), np.cumsum([len(part) for part in parts])[:-1])
+    points = np.split(_in_the_plane(np.concatenate(parts)), np.cumsum([len(part) for part in parts])[:-1])
     placed = {name: (points[1 + place], owner) for place, (name, owner) in enumerate(shown.items())}
     names = tuple(record.class_names[index] for index in coloured)
     return Embedded(names, points[0], owners, placed, points[-1] if others else np.zeros((0, 2)))
@@ -147,8 +147,9 @@ def network_of(record: Record, phase: int) -> Network:
 def _features(network: Network, images: np.ndarray) -> np.ndarray:
     """Embeddings of length 1, `[n, d]`: the classifiers compare directions."""
     parts = [network(images[start : start + _BATCH])["embeddings"] for start in range(0, len(images), _BATCH)]
-    features = np.concatenate(parts)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    from mnemonics_tf.models.classifier import directions  # TensorFlow is imported by now
+
+    return directions(np.concatenate(parts))
 
 
 def _drawn(
@@ -177,10 +178,10 @@ def _readable(images: LabelledImages) -> LabelledImages:
     return look_through(images, "read images", keep=True)[0]
 
 
-def _in_the_plane(features: np.ndarray, seed: int) -> np.ndarray:
+def _in_the_plane(features: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(features) - 1) / 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of degenerate features, such as those of a network that has learned nothing
-        return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features.astype(np.float64))
+        return TSNE(perplexity=perplexity, init="pca", random_state=_SEED).fit_transform(features.astype(np.float64))

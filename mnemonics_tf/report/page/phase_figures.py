@@ -29,13 +29,13 @@ def phase_ticks(axes: Axes, results: Results) -> None:
     axes.set_xlabel("phase, and classes known after it")
 
 
-def curve(sketch: Sketch, axes: Axes, series: int, name: str, values: Mapping[int, float], what: str = "") -> None:
+def curve(sketch: Sketch, axes: Axes, series: int, name: str, values: Mapping[int, float]) -> None:
     """A curve with a point for each phase, which tells its figure to the pointer."""
     colour = COLOURS[series % len(COLOURS)]
     phases = sorted(values)
     axes.plot(phases, [values[each] for each in phases], color=colour, label=name, gid=sketch.part(series))
     for phase in phases:
-        tip = f"{name}, phase {phase}: {values[phase]:.2f} %{what}"
+        tip = f"{name}, phase {phase}: {values[phase]:.2f} %"
         axes.plot([phase], [values[phase]], "o", color=colour, gid=sketch.part(series, tip))
 
 

@@ -112,7 +112,7 @@ def _head_gradient_by_numpy(model, data: LabelledImages) -> np.ndarray:
 
 def _call(objective, exemplars: LabelledImages, real: LabelledImages, images=None):
     images = _normalised(exemplars) if images is None else images
-    weights = objective.drawn(np.random.default_rng(0)).weights
+    weights = objective.drawn(np.random.default_rng(0), objective.networks).weights
     of_exemplars = (tf.constant(images), _shares(exemplars.labels), exemplars.labels)
     return objective.gradient(weights, *of_exemplars, _normalised(real), _shares(real.labels), real.labels)
 
@@ -148,7 +148,7 @@ def test_networks_are_those_that_were_kept_and_the_trained_one(model):
     named = {name: variable.numpy() for name, variable in model.named_weights().items()}
     kept = {name: value + 1 for name, value in named.items()}
     objective = _objective(model, [kept])
-    draws = [objective.drawn(np.random.default_rng(seed)).weights for seed in range(20)]
+    draws = [objective.drawn(np.random.default_rng(seed), objective.networks).weights for seed in range(20)]
     firsts = {
         float(np.ravel(each.backbone[0])[0] - np.ravel(model.backbone.trainable_variables[0])[0]) for each in draws
     }
@@ -158,7 +158,8 @@ def test_networks_are_those_that_were_kept_and_the_trained_one(model):
     for part in ("statistics", "head"):
         apart = [np.abs(a - b).max() for a, b in zip(getattr(draws[0], part), getattr(changed, part), strict=True)]
         assert min(apart) > 0.9
-    noisy = _objective(model, perturbation=0.1).drawn(np.random.default_rng(0)).weights.backbone
+    perturbed = _objective(model, perturbation=0.1)
+    noisy = perturbed.drawn(np.random.default_rng(0), perturbed.networks).weights.backbone
     for value, variable in zip(noisy, model.backbone.trainable_variables, strict=True):
         size = np.sqrt(np.mean((value - variable.numpy()) ** 2) / max(np.mean(variable.numpy() ** 2), 1e-9))
         # Of 36 numbers or more the deviation is within 40 % of what it shall be.
