@@ -114,7 +114,7 @@ def test_every_leaf_that_learns_takes_each_kind_of_memory(memory):
         config.resolved().settings.check()
         objective = config.build("ExemplarLevel").objective
         shipped = "matching" if leaf.stem == "lucir_cifar100_short" else "temporary_model"
-        expected = {"webp": shipped, "matching_digits": "matching", "ours_short": "matching"}
+        expected = {"webp": shipped, "coded_short": shipped, "matching_digits": "matching", "ours_short": "matching"}
         assert objective == expected.get(memory.stem, memory.stem)
 
 
