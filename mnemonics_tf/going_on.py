@@ -66,7 +66,7 @@ def learner_from_run(
     learner = IncrementalLearner.from_settings(
         dataclasses.replace(settings, probe=probe),
         _traits_of(noted, configuration),
-        PixelRange(**_tuples(noted["pixel_range"])),
+        PixelRange(**files.with_tuples(noted["pixel_range"])),
         devices=devices,
         validation_share=validation_share,
     )
@@ -109,7 +109,7 @@ def _classes_of(noted: Mapping[str, Any], complete: int) -> ClassTable:
 def _traits_of(noted: Mapping[str, Any], configuration: Configuration) -> ImageTraits:
     """What the images have in common; runs of earlier versions did not note it, and their data are asked."""
     if "traits" in noted:
-        return ImageTraits(**_tuples(noted["traits"]))
+        return ImageTraits(**files.with_tuples(noted["traits"]))
     return configuration.load_dataset().traits
 
 
@@ -170,8 +170,3 @@ def _joined(seen: SeenImages, part: LabelledImages, held_out: bool) -> SeenImage
     digests = [list(digest_of(images.content(row))) for row in range(len(part)) if row not in reasons]
     array = np.array(digests, np.uint8).reshape(-1, DIGEST_BYTES)
     return seen.joined(array, readable.labels, readable.array if held_out else None)
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has lists where settings have tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

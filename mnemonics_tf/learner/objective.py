@@ -44,11 +44,11 @@ def _later_phase(settings: Settings) -> LaterPhase:
     method = settings.method
     return LaterPhase(
         method.losses,
-        method.distils and settings.model_level.distillation,
-        method.imprints,
-        method.trains_old_head,
-        method.averages_images,
-        settings.model_level.scale_form is not None,
+        distils=method.distils and settings.model_level.distillation,
+        imprints=method.imprints,
+        trains_old_head=method.trains_old_head,
+        averages_images=method.averages_images,
+        transfers=settings.model_level.scale_form is not None,
     )
 
 

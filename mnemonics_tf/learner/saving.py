@@ -250,19 +250,21 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
         if name not in known:
             raise _UnknownMethod(name)
         settings = Settings(
-            known[name](**_tuples(method)),
-            Backbone.from_card(card["network"]) if version == _BACKBONE_FORMAT else ResNet(**_tuples(card["network"])),
-            **{name: part(**_tuples(card[name])) for name, part in _PARTS.items()},
+            known[name](**files.with_tuples(method)),
+            Backbone.from_card(card["network"])
+            if version == _BACKBONE_FORMAT
+            else ResNet(**files.with_tuples(card["network"])),
+            **{name: part(**files.with_tuples(card[name])) for name, part in _PARTS.items()},
             **{name: card[name] for name in _PLAIN},
         )
         saved = Saved(
             settings=settings,
-            traits=ImageTraits(**_tuples(card["traits"])),
-            pixel_range=PixelRange(**_tuples(card["pixel_range"])),
+            traits=ImageTraits(**files.with_tuples(card["traits"])),
+            pixel_range=PixelRange(**files.with_tuples(card["pixel_range"])),
             validation_share=float(card["validation_share"]),
             history=tuple(None if each is None else Evaluation(**each) for each in card["history"]),
             chosen=tuple(map(str, card["chosen"])),
-            classes=ClassTable(**_tuples(card["classes"])),
+            classes=ClassTable(**files.with_tuples(card["classes"])),
             phase=int(card["phase"]),
             folder=os.path.join(folder, os.path.normpath(card["state"])),
         )
@@ -296,11 +298,6 @@ def _refusal(saved: Saved) -> checks.UsageError | None:
     except checks.UsageError as error:
         return error
     return None
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has lists where settings have tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _damaged(path: str, why: str) -> checks.UsageError:

@@ -74,6 +74,11 @@ def read_json(path: str) -> Any:
         raise UnreadableError("it has a number of too many digits") from error
 
 
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a JSON file as settings have them: JSON has lists where these have tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
 # What keeps a file from being written, however right the program is.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
