@@ -251,9 +251,7 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
             raise _UnknownMethod(name)
         settings = Settings(
             known[name](**files.with_tuples(method)),
-            Backbone.from_card(card["network"])
-            if version == _BACKBONE_FORMAT
-            else ResNet(**files.with_tuples(card["network"])),
+            _network(card["network"], version),
             **{name: part(**files.with_tuples(card[name])) for name, part in _PARTS.items()},
             **{name: card[name] for name in _PLAIN},
         )
@@ -287,6 +285,10 @@ def _saved(folder: str, path: str, card: Any, own_method: type[Method] | None) -
     if broken is not None:
         raise _damaged(broken, "it is missing, or was changed since it was written")
     return saved
+
+
+def _network(card: dict[str, Any], version: int) -> ResNet | Backbone:
+    return Backbone.from_card(card) if version == _BACKBONE_FORMAT else ResNet(**files.with_tuples(card))
 
 
 def _refusal(saved: Saved) -> checks.UsageError | None:
