@@ -177,7 +177,7 @@ class _Recorder(Trainer):
 
     calls: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def fit(self, model, batch_losses, data, settings, stage, seed, noise=None, rehearsal=None):
+    def fit(self, model, batch_losses, data, settings, stage, seed, noise=None, rehearsal=None, xla=False):
         self.calls.append({"losses": batch_losses, "data": data, "rehearsal": rehearsal})
 
 
