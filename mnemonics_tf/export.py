@@ -63,11 +63,7 @@ def main(argv: list[str]) -> int:
         for line in lines:
             screen.say(screen.shown(line))
     except Exception as error:
-        code, text = screen.explained(error, argv[-1], "give the same command again")
-        if code is None or flags.FLAGS["verbosity"].present:
-            raise
-        screen.tell_error(text)
-        return code
+        return screen.exit_code(error, argv[-1], "give the same command again")
     return 0
 
 

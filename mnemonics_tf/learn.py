@@ -78,13 +78,7 @@ def main(argv: list[str]) -> int:
             _learn(folder, images, options)
     except Exception as error:
         place = argv[1] if len(argv) > 1 else ""
-        code, text = screen.explained(error, place, "the same command goes on")
-        if code is None or flags.FLAGS["verbosity"].present:
-            raise
-        # What a listing refuses is known to runs by the name of a setting.
-        text = re.sub(r"folder\.path|(?<![\w.])images(?= = |: )", "IMAGES_DIR", text)
-        screen.tell_error(text)
-        return code
+        return screen.exit_code(error, place, "the same command goes on", _reworded)
     except stopping.StoppedError as stopped:
         screen.last_words(f"mnemonics_tf: {stopped} {screen.how_to_go_on('mnemonics_tf.learn')}")
         return screen.STOPPED
@@ -245,6 +239,11 @@ def _check_images(images: str, folder: str) -> None:
     names, _ = listing.scan(listing.root_of(images), fewest=1, may_be_empty=known)
     listing.check_names(names, known)
     listing.check_several(names, known)
+
+
+def _reworded(text: str) -> str:
+    """What a listing refuses is known to runs by the name of a setting, and in Python by that of an argument."""
+    return re.sub(r"folder\.path|(?<![\w.])images(?= = |: )", "IMAGES_DIR", text)
 
 
 def _check_apart(folder: str, images: str) -> None:

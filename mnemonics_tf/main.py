@@ -48,11 +48,7 @@ def main(argv: list[str]) -> int:
             files.check_path(flag, path)
         results, directory = _outcome(output_dir)
     except Exception as error:
-        code, text = screen.explained(error, output_dir, "the same command goes on")
-        if code is None or flags.FLAGS["verbosity"].present:
-            raise
-        screen.tell_error(text)
-        return code
+        return screen.exit_code(error, output_dir, "the same command goes on")
     except stopping.StoppedError as stopped:
         screen.last_words(f"mnemonics_tf: {stopped} {screen.how_to_go_on('mnemonics_tf.main')}")
         return screen.STOPPED

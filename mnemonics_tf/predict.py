@@ -50,11 +50,7 @@ def main(argv: list[str]) -> int:
             names, reading, ask = _learner(folder) if kind == "learner" else _exported(folder)
         return _answer(argv[2:], names, reading, ask)
     except Exception as error:
-        code, text = screen.explained(error, "".join(argv[1:2]), "give the same command again")
-        if code is None or flags.FLAGS["verbosity"].present:
-            raise
-        screen.tell_error(text)
-        return code
+        return screen.exit_code(error, "".join(argv[1:2]), "give the same command again")
 
 
 def _learner(folder: str) -> tuple[Sequence[str], _Reading, Asked]:

@@ -272,12 +272,12 @@ def test_includes_that_stand_for_endlessly_much_are_refused(tmp_path):
         (tmp_path / f"{number}.gin").write_text(f"include '{number + 1}.gin'\n" * 2)
     (tmp_path / "18.gin").write_text("ModelLevel.epochs = 3\n")
     assert "the files that are included are more than 100" in _refusal([tmp_path / "0.gin"], [])
-    assert len(list(gin_paths.texts(str(tmp_path / "0.gin")))) == 100
+    assert len(list(gin_paths.walk(str(tmp_path / "0.gin")))) == 100
     (tmp_path / "18.gin").write_text("".join(f"include 'deep{number}.gin'\n" for number in range(1)))
     for number in range(600):
         (tmp_path / f"deep{number}.gin").write_text(f"include 'deep{number + 1}.gin'\n")
     assert "nested too deeply" in _refusal([tmp_path / "deep0.gin"], [])
-    assert len(list(gin_paths.texts(str(tmp_path / "deep0.gin")))) <= 100
+    assert len(list(gin_paths.walk(str(tmp_path / "deep0.gin")))) <= 100
 
 
 def test_import_that_fails_is_told():

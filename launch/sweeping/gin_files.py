@@ -21,8 +21,8 @@ def checksum(arguments: Sequence[str]) -> str:
     for argument in arguments:
         flag, _, name = argument.partition("=")
         if flag == "--gin_file":
-            for text in gin_paths.texts(str(ROOT / name), str(ROOT)):
-                digest.update(hashlib.sha256(text.encode()).digest())
-            for module, path in sorted(gin_paths.own_modules(str(ROOT / name), str(ROOT)).items()):
-                digest.update(f"{module}\n{complete.checksum_or_none(path)}".encode())
+            for file in gin_paths.walk(str(ROOT / name), str(ROOT)):
+                digest.update(hashlib.sha256(file.text.encode()).digest())
+                for module, path in sorted(file.modules.items()):
+                    digest.update(f"{module}\n{complete.checksum_or_none(path)}".encode())
     return digest.hexdigest()[:16]

@@ -5,7 +5,6 @@ It counts for the very same attempt alone: the same learner, with the same setti
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -94,9 +93,9 @@ def _of_state(state: LearnerState) -> Iterator[bytes]:
     slots = state.exemplars.slots
     if slots is not None and isinstance(slots.images, StoredImages):
         # Where the codes lie says nothing: joined phase by phase in memory, they are one piece once they are loaded.
-        yield slots.images.checksum().encode()
-        slots = dataclasses.replace(slots, images=np.zeros((len(slots), 0), np.uint8))
-    yield from _of_images(slots)
+        yield from _labelled(slots, slots.images.checksum())
+    else:
+        yield from _of_images(slots)
 
 
 def _of_images(images: LabelledImages | None) -> Iterator[bytes]:
@@ -104,6 +103,10 @@ def _of_images(images: LabelledImages | None) -> Iterator[bytes]:
     if images is None or not len(images):
         yield b""
         return
+    yield from _labelled(images, "\n".join(class_marks(images, int(images.labels.max()) + 1)))
+
+
+def _labelled(images: LabelledImages, content: str) -> Iterator[bytes]:
     yield images.labels.tobytes()
-    yield "\n".join(class_marks(images, int(images.labels.max()) + 1)).encode()
+    yield content.encode()
     yield b"" if images.soft_labels is None else images.soft_labels.tobytes()

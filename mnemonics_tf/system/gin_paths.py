@@ -6,12 +6,13 @@ folder, and last among the package's own configurations.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from gin import config_parser
 
@@ -59,43 +60,68 @@ def read(path: str) -> str:
     return re.sub(r"\r\n?", "\n", text)
 
 
-def texts(path: str, working: str = "") -> Iterator[str]:
-    """The text of a gin file and then of all that it includes, as far as they can be read; of too many the first.
+class GinFile(NamedTuple):
+    """What a gin file says, up to the first line that gin cannot parse.
+
+    Attributes:
+      text: all of it.
+      includes: files, as they stand there.
+      modules: files of the modules that it imports, by name: those that lie beside it or the first file.
+    """
+
+    text: str
+    includes: tuple[str, ...]
+    modules: dict[str, str]
+
+
+def walk(path: str, working: str = "") -> Iterator[GinFile]:
+    """A gin file and then all that it includes, as far as they can be read; of too many the first.
 
     Args:
       path: the gin file to begin with.
       working: the folder in which it will be parsed; empty for the present one.
     """
-    for _, text in itertools.islice(_texts(path, (), working), MOST_FILES):
-        yield text
+    return itertools.islice(_walk(path, (), working), MOST_FILES)
 
 
-def _texts(path: str, parents: tuple[str, ...], working: str) -> Iterator[tuple[str, str]]:
+def _walk(path: str, parents: tuple[str, ...], working: str) -> Iterator[GinFile]:
     try:
         text = read(path)
     except files.UnreadableError:
         return
-    yield path, text
     above = (*parents, path)
-    for statement in _statements(text):
-        if not isinstance(statement, config_parser.IncludeStatement):
-            continue
-        found = find_include(statement.filename, path, parents, working)
+    file = _gin_file(text, (path, above[0]))
+    yield file
+    for name in file.includes:
+        found = find_include(name, path, parents, working)
         # Two that include each other would never end.
         if (
             found is not None
             and len(above) <= MOST_NESTED
             and os.path.realpath(found) not in map(os.path.realpath, above)
         ):
-            yield from _texts(found, above, working)
+            yield from _walk(found, above, working)
 
 
-def _statements(text: str) -> Iterator[Any]:
-    """What a text states, up to the first line that gin cannot parse."""
-    try:
-        yield from config_parser.ConfigParser(text, _Names())
-    except Exception:  # of many kinds; who parses the text in earnest will say what is wrong
-        return
+def _gin_file(text: str, paths: Sequence[str]) -> GinFile:
+    includes: list[str] = []
+    modules: dict[str, str] = {}
+    # Errors are of many kinds; who parses the text in earnest will say what is wrong.
+    with contextlib.suppress(Exception):
+        for statement in config_parser.ConfigParser(text, _Names()):
+            if isinstance(statement, config_parser.IncludeStatement):
+                includes.append(statement.filename)
+            elif isinstance(statement, config_parser.ImportStatement):
+                file = _file_beside(statement.module, paths)
+                modules |= {} if file is None else {statement.module: file}
+    return GinFile(text, tuple(includes), modules)
+
+
+def _file_beside(module: str, paths: Sequence[str]) -> str | None:
+    """The file of a module that lies beside the first of some files beside which it does; None if it lies nowhere."""
+    places = (os.path.join(os.path.dirname(os.path.abspath(path)), *module.split(".")) for path in paths)
+    candidates = (each for place in places for each in (f"{place}.py", os.path.join(place, "__init__.py")))
+    return next(filter(os.path.isfile, candidates), None)
 
 
 class _Names(config_parser.ParserDelegate):
@@ -114,29 +140,6 @@ def nearest_file(path: str) -> str:
     if not os.path.isdir(folder):
         return ""
     return checks.nearest(os.path.basename(path), os.listdir(folder))
-
-
-def own_modules(path: str, working: str = "") -> dict[str, str]:
-    """Files of the modules that a gin file, or one that it includes, imports and that lie beside the one or the other.
-
-    Args:
-      path: the gin file to begin with.
-      working: the folder in which it will be parsed; empty for the present one.
-
-    Returns:
-      The path by the name of the module.
-    """
-    found: dict[str, str] = {}
-    for place, text in itertools.islice(_texts(path, (), working), MOST_FILES):
-        for statement in _statements(text):
-            if isinstance(statement, config_parser.ImportStatement):
-                parts = statement.module.split(".")
-                for folder in (os.path.dirname(os.path.abspath(each)) for each in (place, path)):
-                    candidates = (os.path.join(folder, *parts) + end for end in (".py", os.sep + "__init__.py"))
-                    file = next(filter(os.path.isfile, candidates), None)
-                    if file is not None:
-                        found.setdefault(statement.module, file)
-    return found
 
 
 def make_importable(module: str, paths: Sequence[str]) -> str | None:

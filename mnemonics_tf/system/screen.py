@@ -14,7 +14,7 @@ import shlex
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 import tqdm
@@ -91,6 +91,22 @@ def explained(error: Exception, place: str, advice: str) -> tuple[int | None, st
     if reason is not None:
         return USAGE_ERROR, f"{name} cannot be used any more: {reason}. Mend that, and {advice}."
     return None, ""
+
+
+def exit_code(error: Exception, place: str, advice: str, reworded: Callable[[str], str] = str) -> int:
+    """Says why a command ends, and returns its exit code.
+
+    Raises the error itself where only a traceback explains it, or the user has asked for one by --verbosity.
+
+    Args:
+      error, place, advice: see `explained`.
+      reworded: what a text becomes that names things as the command does not.
+    """
+    code, text = explained(error, place, advice)
+    if code is None or flags.FLAGS["verbosity"].present:
+        raise error
+    tell_error(reworded(text))
+    return code
 
 
 _aside: list[int] = []  # descriptors of standard error that are turned aside
