@@ -38,6 +38,24 @@ class _Weights(NamedTuple):
     head: list[tf.Tensor]
 
 
+class _Images(NamedTuple):
+    """Images of some classes.
+
+    Attributes:
+      images: normalised `[n, H, W, C]`.
+      shares: what each counts in the mean of each of c classes, `[n, c]`.
+      labels: class indices, `[n]`.
+    """
+
+    images: tf.Tensor
+    shares: tf.Tensor
+    labels: tf.Tensor
+
+    def take(self, rows: np.ndarray) -> _Images:
+        """Some of them, which count as much as they did."""
+        return _Images(*(tf.gather(each, rows) for each in self))
+
+
 class _Network(NamedTuple):
     """A network that is matched, but as to some classes."""
 
@@ -109,36 +127,34 @@ class MatchedStatistics:
         return chosen._replace(weights=chosen.weights._replace(backbone=backbone))
 
     def _gradient(
-        self,
-        weights: _Weights,
-        exemplars: tf.Tensor,
-        shares: tf.Tensor,
-        labels: tf.Tensor,
-        real: tf.Tensor,
-        real_shares: tf.Tensor,
-        real_labels: tf.Tensor,
+        self, weights: _Weights, exemplars: _Images, fixed: _Images | None, real: _Images
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The loss, and its gradient with respect to exemplars.
+        """The loss, and its gradient with respect to the images of `exemplars`.
 
         Args:
           weights: of the network.
-          exemplars: normalised `[n, H, W, C]`.
-          shares: what each exemplar counts in the mean of each of c classes, `[n, c]`; columns add up to 1.
-          labels: class indices, `[n]`.
-          real, real_shares, real_labels: the same of real images.
+          exemplars: those that are learned.
+          fixed: those that stay as they are, and count in the same means; None for none. Going back through them would
+            cost as much as through the others.
+          real: real images of the same classes.
         """
-        expected, expected_gradients = self._seen(weights, real, real_shares, real_labels)
+        expected, expected_gradients = self._seen(weights, real)
+        seen_fixed, gradients_fixed = ([], []) if fixed is None else self._seen(weights, fixed)
+        shares = exemplars.shares if fixed is None else tf.concat([exemplars.shares, fixed.shares], axis=0)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(exemplars)
-            seen, gradients = self._seen(weights, exemplars, shares, labels)
-            distances = [self._distance(*each, real_shares, shares) for each in zip(expected, seen, strict=True)]
+            tape.watch(exemplars.images)
+            seen, gradients = self._seen(weights, exemplars)
+            if fixed is not None:
+                seen = [tf.concat(each, axis=0) for each in zip(seen, seen_fixed, strict=True)]
+                gradients = [own + other for own, other in zip(gradients, gradients_fixed, strict=True)]
+            distances = [self._distance(*each, real.shares, shares) for each in zip(expected, seen, strict=True)]
             loss = tf.add_n(distances) / len(distances)
             if gradients:
                 pairs = zip(expected_gradients, gradients, strict=True)
                 apart = tf.add_n([tf.reduce_sum((of_real - own) ** 2) for of_real, own in pairs])
                 length = tf.add_n([tf.reduce_sum(of_real**2) for of_real in expected_gradients])
                 loss += self.settings.gradient_weight * tf.math.divide_no_nan(apart, length)
-        return loss, tape.gradient(loss, exemplars)
+        return loss, tape.gradient(loss, exemplars.images)
 
     def _distance(
         self, of_real: tf.Tensor, of_exemplars: tf.Tensor, real_shares: tf.Tensor, shares: tf.Tensor
@@ -154,22 +170,23 @@ class MatchedStatistics:
             distance += self.settings.spread_weight * tf.math.divide_no_nan(apart, tf.reduce_sum(variances**2))
         return distance
 
-    def _seen(
-        self, weights: _Weights, images: tf.Tensor, shares: tf.Tensor, labels: tf.Tensor
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def _seen(self, weights: _Weights, shown: _Images) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """What a network makes of images: of each stage and the embedding `[B, d]`, and gradients of cross-entropy."""
         kind = self.settings.gradients
         backbone, head = list(weights.backbone), list(weights.head)
         trained = {"none": [], "head": head, "block": [*head, *(backbone[place] for place in self._block)]}[kind]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
-            (*maps, features), _ = self._network.stateless_call(backbone, weights.statistics, images, training=False)
+            (*maps, features), _ = self._network.stateless_call(
+                backbone, weights.statistics, shown.images, training=False
+            )
             seen = [*map(_pooled, maps), features]
             if not trained:
                 return seen, []
             _, logits = functional_call(self._head, head, features)
             # Every class counts alike, however many images it has.
-            loss = tf.reduce_mean(tf.linalg.matvec(shares, losses.cross_entropy(logits, labels), transpose_a=True))
+            by_image = losses.cross_entropy(logits, shown.labels)
+            loss = tf.reduce_mean(tf.linalg.matvec(shown.shares, by_image, transpose_a=True))
         return seen, connected(tape.gradient(loss, trained), "cross-entropy", "the network's weights")
 
 
@@ -200,17 +217,15 @@ class _Matched:
         with tf.GradientTape(persistent=True) as tape:
             images, labels = transform(variables.images()), variables.labels()
         seen = np.flatnonzero(np.isin(labels.numpy(), classes))
-        own_labels = labels.numpy()[seen]
+        own = _of_classes(tf.gather(images, seen), labels.numpy()[seen], classes)
+        moving, fixed = np.flatnonzero(variables.moving[seen]), np.flatnonzero(~variables.moving[seen])
         loss, gradient = owner.gradient(
             network.weights,
-            tf.gather(images, seen),
-            _shares(own_labels, classes),
-            own_labels,
-            transform(pixels.normalise(real.images, owner.pixel_range)),
-            _shares(real.labels, classes),
-            real.labels,
+            own.take(moving),
+            own.take(fixed) if len(fixed) else None,
+            _of_classes(transform(pixels.normalise(real.images, owner.pixel_range)), real.labels, classes),
         )
-        by_image = tf.scatter_nd(seen[:, None], gradient, images.shape)
+        by_image = tf.scatter_nd(seen[moving][:, None], gradient, images.shape)
         return Found(images, labels, tape, MetaGradient(loss, by_image), {"meta_loss": float(loss)})
 
     def _classes(self, index: int) -> np.ndarray:
@@ -222,10 +237,10 @@ class _Matched:
         return np.sort(order[place * count : (place + 1) * count])
 
 
-def _shares(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """What each image counts in the mean of each class, `[n, c]` float32; columns add up to 1."""
+def _of_classes(images: tf.Tensor, labels: np.ndarray, classes: np.ndarray) -> _Images:
+    """Images that count alike in the mean of their class: each class's shares add up to 1."""
     members = (labels[:, None] == classes).astype(np.float32)
-    return members / members.sum(axis=0)
+    return _Images(images, tf.constant(members / members.sum(axis=0)), tf.constant(labels))
 
 
 def _pooled(maps: tf.Tensor) -> tf.Tensor:

@@ -66,6 +66,12 @@ class ExemplarVariables:
         """Images that the temporary model can be trained on."""
         return len(self._hard_labels) * self._codec.images_per_slot
 
+    @property
+    def moving(self) -> np.ndarray:
+        """Which images are learned, `[num_images]` bool; the others stay as they are."""
+        slots = np.ones(len(self._hard_labels), bool) if self._fixed is None else ~self._fixed
+        return np.repeat(slots, self._codec.images_per_slot)
+
     def images(self) -> tf.Tensor:
         """Normalised images `[num_images, H, W, C]`."""
         slots = tf.convert_to_tensor(self._pixels)

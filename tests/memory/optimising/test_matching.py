@@ -110,38 +110,57 @@ def _head_gradient_by_numpy(model, data: LabelledImages) -> np.ndarray:
     return np.concatenate([(features.T @ errors).ravel(), errors.sum(axis=0)])
 
 
-def _call(objective, exemplars: LabelledImages, real: LabelledImages, images=None):
-    images = _normalised(exemplars) if images is None else images
-    weights = objective.drawn(np.random.default_rng(0), objective.networks).weights
-    of_exemplars = (tf.constant(images), _shares(exemplars.labels), exemplars.labels)
-    return objective.gradient(weights, *of_exemplars, _normalised(real), _shares(real.labels), real.labels)
+def _call(objective, exemplars: LabelledImages, real: LabelledImages, change=None, fixed=None):
+    """Loss and gradient `[n, H, W, C]` of a meta-step, whose pixels are those of `exemplars` and `change`."""
+    variables = ExemplarVariables(exemplars, 3, codec_of(1, False), PIXELS, LEVEL, fixed)
+    if change is not None:
+        variables._pixels.assign_add(change)
+    found = objective.task(exemplars, real, 0, "learn").step(variables, 0, np.random.default_rng(0))
+    return float(found.meta.loss), found.meta.exemplars.numpy()
 
 
 def test_loss_and_gradient_are_those_of_the_formulas(model):
     exemplars, real = three_classes(4, seed=1), three_classes(30, seed=2)
     loss, _ = _call(_objective(model), exemplars, real)
     expected = _loss_by_numpy(model, exemplars, real)
-    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert loss == pytest.approx(expected, rel=1e-4)
 
     loss, _ = _call(_objective(model, spread_weight=0.5), exemplars, real)
     spread = _spread_by_numpy(model, exemplars, real)
     assert spread > 0.01
-    assert float(loss) == pytest.approx(expected + 0.5 * spread, rel=1e-4)
+    assert loss == pytest.approx(expected + 0.5 * spread, rel=1e-4)
 
     gradients = [_head_gradient_by_numpy(model, each) for each in (real, exemplars)]
     apart = np.sum((gradients[0] - gradients[1]) ** 2) / np.sum(gradients[0] ** 2)
     loss, _ = _call(_objective(model, gradients="head", gradient_weight=0.5), exemplars, real)
-    assert float(loss) == pytest.approx(expected + 0.5 * apart, rel=1e-4)
+    assert loss == pytest.approx(expected + 0.5 * apart, rel=1e-4)
 
     # Along one direction, with gradients of the last block. They jump where a ReLU changes sides, which is no part of
     # a derivative: the step is so short that hardly any does.
     objective = _objective(model, gradients="block", gradient_weight=0.5)
-    images = _normalised(exemplars)
     loss, gradient = _call(objective, exemplars, real)
-    direction = gradient.numpy() / np.linalg.norm(gradient)
-    ends = [float(_call(objective, exemplars, real, images + step * direction)[0]) for step in (0.001, -0.001)]
+    direction = gradient / np.linalg.norm(gradient)
+    ends = [_call(objective, exemplars, real, step * direction)[0] for step in (0.001, -0.001)]
     assert (ends[0] - ends[1]) / 0.002 == pytest.approx(np.linalg.norm(gradient), rel=0.03)
-    assert float(loss) != pytest.approx(expected, rel=1e-3)
+    assert loss != pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("gradients", ["none", "head", "block"])
+def test_exemplars_that_stay_count_as_the_others_do_and_have_no_gradient(model, gradients):
+    exemplars, real = three_classes(4, seed=1), three_classes(30, seed=2)
+    objective = _objective(model, gradients=gradients, spread_weight=0.5)
+    loss, gradient = _call(objective, exemplars, real)
+    # As many as there may be of a class, all of one class among them.
+    fixed = np.array([True, False, False, True] + [True] * 4 + [False] * 4)
+    assert np.abs(gradient).max(axis=(1, 2, 3)).min() > 0
+    of_some, by_moving = _call(objective, exemplars, real, fixed=fixed)
+    assert of_some == pytest.approx(loss, rel=1e-5)
+    assert not by_moving[fixed].any()
+    np.testing.assert_allclose(by_moving[~fixed], gradient[~fixed], rtol=1e-3, atol=1e-5 * np.abs(gradient).max())
+
+    of_none, by_none = _call(objective, exemplars, real, fixed=np.ones(12, bool))
+    assert of_none == pytest.approx(loss, rel=1e-5)
+    assert not by_none.any()
 
 
 def test_networks_are_those_that_were_kept_and_the_trained_one(model):
