@@ -60,7 +60,8 @@ def _build(files: list[Path], dataset: str) -> None:
     assert sum(sizes) == num_classes
     budget.check_fits(sizes, class_sizes=[130] * num_classes, num_parts=2)
     head = experiment.head or method.head
-    method.check(budget.count(num_classes) if budget.keeps else 0, head)
+    number = 1 if budget.counts_bytes else budget.count(num_classes)  # of bytes one image at least is left
+    method.check(number if budget.keeps else 0, head)
     network = config.build("ResNet")
     network.check_image_shape(image_shape)
     hashable = ResNet(tuple(network.blocks), tuple(network.widths), network.stem, network.embedding_dim)

@@ -109,7 +109,8 @@ def _learning(settings: Settings, load: Load, num_exemplars: int) -> float:
         shown = num_exemplars * min(settings.matching.classes, load.num_chosen) / load.num_chosen
         # Gradients of the last block are a pass back for real images, and are differentiated for exemplars.
         block = settings.matching.gradients == "block"
-        return real * (_TRAINED if block else 1.0) + shown * (_WALKED_BACK if block else _TRAINED)
+        seen, learned = _TRAINED if block else 1.0, _WALKED_BACK if block else _TRAINED
+        return (real + shown * level.real_share) * seen + shown * (1 - level.real_share) * learned
     if level.objective == "next_phase":
         inner = level.inner_steps * level.inner_batch_size * (_TRAINED + _WALKED_BACK + settings.method.distils)
         return settings.next_phase.draws * (inner + _TRAINED * real)

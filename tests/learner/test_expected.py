@@ -73,6 +73,8 @@ def test_objectives_take_what_their_meta_steps_pass():
     # 16 real images forward, 5 exemplars of each of 2 classes forward and back; gradients of a block take a pass more.
     assert of_a_meta_step(matching=Matching(classes=2)) == 16 + 10 * 3
     assert of_a_meta_step(matching=Matching(classes=2, gradients="block")) == 16 * 3 + 10 * 7
+    half = dataclasses.replace(level, real_share=0.5)
+    assert of_a_meta_step(exemplar_level=half, matching=Matching(classes=2)) == 16 + 5 + 5 * 3
     # Two later phases of 4 steps of 8 images with a teacher, once for all 6 meta-steps.
     forgetting = of_a_meta_step(matching=Matching(classes=2, later_phases=2))
     assert forgetting == pytest.approx(16 + 10 * 3 + 2 * 4 * 8 * (3 + 1) / 6)
