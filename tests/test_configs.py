@@ -15,6 +15,7 @@ from mnemonics_tf import config, methods
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.models.classifier import Classifier, ClassifierFactory
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.training.rehearsal import Rehearsal
 
 _CONFIGS = ROOT / "configs"
 _LEAVES = sorted(path for path in _CONFIGS.glob("*.gin") if path.name != "base_method.gin")
@@ -88,8 +89,11 @@ def test_every_method_goes_with_every_data_set_on_every_schedule(method, dataset
 @pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)
 def test_every_leaf_goes_without_the_mnemonics(leaf):
     _build([leaf, _CONFIGS / "base_method.gin"], _dataset_of(leaf))
-    assert not config.build("ExemplarMemory").learns
-    assert not config.build("ExemplarMemory").adjust
+    memory = config.build("ExemplarMemory")
+    assert not memory.learns
+    assert not memory.adjust
+    assert (memory.codec, memory.code_new, memory.counts_bytes) == ("raw", 0.0, False)
+    assert config.build("Rehearsal") == Rehearsal()
     assert config.build("ModelLevel").scale_form is None
     assert config.build("BalancedFinetune").enabled is None
 

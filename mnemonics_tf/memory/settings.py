@@ -161,7 +161,10 @@ class Memory:
             given["per_class"] = self.per_class
         if self.counts_bytes and len(given) > 1:
             listed = " and ".join(f"ExemplarMemory.{name} = {value}" for name, value in given.items())
-            raise checks.UsageError(f"{listed}: a memory has one budget, in images or in bytes. Leave the other out.")
+            raise checks.UsageError(
+                f"{listed}: a memory has one budget, in images or in bytes. Leave the other out; one in bytes that a "
+                "configuration has set goes by = None."
+            )
 
     @property
     def counts_bytes(self) -> bool:
