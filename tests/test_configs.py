@@ -98,6 +98,30 @@ def test_every_leaf_goes_without_the_mnemonics(leaf):
     assert config.build("BalancedFinetune").enabled is None
 
 
+_OURS = """
+ExemplarMemory.total_bytes = 600000
+ExemplarLevel.learn_labels = True
+BalancedFinetune.enabled = True
+BalancedFinetune.distil_from = "both"
+Rehearsal.memory_share = 0.5
+Rehearsal.separated_softmax = True
+Rehearsal.learning_rate = 0.02
+Rehearsal.schedule = "cosine"
+Rehearsal.augment = "all"
+Rehearsal.weight_average = 0.9
+Rehearsal.steps_per_epoch = 9
+"""
+
+
+def test_base_method_takes_out_whatever_is_ours(tmp_path):
+    ours = tmp_path / "ours.gin"
+    ours.write_text(_OURS)
+    _build([_CONFIGS / "lucir_digits.gin", ours, _CONFIGS / "base_method.gin"], "digits")
+    config.resolved().settings.check()
+    assert config.build("Rehearsal") == Rehearsal()
+    assert config.build("ExemplarMemory").mode == "per_class_20"
+
+
 @pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)
 def test_every_leaf_that_keeps_exemplars_takes_each_use_of_memory(leaf):
     for use in _USES:
