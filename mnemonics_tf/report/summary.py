@@ -13,7 +13,8 @@ def summary(results: Results) -> str:
     Args:
       results: the run's results so far, in percent. A classifier without figures, as `nme` without exemplars, has
         dashes. Where exemplars were learned, how far they moved: the mean change of a pixel in grey levels, and the
-      percentage that is still a real image bit for bit. Below stands what did not go as configured.
+      percentage that is still a real image bit for bit, before a codec keeps it. Below stands what did not go as
+      configured.
     """
     learned = any("learned" in phase.movement for phase in results.phases)
     lines = ["phase  classes  CNN (%)  NME (%)  seconds" + ("  moved  still real (%)" if learned else "")]

@@ -65,7 +65,7 @@ def general_grid(groups: Sequence[Group], variations: Mapping[Group, Variation])
         rows.append([dataset, method, exemplars, budget, *numbers, *figures, *moved, *kept])
     notes = ["Percentages: mean ± half of the 95 % interval over seeds. * the classifier that is reported."]
     if learned:
-        notes += ["Learned exemplars: mean change of a pixel in grey levels; how many are real images bit for bit."]
+        notes += ["Learned exemplars: mean change of a pixel in grey levels; how many learning left as real images."]
     if counted:
         notes += ["Bytes: what is kept of all images in the end, exemplars with labels and a method's statistics."]
     if variations:

@@ -93,7 +93,7 @@ def test_page_shows_all_that_a_run_has(full):
     assert "Phase 1: half of <b>phase 1</b> was left out. Phase 2: half of" in page.words
     # (0.5 + 1.5 + 2.5) / 3 grey levels.
     moved = "New exemplars moved by 1.50 grey levels a pixel in the mean over the phases, 9 at most; 30.0 % of them"
-    assert f"{moved} are still real images, bit for bit." in page.words
+    assert f"{moved} are still real images, as learning left them." in page.words
     assert "Old exemplars have not moved: all of them are still what they were before they were adjusted" in page.words
     assert "After phase 2 the network knows 7 classes and is right on 50.0 %." in page.words
     assert "28 exemplars, 4 of each class, take 5,600 bytes in all and at most 800 for a class" in page.words

@@ -20,7 +20,8 @@ class Movement:
     Attributes:
       mean: mean absolute change of a pixel, in grey levels (0..255).
       largest: the largest change of any pixel, in grey levels.
-      unmoved: percent of the exemplars that are bit for bit what they were. New exemplars were real images before.
+      unmoved: percent of the exemplars that are bit for bit what they were, before a codec keeps them. New exemplars
+        were real images.
     """
 
     mean: float

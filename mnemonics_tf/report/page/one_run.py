@@ -324,7 +324,7 @@ def _phase_grid(record: Record) -> Grid:
     for title, values in (("average", results.average_accuracy), ("forgetting", results.forgetting)):
         rows.append((title, "", *(f"{values[name]:.2f}" for name in names), "", "", *("" for _ in moving)))
     headings = (("", 2), ("accuracy (%)", len(names)), ("", 2), *([("learned exemplars", 2)] if learned else []))
-    notes = ("Mean change of a pixel in grey levels; how many are real images bit for bit.",) if learned else ()
+    notes = ("Mean change of a pixel in grey levels; how many learning left as real images.",) if learned else ()
     return Grid("phases", f"Phases of {record.name}", headings, tuple(rows), notes)
 
 

@@ -89,11 +89,11 @@ def movement(results: Results) -> list[str]:
         mean, unmoved = (float(np.mean([each[key] for each in found])) for key in ("mean", "unmoved"))
         largest = max(each["largest"] for each in found)
         if unmoved == 100:
-            sentences.append(f"{name} have not moved: all of them are still {was}, bit for bit.")
+            sentences.append(f"{name} have not moved: all of them are still {was}, as learning left them.")
             continue
         sentences.append(
             f"{name} moved by {mean:.2f} grey levels a pixel in the mean over the phases, "
-            f"{largest:.0f} at most; {unmoved:.1f} % of them are still {was}, bit for bit."
+            f"{largest:.0f} at most; {unmoved:.1f} % of them are still {was}, as learning left them."
         )
     return sentences
 
