@@ -92,7 +92,7 @@ def _to_tflite(exported: ExportedModel, images: np.ndarray | None) -> bytes:
     if images is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([image[None]] for image in images)
-    with _explaining("tflite"):
+    with _explaining("tflite" if images is None else "tflite_int8"):
         return converter.convert()
 
 

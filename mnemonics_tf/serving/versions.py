@@ -12,15 +12,17 @@ container that sees `models` alone. Elsewhere they are copies.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 from collections.abc import Mapping
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import complete, files, folders
+from mnemonics_tf.system import complete, files, folders, locks
 
 CONFIG = "models.config"
+_LOCK = ".lock"  # beside it: one export numbers and writes at a time
 _HEADER = "# Written by mnemonics_tf.export, anew each time. Keep one of your own under another name."
 _NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _IDENTITY = os.path.join("assets.extra", "identity")  # in a version: what it was made of
@@ -54,30 +56,46 @@ def add_versions(root: str, name: str, models: Mapping[str, str], base_path: str
       UsageError: `root` cannot be used.
     """
     root = os.path.abspath(os.path.expanduser(root))
-    if folders.is_learner(root) or folders.is_run(root) or folders.is_model(root):
-        raise checks.UsageError(f"OUT = {root}: that is itself a model, learner or run. Name a folder for models.")
     place = os.path.join(root, name)
+    for folder, flag in ((root, "OUT"), (place, "OUT/NAME")):
+        if folders.is_learner(folder) or folders.is_run(folder) or folders.is_model(folder):
+            raise checks.UsageError(
+                f"{flag} = {folder}: that is itself a model, learner or run. Name a folder for models."
+            )
     try:
         os.makedirs(place, exist_ok=True)
-        there = {_identity_of_version(os.path.join(place, str(number))) for number in versions_in(place)}
-        added = []
-        for its_identity, model in models.items():
-            if its_identity in there:
-                continue
-            taken = [int(each) for each in os.listdir(place) if each.isdecimal()]
-            final = os.path.join(place, str(max(taken, default=0) + 1))
-            with complete.writing(final, mark=lambda folder: None) as partial:
-                shutil.copytree(
-                    model, partial, copy_function=shutil.copy2 if copy else _link_or_copy, dirs_exist_ok=True
-                )
-                os.makedirs(os.path.dirname(os.path.join(partial, _IDENTITY)), exist_ok=True)
-                files.write_text(os.path.join(partial, _IDENTITY), its_identity)
-            added.append(final)
-        files.write_text(os.path.join(root, CONFIG), _config(root, base_path))
+        with _alone(root):
+            added = _written(place, models, copy)
+            files.write_text(os.path.join(root, CONFIG), _config(root, base_path))
     except OSError as error:
         raise checks.UsageError(
             f"OUT = {root} cannot be written to ({error.strerror or error}). Make room, or name another folder."
         ) from error
+    return added
+
+
+def _alone(root: str) -> contextlib.AbstractContextManager[object]:
+    """Waits for other exports to the same folder: two that number and write at once would mix their files."""
+    try:
+        return locks.hold(os.path.join(root, _LOCK), waiting=lambda: None)
+    except locks.NoLocksError:
+        return contextlib.nullcontext()
+
+
+def _written(place: str, models: Mapping[str, str], copy: bool) -> list[str]:
+    """The folders of the versions that were written; see `add_versions`."""
+    there = {_identity_of_version(os.path.join(place, str(number))) for number in versions_in(place)}
+    added = []
+    for its_identity, model in models.items():
+        if its_identity in there:
+            continue
+        taken = [int(each) for each in os.listdir(place) if each.isdecimal()]
+        final = os.path.join(place, str(max(taken, default=0) + 1))
+        with complete.writing(final, mark=lambda folder: None) as partial:
+            shutil.copytree(model, partial, copy_function=shutil.copy2 if copy else _link_or_copy, dirs_exist_ok=True)
+            os.makedirs(os.path.dirname(os.path.join(partial, _IDENTITY)), exist_ok=True)
+            files.write_text(os.path.join(partial, _IDENTITY), its_identity)
+        added.append(final)
     return added
 
 
@@ -101,6 +119,8 @@ def _identity_of_version(folder: str) -> str | None:
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
+    except FileExistsError:
+        raise  # a copy would write into the file that the other link belongs to
     except OSError:  # another disk, or one without hard links
         shutil.copy2(source, target)
 

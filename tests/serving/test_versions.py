@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import shutil
 from pathlib import Path
 
 import pytest
 
+from mnemonics_tf.checks import UsageError
+from mnemonics_tf.serving import versions
 from mnemonics_tf.serving.versions import add_versions, identity
+from mnemonics_tf.system import locks
 
 
 def _fake(folder: Path, weights: bytes) -> Path:
@@ -35,6 +39,36 @@ def test_versions_follow_one_another_and_none_comes_twice(tmp_path):
     shutil.rmtree(first)
     assert add_versions(str(root), "birds", _by_identity(second, third), "/models") == []
     assert (root / "birds/1/saved_model.pb").read_bytes() == b"graph"
+
+
+def test_one_export_waits_for_another_to_the_same_folder(tmp_path):
+    model, root = _fake(tmp_path / "a", b"a"), tmp_path / "models"
+    root.mkdir()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with locks.hold(str(root / ".lock")):
+            export = pool.submit(add_versions, str(root), "birds", _by_identity(model), "/models")
+            with pytest.raises(concurrent.futures.TimeoutError):
+                export.result(0.5)
+            assert list((root / "birds").iterdir()) == []
+        assert export.result(30) == [str(root / "birds/1")]
+
+
+def test_file_that_is_there_is_not_written_through(tmp_path):
+    (tmp_path / "a").write_bytes(b"new")
+    (tmp_path / "b").write_bytes(b"another model's")
+    with pytest.raises(FileExistsError):
+        versions._link_or_copy(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (tmp_path / "b").read_bytes() == b"another model's"
+
+
+@pytest.mark.parametrize(("out", "name"), [("birds", "model"), (".", "birds")])
+def test_learner_is_no_place_for_versions(tmp_path, out, name):
+    model = _fake(tmp_path / "a", b"a")
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "birds/learner.json").write_text("{}")
+    with pytest.raises(UsageError, match="itself a model, learner or run"):
+        add_versions(str(tmp_path / out), name, _by_identity(model), "/models")
+    assert [each.name for each in (tmp_path / "birds").iterdir()] == ["learner.json"]
 
 
 def test_list_of_models_is_what_the_server_reads(tmp_path):
