@@ -100,6 +100,7 @@ def test_every_leaf_goes_without_the_mnemonics(leaf):
 
 _OURS = """
 ExemplarMemory.total_bytes = 600000
+ExemplarMemory.low_resolution = 2
 ExemplarLevel.learn_labels = True
 BalancedFinetune.enabled = True
 BalancedFinetune.distil_from = "both"
@@ -119,7 +120,8 @@ def test_base_method_takes_out_whatever_is_ours(tmp_path):
     _build([_CONFIGS / "lucir_digits.gin", ours, _CONFIGS / "base_method.gin"], "digits")
     config.resolved().settings.check()
     assert config.build("Rehearsal") == Rehearsal()
-    assert config.build("ExemplarMemory").mode == "per_class_20"
+    memory = config.build("ExemplarMemory")
+    assert (memory.mode, memory.low_resolution) == ("per_class_20", 1)
 
 
 @pytest.mark.parametrize("leaf", _LEAVES, ids=lambda path: path.stem)

@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Mapping
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import complete, files, folders, locks
+from mnemonics_tf.system import complete, files, folders, locks, screen
 
 CONFIG = "models.config"
 _LOCK = ".lock"  # beside it: one export numbers and writes at a time
@@ -76,8 +76,9 @@ def add_versions(root: str, name: str, models: Mapping[str, str], base_path: str
 
 def _alone(root: str) -> contextlib.AbstractContextManager[object]:
     """Waits for other exports to the same folder: two that number and write at once would mix their files."""
+    text = f"Another process is exporting to {root}: waiting for it ..."
     try:
-        return locks.hold(os.path.join(root, _LOCK), waiting=lambda: None)
+        return locks.hold(os.path.join(root, _LOCK), lambda: screen.notice(text))
     except locks.NoLocksError:
         return contextlib.nullcontext()
 

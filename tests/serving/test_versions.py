@@ -41,7 +41,7 @@ def test_versions_follow_one_another_and_none_comes_twice(tmp_path):
     assert (root / "birds/1/saved_model.pb").read_bytes() == b"graph"
 
 
-def test_one_export_waits_for_another_to_the_same_folder(tmp_path):
+def test_one_export_waits_for_another_to_the_same_folder(tmp_path, capfd):
     model, root = _fake(tmp_path / "a", b"a"), tmp_path / "models"
     root.mkdir()
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -51,6 +51,7 @@ def test_one_export_waits_for_another_to_the_same_folder(tmp_path):
                 export.result(0.5)
             assert list((root / "birds").iterdir()) == []
         assert export.result(30) == [str(root / "birds/1")]
+    assert f"Another process is exporting to {root}: waiting for it" in capfd.readouterr().err
 
 
 def test_file_that_is_there_is_not_written_through(tmp_path):

@@ -218,7 +218,8 @@ class _Matched:
             images, labels = transform(variables.images()), variables.labels()
         seen = np.flatnonzero(np.isin(labels.numpy(), classes))
         own = _of_classes(tf.gather(images, seen), labels.numpy()[seen], classes)
-        moving, fixed = np.flatnonzero(variables.moving[seen]), np.flatnonzero(~variables.moving[seen])
+        is_moving = variables.moving[seen]
+        moving, fixed = np.flatnonzero(is_moving), np.flatnonzero(~is_moving)
         loss, gradient = owner.gradient(
             network.weights,
             own.take(moving),

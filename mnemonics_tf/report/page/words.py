@@ -80,7 +80,7 @@ def movement(results: Results) -> list[str]:
     """A sentence on how far exemplars moved that were learned, and on those that were adjusted."""
     sentences = []
     for which, name, was in (
-        ("learned", "New exemplars", "real images"),
+        ("learned", "New exemplars", "real images, as learning left them"),
         ("adjusted", "Old exemplars", "what they were before they were adjusted"),
     ):
         found = [phase.movement[which] for phase in results.phases if which in phase.movement]
@@ -89,11 +89,11 @@ def movement(results: Results) -> list[str]:
         mean, unmoved = (float(np.mean([each[key] for each in found])) for key in ("mean", "unmoved"))
         largest = max(each["largest"] for each in found)
         if unmoved == 100:
-            sentences.append(f"{name} have not moved: all of them are still {was}, as learning left them.")
+            sentences.append(f"{name} have not moved: all of them are still {was}.")
             continue
         sentences.append(
             f"{name} moved by {mean:.2f} grey levels a pixel in the mean over the phases, "
-            f"{largest:.0f} at most; {unmoved:.1f} % of them are still {was}, as learning left them."
+            f"{largest:.0f} at most; {unmoved:.1f} % of them are still {was}."
         )
     return sentences
 

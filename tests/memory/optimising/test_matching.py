@@ -150,7 +150,7 @@ def test_exemplars_that_stay_count_as_the_others_do_and_have_no_gradient(model, 
     exemplars, real = three_classes(4, seed=1), three_classes(30, seed=2)
     objective = _objective(model, gradients=gradients, spread_weight=0.5)
     loss, gradient = _call(objective, exemplars, real)
-    # As many as there may be of a class, all of one class among them.
+    # Some of the first class, all of the second, none of the third.
     fixed = np.array([True, False, False, True] + [True] * 4 + [False] * 4)
     assert np.abs(gradient).max(axis=(1, 2, 3)).min() > 0
     of_some, by_moving = _call(objective, exemplars, real, fixed=fixed)
