@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -133,13 +133,15 @@ def resolved() -> Configuration:
 
 
 def check_read(bindings: Sequence[str]) -> None:
-    """Makes sure that single bindings of a data source are of the one that is read; files may be made for several.
+    """Makes sure that single bindings are read: that of a data source, and that of the budget a class.
+
+    What files bind may be made for several of them.
 
     Args:
       bindings: as `parse` got them.
 
     Raises:
-      UsageError: one binds a source that `Experiment.dataset` does not name.
+      UsageError: one binds a source that `Experiment.dataset` does not name, or a budget where another one decides.
     """
     chosen = getattr(gin.query_parameter("Experiment.dataset"), "selector", "")
     for binding in bindings:
@@ -148,6 +150,25 @@ def check_read(bindings: Sequence[str]) -> None:
             raise checks.UsageError(
                 f"--gin_param={binding}: nothing reads it, as Experiment.dataset = @{chosen}. Set Experiment.dataset = "
                 f"@{name}, or leave it out."
+            )
+    _check_per_class({binding.partition("=")[0].strip(): binding for binding in bindings})
+
+
+def _check_per_class(bindings: Mapping[str, str]) -> None:
+    """Raises UsageError for a single binding of the budget a class where a file has set another one, which decides."""
+    binding = bindings.get("ExemplarMemory.per_class")
+    for other in ("total", "bytes_per_class", "total_bytes"):
+        name = f"ExemplarMemory.{other}"
+        if binding is None or name in bindings:
+            continue
+        try:
+            value = gin.query_parameter(name)
+        except ValueError:  # not bound
+            continue
+        if value is not None:
+            raise checks.UsageError(
+                f"--gin_param={binding}: nothing reads it, as {name} = {value}. Set {name} = None as well, or leave it "
+                "out."
             )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags
 
-from mnemonics_tf import checks
+from mnemonics_tf import __version__, checks
 from mnemonics_tf.run import intact
 from mnemonics_tf.run.models import model_of, models_of_run
 from mnemonics_tf.system import complete, files, folders, gin_flags, screen, stopping
@@ -88,11 +88,11 @@ def _add_versions(source: str, out: str) -> list[str]:
 
 
 def _state_of(learner: str) -> str:
-    """What tells the state of a saved learner from all others: a checksum of the checksums of its files."""
+    """What tells what a saved learner exports from all else: its state, the checksums of its files, and this code."""
     card = os.path.join(learner, folders.LEARNER_FILE)
     try:
         state = os.path.normpath(files.read_json(card)["state"])
-        return complete.checksum(os.path.join(learner, state, complete.MARK))
+        return complete.checksum_of([complete.checksum(os.path.join(learner, state, complete.MARK)), __version__])
     except (files.UnreadableError, OSError, KeyError, TypeError) as error:
         raise checks.UsageError(f"{card} is damaged: {error}. Put back a copy of the learner's folder.") from error
 

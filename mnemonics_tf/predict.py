@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # for the same.
 _Reading = tuple[int, int | None]
 
-_AT_ONCE = 256  # images that are read and answered together
+_AT_ONCE, _VALUES = 256, 2**20  # images that are read and answered together, and pixels of them
 _NOT_THERE = "there is no such file"
 
 _TOP = flags.DEFINE_integer("top", 3, "How many of the likeliest classes are shown of each image.")
@@ -88,8 +88,9 @@ def _reading(image_shape: tuple[int, ...], resized_side: int | None) -> _Reading
 def _answer(paths: Sequence[str], names: Sequence[str], reading: _Reading, ask: Asked) -> int:
     """Prints a line for each image. Returns the exit code."""
     code = 0
-    for start in range(0, len(paths), _AT_ONCE):
-        some = paths[start : start + _AT_ONCE]
+    at_once = min(max(_VALUES // reading[0] ** 2, 1), _AT_ONCE)  # a network takes many times the memory of its images
+    for start in range(0, len(paths), at_once):
+        some = paths[start : start + at_once]
         images, reasons = _read(some, reading)
         probabilities = ask(images) if len(images) else images
         position = 0

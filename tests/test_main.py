@@ -290,6 +290,26 @@ def test_user_mistake_is_one_clear_line_and_touches_nothing(call_main, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "bindings", "message"),
+    [
+        (
+            "coded_short",
+            ["ExemplarMemory.per_class = 20"],
+            "nothing reads it, as ExemplarMemory.bytes_per_class = 61600",
+        ),
+        ("coded_short", ["ExemplarMemory.codec = 'raw'"], "or code_new = 0 and code_initial_phase = True"),
+    ],
+)
+def test_memory_in_bytes_says_what_else_must_go(call_main, tmp_path, file, bindings, message):
+    files = [f"--gin_file={ROOT / 'configs' / name}" for name in ("lucir_digits.gin", f"memories/{file}.gin")]
+    params = [f"--gin_param={binding}" for binding in bindings]
+    code, shown = call_main([*files, *params, f"--output_dir={tmp_path / 'run'}"])
+    assert (code, shown.count("\n")) == (2, 1)
+    assert message in shown
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_config_names_the_nearest_file(call_main):
     code, shown = call_main([f"--gin_file={ROOT}/configs/lucir_digit.gin"])
     assert code == 2

@@ -24,7 +24,8 @@ _LEGEND = (
 _SAME = 0.01  # share by which steps or bytes of rows that are compared may differ
 _COMPARED = {"steps": "steps", "bytes_per_class": "bytes", "meta_steps": "meta-steps"}
 # What trains a later phase. It also makes exemplars of its own classes, for phases after it: no part of a trial.
-_TRAINING = ("train_model", "adjust_exemplars", "finetune_balanced")
+MODEL_LEVEL = ("train_model", "finetune_balanced")
+_TRAINING = (*MODEL_LEVEL, "adjust_exemplars")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Outcome:
     Attributes:
       method: the base method.
       memory: what the grid calls the memory.
-      num_phases: N.
+      num_phases: N, of the classes as they were dealt out.
       seed: of phase 0 and of the memory.
       length: by which the epochs of the later phase were multiplied.
       training_seed: of the later phase.
@@ -42,7 +43,7 @@ class Outcome:
       accuracy: percent of the test images of `all`, `old` and `new` classes, by classifier.
       images_per_class: exemplars of an old class that the phase was trained on, the mean over classes.
       bytes_per_class: what the memory takes, labels, tables and a method's statistics included, for each old class.
-      steps: training steps of the later phase.
+      steps: training steps of the later phase, fine-tuning included.
       seconds: duration of its training, see `training_seconds`.
       memory_seconds: what choosing, learning and coding the memory took.
       meta_steps: of learning the memory; 0 for one that is chosen.

@@ -108,7 +108,7 @@ class Bench:
                     outcome = Outcome(
                         method=method,
                         memory=memory,
-                        num_phases=run.num_phases,
+                        num_phases=stream.num_phases - 1,
                         seed=seed,
                         length=length,
                         training_seed=training_seed,
@@ -136,6 +136,11 @@ def configured(run: PlannedRun) -> Configuration:
         config.parse([str(ROOT / path) for path in values["gin_file"]], values["gin_param"], OF_GRIDS)
         configuration = config.resolved()
         configuration.check()
+        if not configuration.protocol.has_later_phases:
+            raise checks.UsageError(
+                "Protocol.sizes or Protocol.classes has one phase: there is no later one that could show what a memory "
+                "is worth. Give it two or more."
+            )
     except checks.UsageError as error:
         _, text = screen.explained(error, place="", advice="")
         raise checks.UsageError(f"{run.name}: {text}") from error
@@ -188,7 +193,7 @@ class _Trial:
             "accuracy": outcomes.accuracies(finished.predictions, num_old),
             "images_per_class": state.exemplars.num_images / num_old,
             "bytes_per_class": (size_of(state.exemplars, num_old).total + num_bytes(state.statistics)) / num_old,
-            "steps": tracker.steps.get("train_model", 0),
+            "steps": sum(tracker.steps.get(stage, 0) for stage in outcomes.MODEL_LEVEL),
             "seconds": outcomes.training_seconds(tracker.seconds),
             "memory_seconds": self._memory_seconds,
             **self._made,

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,8 @@ from mnemonics_tf.data.stored import StoredImages
 from mnemonics_tf.data.types import LabelledImages
 
 _LOST = "<lost image>"  # around the reason
+# Operations that decode, by which TensorFlow names the place of an error.
+_DECODING = re.compile(r"DecodeImage|DecodeAndCropJpeg|ExtractJpegShape")
 
 # Random resized crops, as the published ImageNet results have them: share of the image's area, and width over height.
 _AREA = (0.08, 1.0)
@@ -244,7 +247,7 @@ def read_rows(images: StoredImages, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     def read(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
             contents, orientations = zip(*(_plain(images, position) for position in positions), strict=True)
-        except OSError as error:
+        except (OSError, headers.UnreadableImageError, tf.errors.OpError) as error:
             # TensorFlow hands on the text of an exception and not its type: see `explaining_lost_files`.
             raise OSError(f"{_LOST}{error}{_LOST}") from error
         return np.array(contents, object), np.array(orientations, np.int32)
@@ -271,12 +274,16 @@ def explaining_lost_files() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        _, mark, rest = str(error).partition(_LOST)
-        if not mark:
+        text = str(error)
+        _, mark, rest = text.partition(_LOST)
+        if mark:
+            found, advice = rest.partition(_LOST)[0], "Look for what became of it"
+        elif _DECODING.search(text):
+            found, advice = "its file was whole before, and is damaged now", "Look for it by mnemonics_tf.data.check"
+        else:
             raise
         raise checks.UsageError(
-            f"An image cannot be read any more ({rest.partition(_LOST)[0]}). Look for what became of it, then start "
-            "again: complete phases are kept."
+            f"An image cannot be read any more ({found}). {advice}, then start again: complete phases are kept."
         ) from error
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.memory.optimising.chunks import num_chunks
 from mnemonics_tf.memory.optimising.settings import ExemplarLevel
+from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.system.lazy import tf
 
 # Forward passes that one image costs: forward and backward; and a step of the inner training walked back, where second
@@ -21,6 +22,8 @@ from mnemonics_tf.system.lazy import tf
 _TRAINED, _WALKED_BACK = 3.0, 7.0
 _SHARE_OF_SPEED = 0.3  # of a bare convolution's multiply-adds that a network reaches
 _TRACED_SECONDS = 20.0  # of a phase, for its functions
+# What codecs leave of CIFAR-100's images at quality 90 (`docs/measured_facts.md`); of photographs they leave less.
+_CODED = {"raw": 1.0, "png": 0.7, "webp": 0.18, "jpeg": 0.2, "source": 0.2}
 _TRIALS = 3
 
 
@@ -53,32 +56,36 @@ class Load:
         return self.num_old - self.num_again
 
 
-def loads(settings: Settings, phase_sizes: Sequence[int], class_sizes: Sequence[int]) -> list[Load]:
+def loads(
+    settings: Settings, image_shape: tuple[int, int, int], phase_sizes: Sequence[int], class_sizes: Sequence[int]
+) -> list[Load]:
     """What each of some planned phases has to do.
 
     Args:
       settings: of the learner.
+      image_shape: `(H, W, C)`.
       phase_sizes: number of new classes in each phase.
       class_sizes: training images of each class, by index.
     """
     found, known = [], 0
     for new in phase_sizes:
-        kept = sum(min(size, _kept_per_class(settings, known)) for size in class_sizes[:known])
+        kept = sum(min(size, _kept_per_class(settings.memory, image_shape, known)) for size in class_sizes[:known])
         found.append(Load(sum(class_sizes[known : known + new]), known, new, kept))
         known += new
     return found
 
 
-def passes(settings: Settings, load: Load) -> float:
-    """How many images go forward through the network in a phase; a backward pass counts as two more."""
+def passes(settings: Settings, image_shape: tuple[int, int, int], load: Load) -> float:
+    """How many images `(H, W, C)` go forward through the network in a phase; a backward pass counts as two more."""
     memory, level, method = settings.memory, settings.exemplar_level, settings.method
     if method.num_units is not None and load.num_old:
         return 2.0 * load.num_images
     teacher = 1.0 if load.num_old and method.distils and settings.model_level.distillation else 0.0
-    total = settings.model_level.epochs * (load.num_images + load.num_kept) * (_TRAINED + teacher)
+    total = settings.model_level.epochs * _images_of_an_epoch(settings, load) * (_TRAINED + teacher)
     if method.num_units is not None:
         return total + 2.0 * load.num_images
-    new = min(_kept_per_class(settings, load.num_old + load.num_new) * load.num_chosen, load.num_images)
+    kept = _kept_per_class(memory, image_shape, load.num_old + load.num_new)
+    new = min(kept * load.num_chosen, load.num_images)
     # Of classes of which more images arrive, exemplars are chosen among those and the ones that are kept.
     left = load.num_kept * load.num_left // max(load.num_old, 1)
     total += (load.num_images + load.num_kept - left) * (memory.selection == "herding") + 2.0 * (new + left)
@@ -133,12 +140,22 @@ def _temporary_model(level: ExemplarLevel, num_exemplars: int, num_images: int, 
     return inner * (_TRAINED + _WALKED_BACK) + _TRAINED * min(level.batch_size, num_images)
 
 
-def _kept_per_class(settings: Settings, num_classes: int) -> int:
-    """Exemplars of each of so many classes, images of mosaics counted; where bytes decide, the default number."""
-    memory = settings.memory
+def _images_of_an_epoch(settings: Settings, load: Load) -> int:
+    """Images that the model level trains on in an epoch, those that come more than once counted as often."""
+    plain, steps = load.num_images + load.num_kept, settings.rehearsal.steps_per_epoch
+    if steps is None or not load.num_old or not load.num_kept:
+        return plain
+    return steps * min(settings.model_level.batch_size, plain)
+
+
+def _kept_per_class(memory: Memory, image_shape: tuple[int, int, int], num_classes: int) -> int:
+    """Exemplars of each of so many classes, images of mosaics counted; where bytes decide, roughly."""
     if not memory.keeps or not num_classes:
         return 0
-    return 20 if memory.counts_bytes else memory.count(num_classes) * memory.images_per_slot
+    if not memory.counts_bytes:
+        return memory.count(num_classes) * memory.images_per_slot
+    each = math.prod(image_shape) * (4 if memory.store_floats else 1) * _CODED[memory.codec]
+    return max(int(memory.share(num_classes, 0) / each), 1) * memory.images_per_slot
 
 
 def seconds(
@@ -159,7 +176,7 @@ def seconds(
     if per_image is None:
         return None
     speed = _SHARE_OF_SPEED * multiply_adds_per_second() * num_replicas
-    return [_TRACED_SECONDS + passes(settings, load) * per_image / speed for load in planned]
+    return [_TRACED_SECONDS + passes(settings, image_shape, load) * per_image / speed for load in planned]
 
 
 def multiply_adds_per_second() -> float:

@@ -133,9 +133,10 @@ class Memory:
         }
         if self.codec in unchanged and self.code_new:
             what = unchanged[self.codec]
+            without = "code_new = 0" if self.code_initial_phase else "code_new = 0 and code_initial_phase = True"
             raise checks.UsageError(
                 f"ExemplarMemory.code_new = {self.code_new}: {what}. Set ExemplarMemory.codec to 'webp' or 'jpeg', or "
-                "leave code_new out."
+                f"{without}."
             )
         if self.codec == "raw":
             return

@@ -10,16 +10,25 @@ from mnemonics_tf.report.runs import Setup
 
 WITH_OURS = "w/ ours"
 WITHOUT_OURS = "without ours"
+_ALONE = "mnemonics alone"
 
 # Strategy of the exemplars, then whether they are adjusted, weight transfer, balanced fine-tuning.
 _SWITCHES = {
     WITH_OURS: ("mnemonics", True, True, True),
     WITHOUT_OURS: ("herding", False, False, False),
+    _ALONE: ("mnemonics", False, False, False),
     "no exemplars": ("none", False, False, False),
 }
 _NAMES = ("adjusting", "weight transfer", "balanced fine-tuning")
 
 _NUM_PHASES = "Protocol.num_phases"
+_CODEC = "ExemplarMemory.codec"
+# Settings by which later phases give the memory a weight of its own, as config.gin has them where they do nothing.
+_BALANCING = {
+    "Rehearsal.logit_adjustment": "0.0",
+    "Rehearsal.memory_share": "0.0",
+    "Rehearsal.separated_softmax": "False",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +45,11 @@ class Variation:
 
 
 def exemplars_label(setup: Setup) -> str:
-    """The label of a run's switches: `w/ ours`, `without ours` or `no exemplars`, whichever is nearest.
+    """The label of a run's switches: `w/ ours`, `without ours`, `mnemonics alone` or `no exemplars`, the nearest.
 
     Switches that differ from it follow, such as `w/ ours, but no adjusting`. The switches are the strategy of the
-    exemplars, adjusting, weight transfer, balanced fine-tuning and distillation.
+    exemplars, adjusting, weight transfer, balanced fine-tuning and distillation, which are the paper's, and whether
+    exemplars are coded and later phases balance memory and new images, which are not.
     """
     ours = (
         setup.exemplars,
@@ -58,6 +68,11 @@ def exemplars_label(setup: Setup) -> str:
     ]
     if not setup.distillation:
         words.append("no distillation")
+    codec = setup.settings.get(_CODEC, "'raw'").strip("'")
+    if codec != "raw":
+        words.append(f"coded by {codec}")
+    if any(setup.settings.get(name, nothing) != nothing for name, nothing in _BALANCING.items()):
+        words.append("balanced use")
     return f"{nearest}, but {', '.join(words)}" if words else nearest
 
 

@@ -28,8 +28,8 @@ class Teller:
 
     def __init__(self, settings: Settings, stream: ClassStream, strategy: tf.distribute.Strategy):
         self._settings, self._stream, self._strategy = settings, stream, strategy
-        planned = expected.loads(settings, stream.phase_sizes, stream.class_sizes.tolist())
         shape = stream.dataset.image_shape
+        planned = expected.loads(settings, shape, stream.phase_sizes, stream.class_sizes.tolist())
         self._expected = expected.seconds(settings, shape, planned, strategy.num_replicas_in_sync)
         self._end: float | None = None  # when the run will be over, on the clock that only goes on
         self._last = ""  # what the last phase has reached

@@ -18,6 +18,7 @@ from mnemonics_tf.data.decoding import centre_square, upright
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 _READ_HERE = "JPEG and PNG are read here"
+_NO_GREY = "a CMYK file where images have 1 channel"
 _OTHERS = (
     *((0, *each) for each in headers.SIGNATURES if each[0] not in (_JPEG, _PNG)),
     (0, b"BM", "BMP"),
@@ -80,7 +81,7 @@ def _decoded(
 
 def _read(content: tf.Tensor, image_shape: tuple[int, int, int], resized_side: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The square of an encoded image, and an empty reason; or zeros, and the reason why it is not decoded."""
-    reason = _refusal(content)
+    reason = _refusal(content, image_shape[2])
     image = tf.cond(
         tf.equal(reason, ""),
         lambda: _square(content, image_shape, resized_side),
@@ -89,18 +90,20 @@ def _read(content: tf.Tensor, image_shape: tuple[int, int, int], resized_side: i
     return tf.ensure_shape(image, image_shape), reason
 
 
-def _refusal(content: tf.Tensor) -> tf.Tensor:
-    """Why an image is not even decoded, a scalar string; empty if nothing in its head speaks against it."""
+def _refusal(content: tf.Tensor, channels: int) -> tf.Tensor:
+    """Why an image is not even decoded to so many channels, a scalar string; empty if its head speaks for it."""
     head = tf.strings.substr(content, 0, headers.HEAD)
     is_jpeg, is_png = _starts_with(head, 0, _JPEG), _starts_with(head, 0, _PNG)
 
-    def too_large() -> tf.Tensor:
-        extent = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(content)[:2], lambda: _png_extent(head))
-        num_pixels = tf.reduce_prod(tf.cast(extent, tf.int64))
+    def of_known_kind() -> tf.Tensor:
+        extent = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(content), lambda: _png_extent(head))
+        num_pixels = tf.reduce_prod(tf.cast(extent[:2], tf.int64))
         reason = tf.strings.join(
             [tf.as_string(num_pixels), f" pixels are more than the {headers.MOST_PIXELS} that are decoded"]
         )
-        return tf.where(num_pixels > headers.MOST_PIXELS, reason, "")
+        # libjpeg makes colours of CMYK, but no grey.
+        other = _NO_GREY if channels == 1 else ""
+        return tf.where(num_pixels > headers.MOST_PIXELS, reason, tf.where(extent[2] == 4, other, ""))
 
     def of_another_kind() -> tf.Tensor:
         is_kind = tf.stack([_starts_with(head, offset, mark) for offset, mark, _ in _OTHERS])
@@ -109,7 +112,7 @@ def _refusal(content: tf.Tensor) -> tf.Tensor:
         other = tf.where(tf.reduce_any(is_kind), found, f"no image: {_READ_HERE}")
         return tf.where(tf.equal(content, ""), "the image is empty", other)
 
-    return tf.cond(is_jpeg | is_png, too_large, of_another_kind)
+    return tf.cond(is_jpeg | is_png, of_known_kind, of_another_kind)
 
 
 def _starts_with(head: tf.Tensor, offset: int, mark: bytes) -> tf.Tensor:
@@ -119,8 +122,9 @@ def _starts_with(head: tf.Tensor, offset: int, mark: bytes) -> tf.Tensor:
 
 
 def _png_extent(head: tf.Tensor) -> tf.Tensor:
-    """Height and width, `[2]` int32. Fails where the head is too short."""
-    return tf.io.decode_raw(tf.strings.substr(head, 16, 8), tf.int32, little_endian=False)[::-1]
+    """Height, width and a number of channels that is any but 4, `[3]` int32. Fails where the head is too short."""
+    extent = tf.io.decode_raw(tf.strings.substr(head, 16, 8), tf.int32, little_endian=False)[::-1]
+    return tf.concat([extent, [3]], axis=0)
 
 
 def _square(content: tf.Tensor, image_shape: tuple[int, int, int], resized_side: int) -> tf.Tensor:
@@ -137,12 +141,14 @@ def orientation(content: tf.Tensor) -> tf.Tensor:
     """
     is_jpeg = _starts_with(content, 0, _JPEG)
     mark = tf.where(is_jpeg, b"Exif\0\0", b"eXIf")
-    before = tf.strings.length(tf.strings.split(content, mark)[0])
-    start = before + tf.strings.length(mark)
-    # Of a JPEG the segment begins four bytes earlier, with its marker and length.
-    marker = tf.strings.substr(content, tf.maximum(before - 4, 0), 2)
-    is_there = (start < tf.strings.length(content)) & (~is_jpeg | tf.equal(marker, b"\xff\xe1"))
-    return tf.cond(is_there, lambda: _orientation_in(tf.strings.substr(content, start, _MOST_EXIF)), lambda: 1)
+    before = tf.strings.split(content, mark)[:-1]
+    starts = tf.cumsum(tf.strings.length(before) + tf.strings.length(mark))
+    # Of a JPEG the segment begins four bytes earlier, with its marker and length. Other segments may spell the mark.
+    markers = tf.strings.substr(tf.strings.join([b"\0\0\0\0", before]), -4, 2)
+    found = starts[~is_jpeg | tf.equal(markers, b"\xff\xe1")]
+    return tf.cond(
+        tf.size(found) > 0, lambda: _orientation_in(tf.strings.substr(content, found[0], _MOST_EXIF)), lambda: 1
+    )
 
 
 def _orientation_in(exif: tf.Tensor) -> tf.Tensor:

@@ -6,8 +6,10 @@ is looked through for operations that reach out of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import tempfile
 from collections.abc import Container, Iterator
 from typing import Any
 
@@ -63,10 +65,23 @@ def load(folder: str) -> Any:
     if outside:
         raise ReachingOutError(outside)
     try:
-        return tf.saved_model.load(folder)
+        with _without_patterns(folder) as path:
+            return tf.saved_model.load(path)
     except Exception as error:  # of damaged files it raises all kinds, an IndexError among them
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise files.UnreadableError(f"TensorFlow cannot load it: {reason}") from error
+
+
+@contextlib.contextmanager
+def _without_patterns(folder: str) -> Iterator[str]:
+    """A path of a folder that TensorFlow does not take for a pattern of names, as it does brackets."""
+    if not set(folder) & set("[]*?\\"):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as aside:
+        link = os.path.join(aside, "model")
+        os.symlink(os.path.abspath(folder), link)
+        yield link
 
 
 def reaching_out(folder: str) -> list[str]:

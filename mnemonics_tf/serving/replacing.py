@@ -42,6 +42,9 @@ def replacing_export(folder: str) -> Iterator[str]:
             stopping.remove_when_stopped(aside)
             partial, old = os.path.join(aside, "new"), os.path.join(aside, "old")
             yield partial
+            for parent, _, names in os.walk(partial, topdown=False):
+                for path in (*(os.path.join(parent, each) for each in names), parent):
+                    files.flush(path)
             stopping.keep_when_stopped(aside)  # for a moment all that there is of the model lies there
             if os.path.isdir(folder):
                 os.replace(folder, old)

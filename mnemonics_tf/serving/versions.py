@@ -16,6 +16,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 
 from mnemonics_tf import checks
@@ -67,6 +68,10 @@ def add_versions(root: str, name: str, models: Mapping[str, str], base_path: str
         with _alone(root):
             added = _written(place, models, copy)
             files.write_text(os.path.join(root, CONFIG), _config(root, base_path))
+    except FileExistsError as error:
+        raise checks.UsageError(
+            f"OUT = {root}: another process is writing there. Give the same command again once it is over."
+        ) from error
     except OSError as error:
         raise checks.UsageError(
             f"OUT = {root} cannot be written to ({error.strerror or error}). Make room, or name another folder."
@@ -85,7 +90,7 @@ def _alone(root: str) -> contextlib.AbstractContextManager[object]:
 
 def _written(place: str, models: Mapping[str, str], copy: bool) -> list[str]:
     """The folders of the versions that were written; see `add_versions`."""
-    there = {_identity_of_version(os.path.join(place, str(number))) for number in versions_in(place)}
+    there = set().union(*(_identities(os.path.join(place, str(number))) for number in versions_in(place)))
     added = []
     for its_identity, model in models.items():
         if its_identity in there:
@@ -94,6 +99,8 @@ def _written(place: str, models: Mapping[str, str], copy: bool) -> list[str]:
         final = os.path.join(place, str(max(taken, default=0) + 1))
         with complete.writing(final, mark=lambda folder: None) as partial:
             shutil.copytree(model, partial, copy_function=shutil.copy2 if copy else _link_or_copy, dirs_exist_ok=True)
+            for folder, _, _ in os.walk(partial):
+                os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | stat.S_IRWXU)  # a model may be read-only
             os.makedirs(os.path.dirname(os.path.join(partial, _IDENTITY)), exist_ok=True)
             files.write_text(os.path.join(partial, _IDENTITY), its_identity)
         added.append(final)
@@ -106,15 +113,19 @@ def versions_in(place: str) -> list[int]:
 
 
 def identity(model: str) -> str:
-    """What tells a SavedModel from others: two exports of the same weights differ."""
-    return complete.checksum(os.path.join(model, "variables", "variables.index"))
+    """What tells a SavedModel from others: its weights and its graph, as another export of the weights may do more."""
+    parts = (os.path.join("variables", "variables.index"), "saved_model.pb")
+    return complete.checksum_of([complete.checksum(os.path.join(model, part)) for part in parts])
 
 
-def _identity_of_version(folder: str) -> str | None:
-    try:
-        return files.read_text(os.path.join(folder, _IDENTITY))
-    except files.UnreadableError:
-        return None  # someone else's
+def _identities(folder: str) -> set[str]:
+    """What a version was made of, as it says itself and as its files do; nothing of one that is damaged."""
+    found = set()
+    with contextlib.suppress(files.UnreadableError):  # someone else's
+        found.add(files.read_text(os.path.join(folder, _IDENTITY)))
+    with contextlib.suppress(files.UnreadableError, OSError):
+        found.add(identity(folder))
+    return found
 
 
 def _link_or_copy(source: str, target: str) -> None:

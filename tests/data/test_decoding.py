@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from image_files import KINDS, bmp, painted, png
+from pictures import encoded, noise
 
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data import decoding, pipeline
@@ -299,6 +300,22 @@ def test_image_that_vanishes_while_it_is_trained_on_is_named(tmp_path):
     assert "An image cannot be read any more" in str(raised.value)
     assert str(paths[3]) in str(raised.value)
     assert "complete phases are kept" in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+def test_image_that_is_damaged_while_it_is_measured_by_is_told_in_a_line(tmp_path, kind):
+    paths = [tmp_path / f"{number}" for number in range(4)]
+    for path in paths:
+        path.write_bytes(encoded(noise(), kind))
+    data = LabelledImages(StoredImages.of_files([str(path) for path in paths], 4), np.zeros(4, np.int64))
+    paths[2].write_bytes(paths[2].read_bytes()[:30])
+    with (
+        pytest.raises(UsageError, match="An image cannot be read any more") as raised,
+        decoding.explaining_lost_files(),
+    ):
+        for _ in pipeline.evaluation_batches(data, 2):
+            pass
+    assert "\n" not in str(raised.value)
 
 
 def test_other_errors_of_tensorflow_are_left_alone():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import pathlib
 import subprocess
 import sys
@@ -153,6 +154,29 @@ def test_memory_that_cannot_be_is_refused_before_another_is_tried(tmp_path):
     assert (finished.returncode, finished.stderr.count("\n")) == (2, 1), finished.stderr
     assert "next_phase: replay-both-n5-seed0: ExemplarMemory.bytes_per_class = 288 and" in finished.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_classes_that_come_in_one_phase_are_refused_and_other_sizes_are_told_by_their_number(tmp_path):
+    grid = pathlib.Path(_grid(tmp_path))
+    text = grid.read_text().replace('"configs/base_method.gin"', '"configs/base_method.gin", "sizes.gin"')
+    grid.write_text(text)
+    (tmp_path / "sizes.gin").write_text("Protocol.sizes = (10,)")
+    finished = _call(tmp_path, f"--grid={grid}")
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1), finished.stderr
+    assert "Protocol.sizes or Protocol.classes has one phase" in finished.stderr
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "sizes.gin").write_text("Protocol.sizes = (6, 4)")
+    tuned = '"tuned": ("ExemplarMemory.per_class = 4", "BalancedFinetune.enabled = True"),\n}'
+    grid.write_text(text.replace("}", tuned, 1))
+    finished = _call(tmp_path, f"--grid={grid}")
+    assert finished.returncode == 0, finished.stderr
+    plain, tuned = (
+        json.loads((tmp_path / f"out/replay-{memory}-n5-seed0-length1-training0.json").read_text())
+        for memory in ("four", "tuned")
+    )
+    assert (plain["num_phases"], tuned["num_phases"]) == (1, 1)
+    # Fine-tuning goes once through 40 exemplars, which are one batch.
+    assert tuned["steps"] == plain["steps"] + 1
 
 
 def test_accuracies_are_those_of_all_old_and_new_classes():

@@ -18,7 +18,10 @@ from mnemonics_tf.methods.analytic import Analytic
 from mnemonics_tf.methods.lucir import LUCIR
 from mnemonics_tf.methods.replay import Replay
 from mnemonics_tf.models.resnet import ResNet
+from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
+
+_SHAPE = (32, 32, 3)
 
 
 @pytest.mark.parametrize("network", [BACKBONES["resnet8"], BACKBONES["small"], ResNet((2, 1), (8, 8))])
@@ -55,7 +58,7 @@ def test_passes_are_counted():
     adjusted = 2 * 2 * (4 * 7 * (3 + 7) + 3 * 8)
     finetuned = 6 * (10 + 15) * 3
     load = expected.Load(num_images=100, num_old=3, num_new=2, num_kept=15)
-    assert expected.passes(settings, load) == training + chosen_and_measured + learned + adjusted + finetuned
+    assert expected.passes(settings, _SHAPE, load) == training + chosen_and_measured + learned + adjusted + finetuned
 
 
 def test_objectives_take_what_their_meta_steps_pass():
@@ -68,7 +71,10 @@ def test_objectives_take_what_their_meta_steps_pass():
 
     def of_a_meta_step(**changes) -> float:
         none = dataclasses.replace(settings, memory=dataclasses.replace(memory, strategy="herding"))
-        return (expected.passes(dataclasses.replace(settings, **changes), load) - expected.passes(none, load)) / 6
+        return (
+            expected.passes(dataclasses.replace(settings, **changes), _SHAPE, load)
+            - expected.passes(none, _SHAPE, load)
+        ) / 6
 
     # 16 real images forward, 5 exemplars of each of 2 classes forward and back; gradients of a block take a pass more.
     assert of_a_meta_step(matching=Matching(classes=2)) == 16 + 10 * 3
@@ -88,27 +94,54 @@ def test_more_images_of_known_classes_are_learned_as_those_of_new_ones_are(objec
     level = ExemplarLevel(epochs=1, steps_per_epoch=2, inner_steps=3, objective=objective)
     settings = _settings(LUCIR(), memory=Memory(per_class=5, initial="herding"), exemplar_level=level)
     # Exemplars of 2 classes are chosen and learned in either case, beside those of 3 others; the latter are adjusted.
-    again = expected.passes(settings, expected.Load(100, 5, 0, 25, num_again=2))
-    new = expected.passes(settings, expected.Load(100, 3, 2, 15))
+    again = expected.passes(settings, _SHAPE, expected.Load(100, 5, 0, 25, num_again=2))
+    new = expected.passes(settings, _SHAPE, expected.Load(100, 3, 2, 15))
     # The 10 old exemplars of the 2 classes are trained on with a teacher, and are among those that are chosen from.
     assert again - new == 10 * (settings.model_level.epochs * (3 + 1) + 1)
     # With none left to adjust there is only less to do.
-    assert 0 < expected.passes(settings, expected.Load(100, 2, 0, 10, num_again=2)) < again
+    assert 0 < expected.passes(settings, _SHAPE, expected.Load(100, 2, 0, 10, num_again=2)) < again
 
 
 def test_methods_without_teacher_or_training_take_less():
     memory, finetuning = Memory(strategy="random", per_class=5, adjust=False), BalancedFinetune(enabled=False)
     replay = _settings(Replay(), memory=memory, model_level=ModelLevel(epochs=2), finetuning=finetuning)
-    assert expected.passes(replay, expected.Load(100, 3, 2, 15)) == 2 * 115 * 3 + 2 * 25
+    assert expected.passes(replay, _SHAPE, expected.Load(100, 3, 2, 15)) == 2 * 115 * 3 + 2 * 25
     fitted = _settings(Analytic(), memory=Memory(strategy="herding", per_class=0, adjust=False), finetuning=finetuning)
-    assert expected.passes(fitted, expected.Load(100, 3, 2, 0)) == 2 * 100
+    assert expected.passes(fitted, _SHAPE, expected.Load(100, 3, 2, 0)) == 2 * 100
 
 
 def test_phases_have_the_exemplars_of_those_before():
     settings = _settings(Replay(), memory=Memory(strategy="random", total=12, adjust=False))
-    found = expected.loads(settings, [2, 1], [10, 4, 7])
+    found = expected.loads(settings, _SHAPE, [2, 1], [10, 4, 7])
     # 6 of each of two classes, of which the second has 4.
     assert found == [expected.Load(14, 0, 2, 0), expected.Load(7, 2, 1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("memory", "kept"),
+    [
+        (Memory(strategy="random", adjust=False, bytes_per_class=61600), 20),
+        (Memory(strategy="random", adjust=False, total_bytes=61600), 10),  # of two classes
+        (Memory(strategy="random", adjust=False, bytes_per_class=61600, store_floats=True), 5),
+        (Memory(strategy="random", adjust=False, bytes_per_class=12320, low_resolution=2), 16),
+        # As measured in runs: 91 to 109.
+        (Memory(strategy="random", adjust=False, bytes_per_class=61600, codec="webp"), 111),
+        (Memory(strategy="random", adjust=False, bytes_per_class=100), 1),
+    ],
+)
+def test_exemplars_of_a_budget_in_bytes_are_reckoned_from_the_size_of_images(memory, kept):
+    found = expected.loads(_settings(Replay(), memory=memory), _SHAPE, [2, 1], [500, 500, 500])
+    assert found[1].num_kept == 2 * kept
+
+
+def test_a_set_number_of_steps_is_what_later_phases_take():
+    memory, finetuning = Memory(strategy="random", per_class=5, adjust=False), BalancedFinetune(enabled=False)
+    parts = {"memory": memory, "model_level": ModelLevel(epochs=2, batch_size=8), "finetuning": finetuning}
+    settings = _settings(Replay(), **parts, rehearsal=Rehearsal(memory_share=0.5, steps_per_epoch=3))
+    measured = 2 * (10 + 15)
+    assert expected.passes(settings, _SHAPE, expected.Load(100, 3, 2, 15)) == 2 * 3 * 8 * 3 + measured
+    # Phase 0 has nothing to pair, and goes through its images.
+    assert expected.passes(settings, _SHAPE, expected.Load(100, 0, 2, 0)) == 2 * 100 * 3 + 2 * 10
 
 
 def test_seconds_grow_with_the_work_and_are_unknown_for_a_network_of_unknown_size():

@@ -104,12 +104,28 @@ def test_star_marks_the_classifier_that_is_reported(tmp_path):
         ({**WITHOUT_OURS, "balanced_finetune": None}, "without ours"),
         ({**WITHOUT_OURS, "exemplars": "random"}, "without ours, but random"),
         ({**WITHOUT_OURS, "weight_transfer": "per_neuron"}, "without ours, but weight transfer"),
-        ({**WITHOUT_OURS, "exemplars": "mnemonics"}, "without ours, but mnemonics"),
+        ({**WITHOUT_OURS, "exemplars": "mnemonics"}, "mnemonics alone"),
+        ({**WITHOUT_OURS, "exemplars": "mnemonics", "adjust_exemplars": True}, "mnemonics alone, but adjusting"),
         ({**WITHOUT_OURS, "exemplars": "none"}, "no exemplars"),
     ],
 )
 def test_exemplars_are_described_by_what_differs(tmp_path, changes, label):
     write_run(tmp_path / "run", **changes)
+    (row,) = _rows(_general(tmp_path), "cifar100")
+    assert row[2] == label
+
+
+@pytest.mark.parametrize(
+    ("settings", "label"),
+    [
+        ({"ExemplarMemory.codec": "webp"}, "without ours, but coded by webp"),
+        ({"Rehearsal.memory_share": 0.5}, "without ours, but balanced use"),
+        ({"Rehearsal.logit_adjustment": 1.0}, "without ours, but balanced use"),
+        ({"ExemplarMemory.codec": "raw", "Rehearsal.memory_share": 0.0}, "without ours"),
+    ],
+)
+def test_use_of_the_memory_that_the_paper_does_not_know_is_told(tmp_path, settings, label):
+    write_run(tmp_path / "run", settings=settings, **WITHOUT_OURS)
     (row,) = _rows(_general(tmp_path), "cifar100")
     assert row[2] == label
 

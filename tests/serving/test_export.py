@@ -117,6 +117,10 @@ def test_photograph_is_turned_as_its_camera_noted_in_either_byte_order():
     # The same letters elsewhere say nothing: here in a comment.
     comment = b"\xff\xd8\xff\xfe\0\x20Exif\0\0" + entries[3][0]
     assert (int(told(comment)), headers.orientation(comment)) == (1, 1)
+    # Nor do they hide the camera's own note behind it.
+    segment = b"Exif\0\0" + entries[3][0]
+    head = b"\xff\xd8\xff\xfe\0\x0eExif\0\0hidden" + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment
+    assert (int(told(head)), headers.orientation(head)) == (3, 3)
 
 
 def test_orientation_gives_the_picture_that_pillow_shows(model, exported):
@@ -144,6 +148,9 @@ def test_grey_images_are_served_from_files_and_images_of_two_channels_are_not(tm
     answer = model.serve_jpeg(tf.constant([encoded(Image.fromarray(shade), "PNG")]))
     expected = grey.probabilities(np.full((1, SIDE, SIDE, 1), 90, np.uint8))
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+    # libjpeg makes no grey of it.
+    answer = model.serve_jpeg(tf.constant([KINDS["print.jpg"][0], encoded(Image.fromarray(shade), "JPEG")]))
+    assert answer["errors"].numpy().tolist() == [b"a CMYK file where images have 1 channel", b""]
     two = tf.saved_model.load(str(export(tmp_path / "two", channels=2).folder))
     assert set(two.signatures) == {"serve", "serving_default", "classes", "names"}
 

@@ -106,6 +106,11 @@ def test_operations_with_a_state_of_their_own_are_harmless(tmp_path):
     assert reaching_out(_saved(tmp_path / "model", compute)) == []
 
 
+@pytest.mark.parametrize("name", ["birds [new]", "birds\\new", "birds*"])
+def test_path_that_looks_like_a_pattern_is_a_path(tmp_path, name):
+    assert load(_saved(tmp_path / name, lambda: None)).serve(tf.constant(3.0)) == 6
+
+
 def test_what_is_no_model_is_unreadable(tmp_path):
     with pytest.raises(UnreadableError):
         reaching_out(str(tmp_path))

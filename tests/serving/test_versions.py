@@ -41,6 +41,25 @@ def test_versions_follow_one_another_and_none_comes_twice(tmp_path):
     assert (root / "birds/1/saved_model.pb").read_bytes() == b"graph"
 
 
+def test_another_export_of_the_same_weights_is_another_version(tmp_path):
+    model, root = _fake(tmp_path / "a", b"a"), tmp_path / "models"
+    add_versions(str(root), "birds", _by_identity(model), "/models", copy=True)
+    (model / "saved_model.pb").write_bytes(b"graph that does more")
+    assert add_versions(str(root), "birds", _by_identity(model), "/models") == [str(root / "birds/2")]
+    assert add_versions(str(root), "birds", _by_identity(model), "/models") == []
+    # What an earlier release noted of a version says less than its files do.
+    (root / "birds/2/assets.extra/identity").write_text("of an earlier release")
+    assert add_versions(str(root), "birds", _by_identity(model), "/models") == []
+
+
+def test_version_of_a_read_only_model_can_be_removed(tmp_path):
+    model, root = _fake(tmp_path / "a", b"a"), tmp_path / "models"
+    for folder in (model / "variables", model):
+        folder.chmod(0o555)
+    (added,) = add_versions(str(root), "birds", _by_identity(model), "/models")
+    assert all(folder.stat().st_mode & 0o700 == 0o700 for folder in (Path(added), Path(added) / "variables"))
+
+
 def test_one_export_waits_for_another_to_the_same_folder(tmp_path, capfd):
     model, root = _fake(tmp_path / "a", b"a"), tmp_path / "models"
     root.mkdir()
