@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import shlex
 from pathlib import Path
 
 import gin
@@ -197,6 +198,32 @@ def test_header_of_a_leaf_says_how_to_run_it(leaf):
     # At most two includes deep, a few lines long.
     bindings = [line for line in leaf.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     assert len(bindings) <= 6
+
+
+def _commands(path: Path) -> list[str]:
+    """The arguments of `mnemonics_tf.main` in each command of a header, lines that go on joined."""
+    header = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    text = "\n".join(line.removeprefix("#") for line in header).replace("\\\n", " ")
+    return re.findall(r"python -m mnemonics_tf\.main (.+)", text)
+
+
+@pytest.mark.parametrize(
+    "path", [*_LEAVES, *_USES, *_MEMORIES, _CONFIGS / "base_method.gin"], ids=lambda path: path.stem
+)
+def test_commands_of_a_header_are_of_configurations_that_can_be(path):
+    commands = _commands(path)
+    assert commands
+    for command in commands:
+        files, bindings = [], ["folder.path = 'somewhere'"]
+        for argument in shlex.split(command):
+            flag, _, value = argument.partition("=")
+            if flag == "--gin_file":
+                files.append(str(ROOT / value))
+            elif flag == "--gin_param":
+                bindings.append(value)
+        assert any(Path(file).samefile(path) for file in files)
+        config.parse(files, bindings)
+        config.resolved().check()
 
 
 @pytest.mark.parametrize(

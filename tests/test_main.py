@@ -299,6 +299,13 @@ def test_user_mistake_is_one_clear_line_and_touches_nothing(call_main, tmp_path,
             "nothing reads it, as ExemplarMemory.bytes_per_class = 61600",
         ),
         ("coded_short", ["ExemplarMemory.codec = 'raw'"], "or code_new = 0 and code_initial_phase = True"),
+        ("coded_short", ["ExemplarMemory.per_class = 0"], "per_class = 0, which keeps no exemplars, and Exempl"),
+        # Before gigabytes are downloaded and sorted.
+        (
+            "coded_short",
+            ["Experiment.dataset = @tfds", "tfds.name = 'imagenet2012'", "tfds.in_memory = False"],
+            "code_new = 0.5: of a data set that is streamed from files",
+        ),
     ],
 )
 def test_memory_in_bytes_says_what_else_must_go(call_main, tmp_path, file, bindings, message):

@@ -158,6 +158,12 @@ class Memory:
         budgets = {name: getattr(self, name) for name in ("bytes_per_class", "total_bytes", "total")}
         given = {name: value for name, value in budgets.items() if value is not None}
         checks.check_positive_integer(**{f"ExemplarMemory.{name}": value for name, value in given.items()})
+        if self.counts_bytes and self.per_class == 0:
+            (name, value), *_ = given.items()
+            raise checks.UsageError(
+                f"ExemplarMemory.per_class = 0, which keeps no exemplars, and ExemplarMemory.{name} = {value}, which "
+                "does. Leave out the file or binding that sets the budget, or the one that keeps none."
+            )
         if self.counts_bytes and self.per_class != _PER_CLASS:
             given["per_class"] = self.per_class
         if self.counts_bytes and len(given) > 1:

@@ -152,6 +152,8 @@ class Configuration:
         self.settings.check(self.protocol.has_later_phases)
         if self.source is not None:
             self.settings.check_source(self.source.horizontal_flip, self.source.known_shape)
+            if getattr(self.source, "in_memory", None) is False:  # of what the size decides data tell
+                self.settings.memory.check_place(streamed=True)
 
     @property
     def setup(self) -> dict[str, Any]:
