@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -166,6 +167,8 @@ def exit_code(groups: list[Group], records: dict[str, record.Record]) -> int:
 
 
 if __name__ == "__main__":
+    # Cases run in processes of their own, which must not go on without this one.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -54,14 +54,16 @@ class Worker:
         )
         try:
             self.about = self._answer(limit)
-        except BaseException:
-            self._end()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
             raise
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        if isinstance(exception[1], SystemExit):  # nobody waits for what it is at
+            self._process.kill()
         self._end()
 
     def turn(self, limit: float) -> dict[str, Any]:
