@@ -216,7 +216,7 @@ def test_model_that_predicts_by_nearest_mean_serves_nearest_means(call_main, tmp
         (['Experiment.classifier = "ncm"'], "Did you mean 'nme'?"),
         (["ExemplarMemory.total = 100", 'ExemplarMemory.discard = "herding"', 'ExemplarMemory.strategy = "random"'],
          "have no such order"),
-        (['ExemplarMemory.discard = "herding"'], "a budget a class discards nothing"),
+        (['ExemplarMemory.discard = "herding"'], "a budget a class has nothing to discard by it"),
         (["icarl.targets = 'sigmoids'", "Experiment.method = @icarl"], "Did you mean 'sigmoid'?"),
         (["Experiment.method = @analytic"], "trains on no exemplars"),
         (["Experiment.method = @analytic", "ExemplarMemory.per_class = 0", 'Protocol.classes = (("1",), ("3", "5"))'],

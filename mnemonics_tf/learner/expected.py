@@ -143,7 +143,7 @@ def _temporary_model(level: ExemplarLevel, num_exemplars: int, num_images: int, 
 def _images_of_an_epoch(settings: Settings, load: Load) -> int:
     """Images that the model level trains on in an epoch, those that come more than once counted as often."""
     plain, steps = load.num_images + load.num_kept, settings.rehearsal.steps_per_epoch
-    if steps is None or not load.num_old or not load.num_kept:
+    if steps is None or not (load.num_old and load.num_new and load.num_kept):
         return plain
     return steps * min(settings.model_level.batch_size, plain)
 

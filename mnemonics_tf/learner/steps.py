@@ -177,7 +177,11 @@ def learn_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> 
     except (DivergedError, UnsuitableError) as error:
         return _told(state, f"{error} The chosen images are kept as they are.", context)
     context.journal.exemplars_changed("new", before, learned)
-    return _moved(state.with_work(new=learned), "learned", before, learned, context)
+    state, codec = _moved(state, "learned", before, learned, context), context.codec
+    fixed = real_slots(before.labels, context.settings.exemplar_level.real_share)
+    if fixed.any() and isinstance(codec, Coded) and np.isin(before.labels, state.exemplars.slots.labels).any():
+        learned = store.with_unchanged(before, learned, fixed, codec, context.file)  # some have their codes
+    return state.with_work(new=learned)
 
 
 def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
@@ -219,8 +223,6 @@ def enforce_budget(state: LearnerState, arrival: Arrival, context: Context) -> L
         slots = _by_class(store.joined(store.as_kept(old, codec, context.file), slots))
     if memory.counts_bytes:
         slots = budget.fitting(memory, slots, codec, _names(state, arrival))
-        fewest = int(np.unique(slots.labels, return_counts=True)[1].min()) * codec.images_per_slot
-        context.settings.method.check(fewest, context.settings.head_name)
     return state.with_work(exemplars=store.ExemplarStore(slots, codec))
 
 

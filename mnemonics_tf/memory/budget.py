@@ -87,7 +87,7 @@ def select_fitting(
       soft_labels: columns of the soft label that each exemplar will learn; 0, the default, for none.
 
     Raises:
-      UsageError: the most important image of a class does not fit.
+      UsageError: no image of a class fits.
     """
     codec = codec_for(memory)
     besides = _besides(codec, soft_labels * _PROBABILITY)
@@ -102,8 +102,8 @@ def select_fitting(
     for label in np.unique(data.labels):
         members = np.flatnonzero(data.labels == label)
         first, own = in_order(memory, members, features, generator, margins), list[bytes]()
-        sizes = np.zeros(0, np.int64)
-        while sizes.sum() <= share and len(sizes) < len(members):
+        sizes, fit, is_full = np.zeros(0, np.int64), np.zeros(0, np.int64), False
+        while not is_full and len(sizes) < len(members):
             further = first(min(max(_CODED_AT_ONCE, 2 * len(sizes)), len(members)))[len(sizes) :]
             if form is not None:
                 own += encoded(data.images[further], form)
@@ -111,12 +111,11 @@ def select_fitting(
             else:
                 bare = codec.num_bytes(data.images[further])
             sizes = np.concatenate([sizes, bare + besides])
-        count = int(np.searchsorted(np.cumsum(sizes), share, side="right"))
-        if not count:
-            needed = int(sizes[0]) if len(sizes) else besides
-            raise _too_small(memory, names[label], needed, share, soft_labels)
-        positions.append(first(count))
-        codes += own[:count]
+            fit, is_full = _that_fit(sizes, share)
+        if not len(fit):
+            raise _too_small(memory, names[label], int(sizes.min(initial=besides)), share, soft_labels)
+        positions.append(first(len(sizes))[fit])
+        codes += [own[place] for place in fit] if own else []
     chosen = data.take(np.concatenate(positions))
     if memory.learns or form is None:
         return chosen
@@ -124,7 +123,7 @@ def select_fitting(
 
 
 def fitting(memory: Memory, slots: LabelledImages, codec: Codec, names: Sequence[str]) -> LabelledImages:
-    """Cuts every class down to its bytes: the least important exemplars go, which stand last.
+    """Cuts every class down to its bytes: the least important exemplars go, which stand last, and what is too large.
 
     Args:
       memory: a budget of bytes.
@@ -133,18 +132,38 @@ def fitting(memory: Memory, slots: LabelledImages, codec: Codec, names: Sequence
       names: of all classes that are known by now, by index.
 
     Raises:
-      UsageError: the first exemplar of a class does not fit.
+      UsageError: no exemplar of a class fits.
     """
     share, each = memory.share(len(names), _shared(slots, codec)), _bytes_each(slots, codec)
     positions = [np.zeros(0, np.int64)]
     for label in np.unique(slots.labels):
         members = np.flatnonzero(slots.labels == label)
-        count = int(np.searchsorted(np.cumsum(each[members]), share, side="right"))
-        if not count:
+        fit, _ = _that_fit(each[members], share)
+        if not len(fit):
             columns = 0 if slots.soft_labels is None else slots.soft_labels.shape[1]
-            raise _too_small(memory, names[label], int(each[members[0]]), share, columns)
-        positions.append(members[:count])
+            raise _too_small(memory, names[label], int(each[members].min()), share, columns)
+        positions.append(members[fit])
     return slots.take(np.concatenate(positions))
+
+
+def _that_fit(sizes: np.ndarray, share: int) -> tuple[np.ndarray, bool]:
+    """Which exemplars of a class are kept, their places in order of importance, and whether no further one would be.
+
+    One that does not fit is passed over where it is unlike the others: as long as what is left would hold two of their
+    mean size. Else it ends the class, so that the small ones among the unimportant are not preferred.
+
+    Args:
+      sizes: bytes of each, the most important first, `[n]`.
+      share: bytes of the class.
+    """
+    kept, left = list[int](), share
+    for place, size in enumerate(sizes.tolist()):
+        if size <= left:
+            kept.append(place)
+            left -= size
+        elif kept and left < 2 * (share - left) / len(kept):
+            return np.array(kept, np.int64), True
+    return np.array(kept, np.int64), False
 
 
 def check_first_images(
@@ -160,8 +179,8 @@ def check_first_images(
       soft_labels: columns of the soft label that each exemplar will have then; 0, the default, for none.
 
     Returns:
-      How many exemplars it will leave of a class, about: exactly for pixels, by the mean of the images for codes. 1 if
-      no image can be read.
+      How many exemplars it will leave of a class, about, at least 1: exactly for pixels, by the mean of the images for
+      codes. 1 if no image can be read.
 
     Raises:
       UsageError: there is a class none of whose images fit.
@@ -181,7 +200,7 @@ def check_first_images(
         if own and min(own) > share:
             raise _too_small(memory, names[label], min(own), share, soft_labels)
         sizes += own
-    return int(share // np.mean(sizes)) if sizes else 1
+    return max(int(share // np.mean(sizes)), 1) if sizes else 1
 
 
 def _codes_of_readable(images: Images, form: Format) -> list[bytes]:

@@ -37,7 +37,7 @@ class Memory:
         new ones arrive (supplement A). None by default, no such limit: the paper's main setting has none.
       discard: which exemplars of old classes go when they must: a `random` choice, or, by the name of `herding`, those
         that were chosen last, which needs a choice with an order, so any but `random`. `random` by default, as in
-        supplement A. Without effect on `total_bytes`, where the last ones go.
+        supplement A. Without effect on budgets of bytes, where the last ones go.
       adjust: whether later phases optimise the exemplars of old classes anew (Eq. 10), whatever the strategy. True by
         default, as in Algorithm 1; it brings the paper 0.34 points of accuracy on average (Table 2).
       store_floats: keep learned exemplars as float32 instead of rounding them to uint8, which takes four times the
@@ -95,8 +95,8 @@ class Memory:
             checks.check_positive_integer(**{"ExemplarMemory.total": self.total})
         elif self.discard == "herding" and self.total_bytes is None:
             raise checks.UsageError(
-                "ExemplarMemory.discard = 'herding': a budget a class discards nothing. Set ExemplarMemory.total, or "
-                "leave it out."
+                "ExemplarMemory.discard = 'herding': a budget a class has nothing to discard by it. Set "
+                "ExemplarMemory.total, or leave it out."
             )
         if self.discard == "herding" and self.selection == "random":
             raise checks.UsageError(

@@ -187,13 +187,13 @@ def with_unchanged(
     """Optimised slots as they are kept, of which some have the images that they had: no code of these is made again.
 
     Args:
-      before: slots as they were kept.
+      before: slots as they were kept, or images that have not been kept yet.
       after: the same slots in the same order, optimised.
       unchanged: which of them nothing has moved, `[n]` bool.
       codec: how slots are kept.
       file: where pixels, or codes, go that must not be held in memory; None holds them.
     """
-    same = dataclasses.replace(after.take(unchanged), images=before.images[unchanged])
+    same = as_kept(dataclasses.replace(after.take(unchanged), images=before.images[unchanged]), codec, file)
     if unchanged.all():
         return same
     joined = as_kept(after.take(~unchanged), codec, file).join(same)

@@ -69,7 +69,7 @@ class BiC(Method):
     def training_data(
         self, phase: Phase, exemplars: LabelledImages | None, generator: np.random.Generator
     ) -> tuple[LabelledImages, LabelledImages | None]:
-        """Holds out the same number of exemplars of every old class and of images of every new one."""
+        """Holds out the same number of exemplars of every old class and images of every new one, but never the last."""
         has_new = (phase.train.labels >= phase.num_old_classes).any()
         if exemplars is None or not phase.num_old_classes or not has_new:  # then there is no second stage
             return super().training_data(phase, exemplars, generator)

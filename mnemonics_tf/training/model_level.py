@@ -63,7 +63,8 @@ def train_model(
     data, held_out = method.training_data(phase, exemplars, seeds.generator(seed, "training_data"))
     rehearsing = None
     if previous is not None and rehearsal != _AS_PUBLISHED:
-        rehearsing = PhaseRehearsal(rehearsal, data.labels, phase.groups)
+        used = rehearsal if is_grown else rehearsal.without_new_classes()
+        rehearsing = PhaseRehearsal(used, data.labels, phase.groups)
     offsets = rehearsing.offsets(settings.batch_size) if rehearsing else None
     inference = None if teacher is None else Inference(teacher, trainer.strategy)
     batch_losses = _losses_of(method, model, inference, phase.groups, offsets)

@@ -26,8 +26,10 @@ class Rehearsal:
     """How the network of a later phase is trained on new images beside memory. Phase 0 stays as it is.
 
     *Memory* means here all training images of classes of earlier phases: the exemplars and, where more images of known
-    classes arrive, those too. Every setting works with every base method, unless it says otherwise. The defaults are
-    those of the paper: every image once an epoch, losses as the base method has them, rates as in phase 0.
+    classes arrive beside new ones, those too. Where no class is new, nothing tells memory from what arrives, and the
+    settings that do are off: batches are plain. Every setting works with every base method, unless it says otherwise.
+    The defaults are those of the paper: every image once an epoch, losses as the base method has them, rates as in
+    phase 0.
 
     Attributes:
       memory_share: the share of memory images in each batch, above 0 and below 1, rounded to whole images; 0, the
@@ -94,6 +96,13 @@ class Rehearsal:
         names += ["separated_softmax"] if self.separated_softmax else []
         names += ["logit_adjustment"] if self.logit_adjustment else []
         return names + (["augment"] if self.augment == "exemplars" else [])
+
+    def without_new_classes(self) -> Rehearsal:
+        """The same for a phase that brings no class, in which nothing is told to be memory."""
+        augment = self.augment if self.augment == "all" else "none"
+        return dataclasses.replace(
+            self, memory_share=0.0, steps_per_epoch=None, separated_softmax=False, augment=augment
+        )
 
     def check_batches(self, batch_size: int) -> None:
         """Raises UsageError if batches of `batch_size` images have no place for the share of memory, or for others."""

@@ -142,7 +142,10 @@ class ModelLevel(SGDSettings):
 
 @dataclasses.dataclass(frozen=True)
 class BalancedFinetune(SGDSettings):
-    """How the trained network is fine-tuned on exemplars alone, of which each class has the same number.
+    """How the trained network is fine-tuned on exemplars alone, of which each class has the same number, or nearly so.
+
+    A budget in bytes holds more of the classes whose images are coded to fewer bytes, and a class with few images has
+    no more exemplars than those.
 
     At the model level a new class has many images and an old one a few exemplars, such as 1,000 against 20, which
     biases the network; this takes the bias out (end of Section 4.3; line 18 of Algorithm 1). Batch norm stays frozen.

@@ -355,6 +355,26 @@ def test_codes_of_exemplars_that_stay_real_are_not_coded_again(strategy, monkeyp
         assert (code_of(kept.images, row) == code_of(old.images, row)) == (row % 3 != 1)
 
 
+class _LearnedBrighter(_Brightened):
+    def learn(self, exemplars, data, seed):
+        return self.adjust(exemplars, seed)
+
+
+def test_codes_that_stay_are_not_made_again_where_more_images_of_a_known_class_come(strategy, monkeypatch):
+    context = _context(strategy, strategy="mnemonics", initial="random", adjust=False, per_class=3, codec="webp")
+    context.settings = dataclasses.replace(context.settings, exemplar_level=ExemplarLevel(real_share=0.5))
+    monkeypatch.setattr(context, "optimiser", lambda network, objective: _LearnedBrighter(0.5))
+    old = store.as_kept(_labelled([0, 1, 2], 3), context.codec)
+    known = old.of_classes(np.array([0]))
+    arrival = _arrival(_labelled([0, 3, 4], 3))
+    state = _state(context, old).with_work(new=known.join(_labelled([3, 4], 3)))
+    learned = steps.learn_exemplars(state, arrival, context)
+    kept = store.as_kept(learned.under_way.new, context.codec)
+    assert len(kept) == 9
+    for row in range(3):
+        assert (code_of(kept.images, row) == code_of(known.images, row)) == (row != 1)
+
+
 def test_adjusted_codes_stand_beside_those_that_cannot_be_split(strategy, monkeypatch):
     context = _context(strategy, adjust=True, per_class=3, codec="png")
     monkeypatch.setattr(context, "optimiser", lambda network: _Brightened())

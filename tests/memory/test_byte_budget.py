@@ -307,7 +307,7 @@ def test_soft_labels_that_will_be_learned_take_their_share_before_they_are(codec
     assert budget.check_first_images(memory, _data(), _NAMES, 3, soft_labels=3) >= 2
     without = budget.select_fitting(memory, _data(), None, _NAMES, _generator())
     assert len(without) == (6 if codec == "raw" else len(without)) >= len(chosen)
-    few = _memory(strategy="mnemonics", codec=codec, bytes_per_class=319 if codec == "raw" else 40)
+    few = _memory(strategy="mnemonics", codec=codec, bytes_per_class=319 if codec == "raw" else 30)
     message = r"with a soft label of 3 classes\. Raise it.*, or set ExemplarLevel.learn_labels = False"
     with pytest.raises(UsageError, match=message):
         budget.check_first_images(few, _data(), _NAMES, 3, soft_labels=3)

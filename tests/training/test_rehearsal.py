@@ -116,6 +116,19 @@ def test_nothing_is_added_where_nothing_is_to_be():
     assert ICaRL().adjusts_logits
 
 
+def test_phase_without_new_classes_tells_nothing_to_be_memory():
+    used = Rehearsal(
+        memory_share=0.5, separated_softmax=True, logit_adjustment=1.0, augment="exemplars", steps_per_epoch=3,
+        learning_rate=0.02, weight_average=0.9,
+    ).without_new_classes()  # fmt: skip
+    assert used == Rehearsal(logit_adjustment=1.0, learning_rate=0.02, weight_average=0.9)
+    assert Rehearsal(augment="all").without_new_classes().augment == "all"
+    # Images of a class that is known, and exemplars of the class that came last, come alike.
+    labels = np.concatenate([np.zeros(200, int), np.repeat(np.arange(10), 20)])
+    draws = PhaseRehearsal(used, labels, ClassGroups((5, 4, 1))).mixture.draws(128)
+    np.testing.assert_array_equal(draws, 1)
+
+
 def test_rates_of_later_phases():
     level = ModelLevel(epochs=4, learning_rate=0.1, milestones=(2,), decay=0.5)
     cosine = [Rehearsal(learning_rate=0.2, schedule="cosine").learning_rate_at(epoch, level) for epoch in range(4)]

@@ -219,13 +219,17 @@ class _Matched:
         seen = np.flatnonzero(np.isin(labels.numpy(), classes))
         own = _of_classes(tf.gather(images, seen), labels.numpy()[seen], classes)
         is_moving = variables.moving[seen]
-        moving, fixed = np.flatnonzero(is_moving), np.flatnonzero(~is_moving)
+        # Where the one exemplar of each of these classes stays there is a loss, and nothing to learn.
+        followed = is_moving if is_moving.any() else ~is_moving
+        moving, fixed = np.flatnonzero(followed), np.flatnonzero(~followed)
         loss, gradient = owner.gradient(
             network.weights,
             own.take(moving),
             own.take(fixed) if len(fixed) else None,
             _of_classes(transform(pixels.normalise(real.images, owner.pixel_range)), real.labels, classes),
         )
+        if not is_moving.any():
+            gradient = tf.zeros_like(gradient)
         by_image = tf.scatter_nd(seen[moving][:, None], gradient, images.shape)
         return Found(images, labels, tape, MetaGradient(loss, by_image), {"meta_loss": float(loss)})
 

@@ -149,6 +149,8 @@ class ExemplarOptimiser:
         variables = ExemplarVariables(
             exemplars, self._num_classes, self._codec, self._pixel_range, settings, fixed if fixed.any() else None
         )
+        if fixed.all() and not settings.learn_labels:
+            return variables.stored()  # a single exemplar of each class may be the real one
         progress, total = _Progress(variables), pace.epochs * steps
         work = self._snapshots.stage(stage, progress.take, exemplars=len(exemplars), steps=total)
         with self._tracker.progress(stage, total, "meta-steps") as bar, work:

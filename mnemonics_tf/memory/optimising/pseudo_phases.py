@@ -107,6 +107,7 @@ class PseudoPhases:
           transform: augmentation of the real images.
           num_steps: steps of the training.
           batch_size: images of a step; half of them, at least one, are memory, and as many real images of new classes.
+            Where there are fewer of a kind, a step has fewer of both.
           draws: source of randomness.
           alternating: memory and new images take turns in each batch, as many of one as of the other, so that pieces of
             even size have as many of both. False by default: memory comes first.
@@ -126,8 +127,7 @@ class PseudoPhases:
         rows, is_new = np.arange(len(all_labels)), np.isin(all_labels, new_classes)
         is_memory = (rows < num_exemplars) | (rows >= len(all_labels) - self._num_old)
         members = np.flatnonzero(is_memory & ~is_new), np.flatnonzero((rows >= num_exemplars) & is_new)
-        if alternating:
-            half = min(half, *map(len, members))
+        half = min(half, *map(len, members))  # as many of one as of the other
         plan = np.concatenate([planned(each) for each in members], axis=1)
         if alternating:
             plan = plan.reshape(num_steps, 2, half).transpose(0, 2, 1).reshape(num_steps, 2 * half)

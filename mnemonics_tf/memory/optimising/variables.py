@@ -217,12 +217,13 @@ class ExemplarVariables:
 def _initial_logits(exemplars: LabelledImages, num_classes: int) -> np.ndarray:
     """Logits of the soft labels there are, wider for new classes, or of ones that favour the hard label."""
     others = (1 - _INITIAL_CONFIDENCE) / max(1, num_classes - 1)
-    if exemplars.soft_labels is None:
-        probabilities = np.full((len(exemplars), num_classes), others)
-        probabilities[np.arange(len(exemplars)), exemplars.labels] = _INITIAL_CONFIDENCE
-    else:
+    probabilities = np.full((len(exemplars), num_classes), others)
+    probabilities[np.arange(len(exemplars)), exemplars.labels] = _INITIAL_CONFIDENCE
+    if exemplars.soft_labels is not None:
         known = exemplars.soft_labels
-        probabilities = np.pad(known, [(0, 0), (0, num_classes - known.shape[1])])
+        # Hard ones that were joined to soft ones have a single class, and would hardly learn from there.
+        is_soft = known.max(axis=1) < 1
+        known = np.pad(known[is_soft], [(0, 0), (0, num_classes - known.shape[1])])
         # A class that was unknown when they were learned starts from little, not from nothing, which has no logarithm.
-        probabilities = np.maximum(probabilities, 1e-4)
+        probabilities[is_soft] = np.maximum(known, 1e-4)
     return np.log(probabilities).astype(np.float32)

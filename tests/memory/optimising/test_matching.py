@@ -157,6 +157,10 @@ def test_exemplars_that_stay_count_as_the_others_do_and_have_no_gradient(model, 
     assert of_some == pytest.approx(loss, rel=1e-5)
     assert not by_moving[fixed].any()
     np.testing.assert_allclose(by_moving[~fixed], gradient[~fixed], rtol=1e-3, atol=1e-5 * np.abs(gradient).max())
+    # All of them, as where each class has one exemplar.
+    of_none, gradient = _call(objective, exemplars, real, fixed=np.ones(12, bool))
+    assert of_none == pytest.approx(loss, rel=1e-5)
+    assert not gradient.any()
 
     of_none, by_none = _call(objective, exemplars, real, fixed=np.ones(12, bool))
     assert of_none == pytest.approx(loss, rel=1e-5)

@@ -209,6 +209,21 @@ def test_adjusting_goes_on_from_soft_labels_and_makes_room_for_new_classes():
     assert (adjusted.soft_labels[:, 3:] < 0.01).all()
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_hard_labels_begin_alike_in_every_part_and_beside_soft_ones(model, joined):
+    settings = dataclasses.replace(SETTINGS, epochs=1, learn_labels=True, labels_learning_rate=1e-6)
+    old = three_classes(4, seed=1)
+    soft = None
+    if joined:  # two rows are soft, the others as `store.joined` makes them
+        soft = np.eye(3, dtype=np.float32)[old.labels]
+        soft[:2] = [0.6, 0.3, 0.1]
+    adjusted = ExemplarOptimiser(model, PIXELS, settings, Tracker()).adjust(
+        LabelledImages(old.images, old.labels, soft), 0
+    )
+    expected = np.where(np.arange(12) < 2, 0.6, 0.9) if joined else np.full(12, 0.9)
+    np.testing.assert_allclose(adjusted.soft_labels.max(axis=1), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("learned_rates", ["shared", "per_step"])
 def test_inner_rates_are_learned_and_stay_positive(model, learned_rates):
     _, scalars = learned_with(model, learned_rates=learned_rates, rates_learning_rate=10.0)

@@ -237,6 +237,21 @@ def test_gradient_is_that_of_the_loss_after_the_phase_and_the_same_in_pieces_of_
     np.testing.assert_allclose(in_pieces, gradient, atol=1e-4 * np.abs(gradient).max())
 
 
+@pytest.mark.parametrize("alternating", [False, True])
+def test_half_of_each_batch_is_memory_however_few_exemplars_there_are(model, alternating):
+    at_hand = three_classes(30, seed=2)
+    phases = PseudoPhases(Simulation(model, "frozen", LUCIR_PHASE, 1), PIXELS, at_hand, 0, 0, "learn")
+    exemplars = three_classes(2, seed=1)
+    images = tf.constant(exemplars.images, tf.float32)
+    _, labels, plan = phases.training(
+        images, exemplars.labels, np.array([1]), tf.identity, 5, 32, np.random.default_rng(0), alternating
+    )
+    # Four exemplars play old classes, where a batch has room for sixteen.
+    assert plan.shape == (5, 8)
+    np.testing.assert_array_equal((labels[plan] == 1).sum(axis=1), 4)
+    np.testing.assert_array_equal((plan < 6).sum(axis=1), 4)
+
+
 def test_draws_go_round_all_classes(model):
     phases = PseudoPhases(Simulation(model, "frozen", LUCIR_PHASE, 1), PIXELS, three_classes(30, seed=2), 0, 0, "learn")
     drawn = np.array([phases.new_classes(index) for index in range(9)]).reshape(3, 3)
