@@ -62,7 +62,8 @@ class ExemplarLevel:
         a step (0.01 is 0.7 grey levels where their standard deviation is 0.27). `sgd` by default, as in the paper.
       momentum: of `sgd`, which averages the noise of meta-steps. 0 by default, as in the paper.
       real_share: share of the exemplars of each class that stay real images, every second one for 0.5, beginning with
-        the most important. 0 by default: the paper learns all.
+        the most important. Where more images of a known class arrive, what is kept of it is chosen among as it is: one
+        that was learned before then counts as real if it stands in such a place. 0 by default: the paper learns all.
       project_every: meta-steps after which the exemplars are rounded and coded anew as they will be kept; in between,
         what this took away from them is taken away from all that networks see, while gradients pass (straight-through).
         None by default: pixels are learned as floats, and rounded and coded once, at the end.
