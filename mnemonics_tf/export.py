@@ -88,7 +88,7 @@ def _add_versions(source: str, out: str) -> list[str]:
 
 
 def _state_of(learner: str) -> str:
-    """What tells what a saved learner exports from all else: its state, the checksums of its files, and this code."""
+    """What tells what a saved learner exports from all else: its state, by checksums, and this package's release."""
     card = os.path.join(learner, folders.LEARNER_FILE)
     try:
         state = os.path.normpath(files.read_json(card)["state"])
