@@ -163,6 +163,16 @@ def test_nothing_is_left_to_be_filled_in(path):
     assert not re.search(r"\b(TIME|EXPECTED|TODO)\b", path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("schedule", _SCHEDULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("memory", _MEMORIES, ids=lambda path: path.stem)
+def test_rates_of_pixels_are_of_the_optimiser_that_takes_them(memory, schedule):
+    # Adam's are steps of normalised pixels: at the short schedule's 40 of plain descent it adjusts to noise.
+    config.parse([str(schedule), str(memory)], [])
+    level = config.build("ExemplarLevel")
+    if level.optimiser == "adam":
+        assert max(level.learning_rate, level.adjust_learning_rate) <= 0.02
+
+
 def test_leaves_that_users_type_are_there():
     expected = {
         f"{method}_{dataset}"
