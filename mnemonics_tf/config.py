@@ -151,15 +151,17 @@ def check_read(bindings: Sequence[str]) -> None:
                 f"--gin_param={binding}: nothing reads it, as Experiment.dataset = @{chosen}. Set Experiment.dataset = "
                 f"@{name}, or leave it out."
             )
-    _check_per_class({binding.partition("=")[0].strip(): binding for binding in bindings})
+    by_name = {binding.partition("=")[0].strip(): binding for binding in bindings}
+    if "ExemplarMemory.per_class" in by_name:
+        _check_per_class(by_name)
 
 
 def _check_per_class(bindings: Mapping[str, str]) -> None:
     """Raises UsageError for a single binding of the budget a class where a file has set another one, which decides."""
-    binding = bindings.get("ExemplarMemory.per_class")
+    binding = bindings["ExemplarMemory.per_class"]
     for other in ("total", "bytes_per_class", "total_bytes"):
         name = f"ExemplarMemory.{other}"
-        if binding is None or name in bindings:
+        if name in bindings:
             continue
         try:
             value = gin.query_parameter(name)

@@ -23,10 +23,8 @@ _LEGEND = (
 )
 _SAME = 0.01  # share by which steps or bytes of rows that are compared may differ
 _COMPARED = {"steps": "steps", "bytes_per_class": "bytes", "meta_steps": "meta-steps"}
-MODEL_LEVEL = (
-    "train_model",
-    "finetune_balanced",
-)  # stages that train the network, by whose steps memories are compared
+# Stages that train the network, by whose steps memories are compared.
+MODEL_LEVEL = ("train_model", "finetune_balanced")
 # What trains a later phase. It also makes exemplars of its own classes, for phases after it: no part of a trial.
 _TRAINING = (*MODEL_LEVEL, "adjust_exemplars")
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from mnemonics_tf.report.groups import Group, differing_settings, setting
+from mnemonics_tf.report.paper import IDLE_MEMORY
 from mnemonics_tf.report.runs import Setup
 
 WITH_OURS = "w/ ours"
@@ -23,12 +24,8 @@ _NAMES = ("adjusting", "weight transfer", "balanced fine-tuning")
 
 _NUM_PHASES = "Protocol.num_phases"
 _CODEC = "ExemplarMemory.codec"
-# Settings by which later phases give the memory a weight of its own, as config.gin has them where they do nothing.
-_BALANCING = {
-    "Rehearsal.logit_adjustment": "0.0",
-    "Rehearsal.memory_share": "0.0",
-    "Rehearsal.separated_softmax": "False",
-}
+# Settings by which later phases give the memory a weight of its own.
+_BALANCING = ("Rehearsal.logit_adjustment", "Rehearsal.memory_share", "Rehearsal.separated_softmax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +65,10 @@ def exemplars_label(setup: Setup) -> str:
     ]
     if not setup.distillation:
         words.append("no distillation")
-    codec = setup.settings.get(_CODEC, "'raw'").strip("'")
-    if codec != "raw":
-        words.append(f"coded by {codec}")
-    if any(setup.settings.get(name, nothing) != nothing for name, nothing in _BALANCING.items()):
+    memory = IDLE_MEMORY | setup.settings
+    if memory[_CODEC] != IDLE_MEMORY[_CODEC]:
+        words.append("coded by " + memory[_CODEC].strip("'"))
+    if any(memory[name] != IDLE_MEMORY[name] for name in _BALANCING):
         words.append("balanced use")
     return f"{nearest}, but {', '.join(words)}" if words else nearest
 

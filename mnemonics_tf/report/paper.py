@@ -27,7 +27,7 @@ CONDITIONS = {
 _BUDGETS = {"per_class_20": "per_class_20", "total": "total_2000"}
 _DISCARD = "random"
 # Settings that the paper does not know, as config.gin has them where they do nothing.
-_MEMORY = {
+IDLE_MEMORY = {
     "ExemplarMemory.codec": "'raw'",
     "ExemplarMemory.low_resolution": "1",
     "Rehearsal.augment": "'none'",
@@ -137,7 +137,7 @@ def _phase_sizes(column: Column) -> tuple[int, ...]:
 
 def _has_the_papers_memory(setup: Setup) -> bool:
     """Whether exemplars are whole images, learned (if they are) by the paper's objective, and used as it uses them."""
-    needed = _MEMORY | (_LEARNED if setup.exemplars == "mnemonics" else {})
+    needed = IDLE_MEMORY | (_LEARNED if setup.exemplars == "mnemonics" else {})
     return all(setup.settings.get(name, value) == value for name, value in needed.items())
 
 

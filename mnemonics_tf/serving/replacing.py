@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from mnemonics_tf import checks
-from mnemonics_tf.system import files, folders, stopping
+from mnemonics_tf.system import complete, files, folders, stopping
 
 
 def remove_left_exports(folder: str) -> None:
@@ -42,9 +42,7 @@ def replacing_export(folder: str) -> Iterator[str]:
             stopping.remove_when_stopped(aside)
             partial, old = os.path.join(aside, "new"), os.path.join(aside, "old")
             yield partial
-            for parent, _, names in os.walk(partial, topdown=False):
-                for path in (*(os.path.join(parent, each) for each in names), parent):
-                    files.flush(path)
+            complete.flush_all(partial)
             stopping.keep_when_stopped(aside)  # for a moment all that there is of the model lies there
             if os.path.isdir(folder):
                 os.replace(folder, old)

@@ -36,15 +36,20 @@ def writing(final: str, mark: Callable[[str], None] = write_mark) -> Iterator[st
     try:
         yield partial
         mark(partial)
-        for folder, _, names in os.walk(partial, topdown=False):
-            for path in (*(os.path.join(folder, name) for name in names), folder):
-                files.flush(path)
+        flush_all(partial)
         remove(final)
         os.replace(partial, final)
     except Exception:
         remove(partial)  # a full disk has room again
         raise
     files.flush(os.path.dirname(final))
+
+
+def flush_all(folder: str) -> None:
+    """Forces a folder to disk, with all that is in it."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for path in (*(os.path.join(parent, name) for name in names), parent):
+            files.flush(path)
 
 
 def set_aside(path: str, folder: str) -> str:

@@ -55,16 +55,14 @@ class Worker:
         try:
             self.about = self._answer(limit)
         except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
+            self._end(error)
             raise
 
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        if isinstance(exception[1], SystemExit):  # nobody waits for what it is at
-            self._process.kill()
-        self._end()
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self._end(error)
 
     def turn(self, limit: float) -> dict[str, Any]:
         """Gives the process a turn; returns what it tells: `seconds`, `peak_memory` (bytes) and results.
@@ -104,7 +102,9 @@ class Worker:
         last_line = "".join(last_lines)
         raise CaseFailed(last_line if code == NOT_HERE else f"ended with exit code {code}: {last_line}")
 
-    def _end(self) -> None:
+    def _end(self, error: BaseException | None) -> None:
+        if isinstance(error, SystemExit):  # nobody waits for what it is at
+            self._process.kill()
         try:
             self._process.communicate(timeout=_EXIT_SECONDS)
         except (subprocess.TimeoutExpired, OSError):
