@@ -27,6 +27,7 @@ _PUBLIC = {
     "Devices": "mnemonics_tf.system.devices",
     "DivergedError": "mnemonics_tf.checks",
     "ExemplarLevel": "mnemonics_tf.memory.optimising.settings",
+    "ExhaustedError": "mnemonics_tf.checks",
     "IncrementalLearner": "mnemonics_tf.learner.learner",
     "Matching": "mnemonics_tf.memory.optimising.objective_settings",
     "Memory": "mnemonics_tf.memory.settings",

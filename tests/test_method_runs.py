@@ -250,14 +250,15 @@ def test_method_of_the_documentation_takes_one_file_and_one_configuration(tmp_pa
 
     page = (ROOT / "docs/how-to/add-a-method.md").read_text(encoding="utf-8")
     code, configuration = re.findall(r"```(?:python|gin)\n(.*?)```", page, re.DOTALL)[:2]
+    configurations = re.findall(r"--gin_file=\S+", re.findall(r"```bash\n(.*?)```", page, re.DOTALL)[0])
+    assert len(configurations) == 3
     assert code.count("\n") + configuration.count("\n") <= 40
     shutil.copytree(ROOT / "mnemonics_tf", tmp_path / "mnemonics_tf", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     (tmp_path / "mnemonics_tf/methods/weighted_replay.py").write_text(code, encoding="utf-8")
     (tmp_path / "configs/methods/weighted_replay.gin").write_text(configuration, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    command = [sys.executable, "-m", "mnemonics_tf.main", "--gin_file=configs/methods/weighted_replay.gin"]
-    command += ["--gin_file=configs/datasets/digits.gin", "--output_dir=run"]
+    command = [sys.executable, "-m", "mnemonics_tf.main", *configurations, "--output_dir=run"]
     # The method's own exemplars are learned as any other's.
     quick = tuple(binding for binding in _PLAIN if "method" not in binding)
     command += [f"--gin_param={binding}" for binding in (*TINY_BINDINGS, *quick)]

@@ -69,7 +69,7 @@ class IncrementalLearner(Workshop):
       seed: of all that is random.
       devices: what to compute on; None for all GPUs there are, or the CPU.
       settings: further choices by the names of `Settings`: `model_level`, `rehearsal`, `exemplar_level`, `next_phase`,
-        `matching`, `finetuning`, `head`, `classifier`, `deterministic`.
+        `matching`, `finetuning`, `head`, `classifier`, `deterministic` (the same bits on GPUs, too; False here).
 
     Raises:
       UsageError: no such method or backbone, or settings that contradict each other.
@@ -173,6 +173,7 @@ class IncrementalLearner(Workshop):
         Raises:
           UsageError: there is nothing to learn from, or something else than was expected. The message says what.
           DivergedError: a loss became NaN.
+          ExhaustedError: a step needed more memory than there is.
         """
         intake = self._reader()
         train, test = intake.read(images, labels, class_names)
@@ -226,6 +227,7 @@ class IncrementalLearner(Workshop):
         Raises:
           UsageError: it cannot be learned. The message says why.
           DivergedError: a loss became NaN.
+          ExhaustedError: a step needed more memory than there is.
         """
         found = news if isinstance(news, News) else self.what_is_new(news)
         with self._unchanged_if_it_fails():

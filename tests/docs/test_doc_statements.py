@@ -22,9 +22,9 @@ _NOT_THERE = {
     "configs/methods/weighted_replay.gin",
     "configs/lucir_digit.gin",
 }
-# Of sbatch, pip, TensorBoard, TensorFlow Serving, and of all.
+# Of sbatch, pip, TensorBoard, TensorFlow Serving, Abseil, and of all.
 _FLAGS_OF_OTHERS = {
-    *("nodes", "no-deps", "logdir", "help"),
+    *("nodes", "no-deps", "logdir", "help", "verbosity"),
     *("base_path", "model_base_path", "model_config_file", "model_name", "port", "rest_api_port"),
 }
 
@@ -127,6 +127,13 @@ def test_names_of_the_reference_are_imported_from_the_package_itself():
     names = re.findall(r"^::: mnemonics_tf\.[\w.]+\.(\w+)$", text.replace(answers, ""), re.MULTILINE)
     assert {"IncrementalLearner", "ResNet", "Probe", "BusyError"} <= set(names)
     assert [name for name in names if not hasattr(mnemonics_tf, name)] == []
+
+
+def test_whatever_configurations_bind_is_in_the_reference():
+    text = "".join(text_of(ROOT / f"docs/reference/{page}.md") for page in ("python", "methods-and-runs"))
+    described = set(re.findall(r"^::: (mnemonics_tf\.[\w.]+)$", text, re.MULTILINE))
+    bound = {f"{each.__module__}.{each.__qualname__}" for each in CONFIGURABLES.values()}
+    assert bound - described == set()
 
 
 def _rows_of_paper() -> list[tuple[list[str], list[str]]]:
