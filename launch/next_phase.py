@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
 
             from mnemonics_tf.run.initial_phases import InitialPhases
         for run in grid.runs():  # all of them, before the first is trained for minutes
-            configured(run)
+            configured(run, lengths)
         folder = prepared(given)
         with _alone(folder):
             initial_phases = InitialPhases(_INITIAL_PHASES_DIR.value or str(folder / "initial_phases"))

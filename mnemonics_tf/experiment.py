@@ -200,7 +200,7 @@ class Run:
         }
         noted = data_note.read(self.directory, classes, renews=self.is_chief)
         if noted is not None:
-            self._compare_images(data_note.images_as_learned(self.directory, noted.get("images", {})))
+            self._compare_images(noted.get("images", {}))
             stream.pixel_range = PixelRange(**{name: tuple(values) for name, values in noted["pixel_range"].items()})
         elif self.is_chief:
             noted = {
@@ -214,13 +214,20 @@ class Run:
     def _compare_images(self, noted: Mapping[str, Any]) -> None:
         """Refuses other images of complete phases, and tells of those of phases to come, which are learned as they are.
 
+        Args:
+          noted: what `data.json` tells of the images with which the run began.
+
         Raises:
           UsageError: images that were learned are not there any more.
         """
         stream = self._stream
-        stream.check_same_images(noted, len(self._phases))
-        replaced = stream.replaced_images(noted)
-        self.directory.note_replaced(replaced)
+        learned = data_note.images_as_learned(self.directory, noted)
+        stream.check_same_images(learned, len(self._phases))
+        replaced = stream.replaced_images(learned)
+        # Where a mark has said that they were others, those that are again what they were at first are told, too.
+        since = stream.replaced_images(noted)
+        told = {split: since.get(split, {}) | replaced.get(split, {}) for split in sorted({*since, *replaced})}
+        self.directory.note_replaced(told, stream.phase_sizes)
         indices = sorted({int(index) for classes in replaced.values() for index in classes})
         if indices and self.is_chief:
             screen.notice(

@@ -32,6 +32,7 @@ from mnemonics_tf.run.configuration import Configuration, check_data
 from mnemonics_tf.run.initial_phases import InitialPhases, shared_network
 from mnemonics_tf.system import screen, seeds, sources
 from mnemonics_tf.system.tracking import Tracker
+from mnemonics_tf.training.settings import ModelLevel
 
 _MAKING_MEMORY = ("select_exemplars", "learn_exemplars", "enforce_budget")
 
@@ -126,8 +127,13 @@ class Bench:
         return self._loaded[1]
 
 
-def configured(run: PlannedRun) -> Configuration:
-    """The configuration of a grid's run, checked. Raises UsageError, which names the run."""
+def configured(run: PlannedRun, lengths: Sequence[float] = (1.0,)) -> Configuration:
+    """The configuration of a grid's run, checked. Raises UsageError, which names the run.
+
+    Args:
+      run: of the grid.
+      lengths: of its later phases, which must differ in their epochs.
+    """
     values: dict[str, list[str]] = {"gin_file": [], "gin_param": []}
     for argument in run.arguments:
         name, _, value = argument.removeprefix("--").partition("=")
@@ -141,10 +147,40 @@ def configured(run: PlannedRun) -> Configuration:
                 "Protocol.sizes or Protocol.classes has one phase: there is no later one that could show what a memory "
                 "is worth. Give it two or more."
             )
+        _check_lengths(configuration.settings.model_level, lengths)
     except checks.UsageError as error:
         _, text = screen.explained(error, place="", advice="")
         raise checks.UsageError(f"{run.name}: {text}") from error
     return configuration
+
+
+def _prolonged(level: ModelLevel, length: float) -> ModelLevel:
+    epochs, milestones = _rounded(level, length)
+    return dataclasses.replace(level, epochs=epochs, milestones=tuple(milestones))
+
+
+def _rounded(level: ModelLevel, length: float) -> tuple[int, list[int]]:
+    """So many times the epochs and milestones, each at least one."""
+    epochs, *milestones = (max(1, round(each * length)) for each in (level.epochs, *level.milestones))
+    return epochs, milestones
+
+
+def _check_lengths(level: ModelLevel, lengths: Sequence[float]) -> None:
+    """Raises UsageError if two lengths would be the same training, or one has two milestones in one epoch."""
+    shown: dict[int, float] = {}
+    for length in lengths:
+        epochs, milestones = _rounded(level, length)
+        if epochs in shown:
+            raise checks.UsageError(
+                f"--lengths has {shown[epochs]:g} and {length:g}: both are {epochs} of ModelLevel.epochs = "
+                f"{level.epochs}, and would be the same later phases. Leave one out."
+            )
+        if len(set(milestones)) < len(milestones):
+            raise checks.UsageError(
+                f"--lengths has {length:g}: ModelLevel.milestones = {level.milestones} come to epochs {milestones}, of "
+                "which two are one. Give a larger number."
+            )
+        shown[epochs] = length
 
 
 class _Trial:
@@ -170,16 +206,8 @@ class _Trial:
     def later_phase(self, length: float, training_seed: int) -> dict:
         """Runs the second phase from the memory of the first: fields of `Outcome`."""
         state, settings = self.with_memory(), self._settings
-        level = settings.model_level
-        settings = dataclasses.replace(
-            settings,
-            seed=training_seed,
-            model_level=dataclasses.replace(
-                level,
-                epochs=max(1, round(level.epochs * length)),
-                milestones=tuple(sorted({max(1, round(each * length)) for each in level.milestones})),
-            ),
-        )
+        level = _prolonged(settings.model_level, length)
+        settings = dataclasses.replace(settings, seed=training_seed, model_level=level)
         state = dataclasses.replace(state, seed=training_seed)
         tracker = _CountingTracker()
         tracker.start_phase(1, 2)

@@ -15,6 +15,7 @@ from mnemonics_tf.learner.arrivals import NamedImages
 from mnemonics_tf.learner.context import factory_of
 from mnemonics_tf.learner.settings import Settings
 from mnemonics_tf.learner.state import ClassTable
+from mnemonics_tf.memory.budget import check_kept
 from mnemonics_tf.memory.optimising.objectives import WholeNetwork
 from mnemonics_tf.memory.store import ExemplarStore
 from mnemonics_tf.models.backbone import Backbone
@@ -55,6 +56,10 @@ def check_arriving(
     settings.check_arrival(counts, len(known), num_new, replicas, list(others.values()))
     images = LabelledImages(train.images, train.labels)
     settings.check_first_images(images, train.names, len(known) + num_new, later=True)
+    if settings.memory.counts_bytes:
+        staying = exemplars.of_classes([index for index, name in enumerate(known.names) if name in others])
+        soft_labels = settings.soft_labels(len(known) + num_new)
+        check_kept(settings.memory, staying, known.names, len(known) + num_new, soft_labels)
     if not len(known):
         check_backbone(settings, traits)
 

@@ -323,7 +323,7 @@ class IncrementalLearner(Workshop):
           method: the class of its method, if that is none of this package's.
 
         Raises:
-          UsageError: there is none, or it is damaged, in use, or of another version.
+          UsageError: there is none, or it is damaged, or of another version.
         """
         with saving.reading(os.fspath(folder), method) as saved:
             learner = cls.from_settings(

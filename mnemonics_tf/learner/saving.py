@@ -42,7 +42,7 @@ from mnemonics_tf.models.backbone import Backbone, UnknownLayersError
 from mnemonics_tf.models.classifier import Classifier
 from mnemonics_tf.models.resnet import ResNet
 from mnemonics_tf.models.weights import save_weights
-from mnemonics_tf.system import archives, complete, files, folders, locks
+from mnemonics_tf.system import archives, complete, files, folders, locks, screen
 from mnemonics_tf.training.rehearsal import Rehearsal
 from mnemonics_tf.training.settings import BalancedFinetune, ModelLevel
 
@@ -139,7 +139,7 @@ def write(folder: str, content: Content, model: Classifier) -> None:
     """Writes a learner in one step.
 
     Raises:
-      UsageError: the folder holds something else, cannot be written to, or another process works in it.
+      UsageError: the folder holds something else, or cannot be written to.
     """
     folder = os.path.abspath(os.path.expanduser(folder))
     check_free(folder)
@@ -177,7 +177,7 @@ def reading(folder: str, own_method: type[Method] | None = None) -> Iterator[Sav
       own_method: the class of its method, if that is none of this package's.
 
     Raises:
-      UsageError: there is none, or it is damaged, in use, or of another version.
+      UsageError: there is none, or it is damaged, or of another version.
     """
     folder = os.path.abspath(os.path.expanduser(folder))
     path = os.path.join(folder, folders.LEARNER_FILE)
@@ -310,16 +310,13 @@ def _damaged(path: str, why: str) -> checks.UsageError:
 def _alone(folder: str, reading: bool = False) -> Iterator[None]:
     """Keeps other processes out of a learner's folder, or only those that write while this one reads.
 
-    Raises:
-      UsageError: another one is working there.
+    Whoever works there is waited for, as that takes seconds: hours of learning shall not end by somebody's reading.
     """
+    text = f"{folder}: another process is saving or loading there. Waiting for it ..."
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(os.path.join(folder, folders.LEARNER_LOCK), shared=reading))
-        except locks.HeldError:
-            raise checks.UsageError(
-                f"{folder}: another process is saving or loading there. Wait for it, or name another folder."
-            ) from None
+            path = os.path.join(folder, folders.LEARNER_LOCK)
+            held.enter_context(locks.hold(path, lambda: screen.notice(text), shared=reading))
         except OSError:
             pass  # a folder that can only be read, or a file system without locks: whoever writes will hear of it
         yield

@@ -213,16 +213,17 @@ def adjust_exemplars(state: LearnerState, arrival: Arrival, context: Context) ->
 def enforce_budget(state: LearnerState, arrival: Arrival, context: Context) -> LearnerState:
     """E_{0:i} as it is kept: within the budget, and in the form that the codec gives it."""
     work, codec, memory = state.under_way, context.codec, context.settings.memory
+    real_share = context.settings.exemplar_level.real_share
     if work.new is None:
         raise ValueError("There are no new exemplars: select_exemplars comes before enforce_budget.")
     slots = store.as_kept(work.new, codec, context.file)
     if work.old is not None and len(work.old):
         generator = seeds.generator(state.seed, state.phase, "enforce_budget")
-        num_classes, share = state.phase_of(arrival).num_classes, context.settings.exemplar_level.real_share
-        old = work.old if memory.counts_bytes else store.shrink(memory, work.old, num_classes, generator, share)
+        num_classes = state.phase_of(arrival).num_classes
+        old = work.old if memory.counts_bytes else store.shrink(memory, work.old, num_classes, generator, real_share)
         slots = _by_class(store.joined(store.as_kept(old, codec, context.file), slots))
     if memory.counts_bytes:
-        slots = budget.fitting(memory, slots, codec, _names(state, arrival))
+        slots = budget.fitting(memory, slots, codec, _names(state, arrival), real_share)
     return state.with_work(exemplars=store.ExemplarStore(slots, codec))
 
 

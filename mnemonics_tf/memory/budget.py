@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,8 +24,8 @@ from mnemonics_tf.memory import source_files
 from mnemonics_tf.memory.codecs import Codec, Coded, Mosaic, Source
 from mnemonics_tf.memory.coded import encoded, held
 from mnemonics_tf.memory.exemplar_file import head_of
-from mnemonics_tf.memory.formats import Format
 from mnemonics_tf.memory.pixel_file import PixelFile
+from mnemonics_tf.memory.selection import real_slots
 from mnemonics_tf.memory.settings import Memory
 from mnemonics_tf.memory.store import ExemplarStore, codec_for, in_order, select
 
@@ -122,7 +123,9 @@ def select_fitting(
     return dataclasses.replace(chosen, images=held(codes, form) if file is None else file.append_codes(codes, form))
 
 
-def fitting(memory: Memory, slots: LabelledImages, codec: Codec, names: Sequence[str]) -> LabelledImages:
+def fitting(
+    memory: Memory, slots: LabelledImages, codec: Codec, names: Sequence[str], real_share: float = 0.0
+) -> LabelledImages:
     """Cuts every class down to its bytes: the least important exemplars go, which stand last, and what is too large.
 
     Args:
@@ -130,6 +133,8 @@ def fitting(memory: Memory, slots: LabelledImages, codec: Codec, names: Sequence
       slots: as they are kept, of any classes.
       codec: how they are kept.
       names: of all classes that are known by now, by index.
+      real_share: share of each class's exemplars that are real images, see `real_slots`; as far as there are such, they
+        stand where it looks for them afterwards, too. 0 by default, where nothing tells exemplars apart.
 
     Raises:
       UsageError: no exemplar of a class fits.
@@ -142,8 +147,25 @@ def fitting(memory: Memory, slots: LabelledImages, codec: Codec, names: Sequence
         if not len(fit):
             columns = 0 if slots.soft_labels is None else slots.soft_labels.shape[1]
             raise _too_small(memory, names[label], int(each[members].min()), share, columns)
-        positions.append(members[fit])
+        positions.append(members[_in_places(fit, real_share)])
     return slots.take(np.concatenate(positions))
+
+
+def _in_places(kept: np.ndarray, real_share: float) -> np.ndarray:
+    """Kept exemplars of a class by their places, so ordered that real images are again where `real_slots` has them.
+
+    Where one in the middle is passed over, those behind it move up. Once there are none of a kind, the other kind takes
+    its places, too.
+    """
+    if not real_share or kept[-1] == len(kept) - 1:
+        return kept
+    is_real = real_slots(np.zeros(kept[-1] + 1, np.int64), real_share)[kept]
+    real, learned = kept[is_real].tolist(), kept[~is_real].tolist()
+    order = list[int]()
+    for wants_real in real_slots(np.zeros(len(kept), np.int64), real_share):
+        first, second = (real, learned) if wants_real else (learned, real)
+        order.append((first or second).pop(0))
+    return np.array(order, np.int64)
 
 
 def _that_fit(sizes: np.ndarray, share: int) -> tuple[np.ndarray, bool]:
@@ -189,12 +211,9 @@ def check_first_images(
     besides = _besides(codec, soft_labels * _PROBABILITY)
     share = memory.share(num_classes, _shared(data.take(np.zeros(0, int)), codec, soft_labels))
     for label in np.unique(data.labels[data.labels >= 0]):
-        members = np.flatnonzero(data.labels == label)[:_LOOKED_AT]
-        if isinstance(codec, Coded):
-            form = codec.format(data.images.shape[1:])
-            own = [len(code) + besides for code in _codes_of_readable(data.images[members], form)]
-        elif isinstance(codec, Source):
-            own = [int(size) + besides for size in codec.num_bytes(data.images[members])]
+        if isinstance(codec, (Coded, Source)):
+            members = np.flatnonzero(data.labels == label)
+            own = [size + besides for size in _bytes_of_first(codec, data.images, members, share - besides)]
         else:
             own = [_bytes_of_pixels(memory, data) + besides]
         if own and min(own) > share:
@@ -203,13 +222,58 @@ def check_first_images(
     return max(int(share // np.mean(sizes)), 1) if sizes else 1
 
 
-def _codes_of_readable(images: Images, form: Format) -> list[bytes]:
-    """Codes of images without those that cannot be read, which are left out when their phase arrives."""
-    codes = []
-    for row in range(len(images)):
-        with contextlib.suppress(OSError, UnreadableImageError, tf.errors.OpError):
-            codes += encoded(images[row : row + 1], form)
-    return codes
+def _bytes_of_first(codec: Coded | Source, images: Images, members: np.ndarray, limit: int) -> list[int]:
+    """Bytes of the first images of a class that can be read: of so many that one is within the limit, if any is."""
+    found, looked_at = list[int](), 0
+    while looked_at < len(members) and min(found, default=limit + 1) > limit:
+        further = members[looked_at : max(_LOOKED_AT, 2 * looked_at)]
+        for row in further:
+            # What cannot be read is left out when its phase arrives.
+            with contextlib.suppress(OSError, UnreadableImageError, tf.errors.OpError):
+                found.append(_bytes_once_kept(codec, images[row : row + 1]))
+        looked_at += len(further)
+    return found
+
+
+def _bytes_once_kept(codec: Coded | Source, image: Images) -> int:
+    """Bytes that one image will take. Raises OSError where it is no plain file: a pipe would be waited for."""
+    if isinstance(image, StoredImages):
+        file = image.files[image.file[0]]
+        if isinstance(file, str) and not os.path.isfile(file):
+            raise FileNotFoundError(file)
+    if isinstance(codec, Source):
+        return int(codec.num_bytes(image)[0])
+    return len(encoded(image, codec.format(image.shape[1:]))[0])
+
+
+def check_kept(
+    memory: Memory, exemplars: ExemplarStore, names: Sequence[str], num_classes: int, soft_labels: int = 0
+) -> None:
+    """Checks that exemplars of each class will stay when further classes take their part of a total budget.
+
+    Args:
+      memory: a budget of bytes.
+      exemplars: of known classes that bring no images now.
+      names: of the known classes, by index.
+      num_classes: that will share the memory then.
+      soft_labels: columns of the soft label that each exemplar will have then; 0, the default, for none.
+
+    Raises:
+      UsageError: there is a class none of whose exemplars would fit.
+    """
+    slots, codec = exemplars.slots, exemplars.codec
+    if not len(slots):
+        return
+    share = memory.share(num_classes, _shared(slots.take(np.zeros(0, int)), codec, soft_labels))
+    each = codec.num_bytes(slots.images) + _besides(codec, soft_labels * _PROBABILITY)
+    for label in np.unique(slots.labels):
+        smallest = int(each[slots.labels == label].min())
+        if smallest > share:
+            raise checks.UsageError(
+                f"{memory.binding} would leave {max(share, 0):,} bytes of a class once there are {num_classes}, but "
+                f"the smallest exemplar that is kept of class {names[label]!r} takes {smallest:,}. Learn fewer "
+                "classes, or begin a learner with a larger budget."
+            )
 
 
 def _too_small(memory: Memory, name: str, needed: int, share: int, soft_labels: int) -> checks.UsageError:

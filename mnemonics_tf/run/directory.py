@@ -58,6 +58,7 @@ class RunDirectory:
         self._own_modules = ""  # checksums of those that it imports, likewise
         self._noted: str | None = None  # checksum of what data.json says, once it is known
         self._replaced: dict[str, dict[str, str]] = {}  # marks of images that data.json does not tell of
+        self._phase_sizes: Sequence[int] = ()
 
     @property
     def tensorboard_dir(self) -> str:
@@ -167,9 +168,23 @@ class RunDirectory:
         """Notes what `data.json` says, by its checksum, for the marks of the phases that are learned now."""
         self._noted = checksum
 
-    def note_replaced(self, images: dict[str, dict[str, str]]) -> None:
-        """Notes which images are others than the run has known, for the marks of the phases that are learned now."""
-        self._replaced = images
+    def note_replaced(self, images: dict[str, dict[str, str]], phase_sizes: Sequence[int]) -> None:
+        """Notes which images are others than those with which the run began, for the marks of the phases learned now.
+
+        Args:
+          images: their marks by split and class index.
+          phase_sizes: how many classes each phase brings.
+        """
+        self._replaced, self._phase_sizes = images, phase_sizes
+
+    def _replaced_until(self, phase: int) -> dict[str, dict[str, str]]:
+        """Of the classes known by a phase: images of later ones may be replaced while it is under way."""
+        known = sum(self._phase_sizes[: phase + 1])
+        found = {
+            split: {index: mark for index, mark in marks.items() if int(index) < known}
+            for split, marks in self._replaced.items()
+        }
+        return {split: marks for split, marks in found.items() if marks}
 
     def add_skipped(self, skipped: dict[str, str]) -> None:
         """Adds images that could not be read to `skipped.json`: where they are, and the reason."""
@@ -213,8 +228,9 @@ class RunDirectory:
         def owner() -> str:
             self.check_there()
             before = [phase_marks.checksum_in(self.phase_dir(phase - 1))] if phase else []
-            replaced = [json.dumps(self._replaced, sort_keys=True)] if self._replaced else []
-            marks = map(str, (complete.checksum_or_none(self._data), *before, *replaced))
+            replaced = self._replaced_until(phase)
+            others = [json.dumps(replaced, sort_keys=True)] if replaced else []
+            marks = map(str, (complete.checksum_or_none(self._data), *before, *others))
             # Nothing is added where there is none: snapshots of earlier versions stay those of their run.
             by = [f"{code}{self._own_modules}"] if code else []
             told = (__version__, self._configuration, str(phase), *marks, *by)
@@ -316,7 +332,7 @@ class RunDirectory:
             data=self._noted,
             version=__version__,
             code=self.code,
-            images=self._replaced or None,
+            images=self._replaced_until(phase) or None,
         )
         with complete.writing(self.phase_dir(phase), lambda folder: phase_marks.write(folder, mark)) as folder:
             yield folder

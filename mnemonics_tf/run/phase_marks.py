@@ -48,8 +48,9 @@ class Mark:
       data: checksum of what `data.json` says of the data.
       version: of the package that wrote the phase.
       code: checksum of its sources.
-      images: marks of images (see `data.identity`) by split and class index, of classes whose images were others than
-        `data.json` tells of when the phase was learned; None if there were none.
+      images: marks of images (see `data.identity`) by split and class index, of classes known by the phase whose images
+        were others than `data.json` tells of when it was learned; None if there were none. Earlier versions noted
+        classes of later phases, too.
     """
 
     files: dict[str, str]

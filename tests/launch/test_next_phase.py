@@ -331,6 +331,11 @@ def test_outcome_of_other_settings_is_not_used(tmp_path):
         (("--grid=configs/sweeps/next_phase.gin", "--lengths=1,2,1.0"), "--lengths has a number twice"),
         (("--grid=configs/sweeps/next_phase.gin", "--lengths=1,1.0000001"), "--lengths has a number twice"),
         (("--grid=configs/sweeps/next_phase.gin", "--lengths=1e300"), "--lengths has 1e300: expected at most 1000"),
+        (("--grid=configs/sweeps/next_phase.gin", "--lengths=1,1.01"), "--lengths has 1 and 1.01: both are 8 of"),
+        (
+            ("--grid=configs/sweeps/next_phase.gin", "--lengths=1,0.1"),
+            "--lengths has 0.1: ModelLevel.milestones = (4, 6)",
+        ),
         (("--grid=configs/sweeps/next_phase.gin", "--output_dir="), "--output_dir is empty: expected a folder."),
         (("--grid=configs/sweeps/next_phase.gin", "--training_seeds=0"), "--training_seeds = 0"),
         (("--grid=configs/sweeps/learned.gin", "--against=herding"), "Did you mean 'herding4'?"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -110,11 +112,18 @@ def test_process_that_is_killed_while_it_writes_the_first_card_may_be_started_ag
     assert not (tmp_path / "learner.json.partial").exists()
 
 
-def test_folder_that_another_process_works_in_is_refused(copy, learner):
-    with locks.hold(str(copy / ".lock")):
-        for call in (lambda: IncrementalLearner.load(copy), lambda: learner.save(copy)):
-            with pytest.raises(UsageError, match="another process is saving or loading there"):
-                call()
+@pytest.mark.parametrize("shared", [True, False], ids=["loads", "saves"])
+def test_whoever_works_in_the_folder_is_waited_for(copy, learner, capsys, shared):
+    def save_or_load() -> IncrementalLearner | None:
+        return learner.save(copy) if shared else IncrementalLearner.load(copy)
+
+    # What learning took hours for is not lost because somebody loads the learner at that moment.
+    with concurrent.futures.ThreadPoolExecutor(1) as other, locks.hold(str(copy / ".lock"), shared=shared):
+        waiting = other.submit(save_or_load)
+        while "another process is saving or loading there. Waiting for it" not in capsys.readouterr().err:
+            assert not waiting.done()
+            time.sleep(0.01)
+    waiting.result()
     assert IncrementalLearner.load(copy).class_names == ("0", "1")
 
 

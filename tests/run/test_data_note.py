@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mnemonics_tf.checks import UsageError
-from mnemonics_tf.run import data_note
+from mnemonics_tf.run import data_note, phase_marks
 from mnemonics_tf.run.directory import RunDirectory
 
 _CLASSES = {"class_names": ["hen", "owl", "żółw"], "class_order": [2, 0, 1], "phase_sizes": [2, 1]}
@@ -87,12 +87,27 @@ def test_images_that_were_exchanged_belong_to_the_phases_that_learned_them(run):
     assert data_note.images_as_learned(run, noted) == noted
     run.snapshots(1, True, dict).save("learn", {"step": np.zeros(1)})
     assert run.snapshots(1, True, dict).load("learn") is not None
-    run.note_replaced({"test": {"1": "1 x"}})
+    run.note_replaced({"test": {"1": "1 x"}}, (1, 2))
     assert run.snapshots(1, True, dict).load("learn") is None  # half of it had learned others
     _write_phase(run, 1)
     again = RunDirectory(run.path)
     assert data_note.images_as_learned(again, noted) == {**noted, "test": ["1 a", "1 x", "1 c"]}
     assert data_note.images_as_learned(again, {"train": "damaged"}) == {"train": "damaged"}
+
+
+def test_images_of_later_phases_may_be_exchanged_while_a_phase_is_under_way(run):
+    sizes, exchanged = (1, 1, 1), {"train": {"2": "2 y"}}
+    run.note_replaced(exchanged, sizes)  # before phase 0 was learned
+    _write_phase(run, 0)
+    run.snapshots(1, True, dict).save("learn", {"step": np.zeros(1)})
+    assert phase_marks.read(run.phase_dir(0)).images is None
+    for later in ({}, exchanged, {"train": {"2": "2 z"}, "test": {"2": "1 z"}}):
+        run.note_replaced(later, sizes)
+        assert run.snapshots(1, True, dict).load("learn") is not None
+    _write_phase(run, 1)
+    _write_phase(run, 2)
+    marks = [phase_marks.read(run.phase_dir(phase)).images for phase in range(3)]
+    assert marks == [None, None, {"train": {"2": "2 z"}, "test": {"2": "1 z"}}]
 
 
 def test_snapshots_of_a_shared_phase_0_are_those_of_one_code(run):
