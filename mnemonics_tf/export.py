@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags
 
-from mnemonics_tf import __version__, checks
+from mnemonics_tf import checks
 from mnemonics_tf.run import intact
 from mnemonics_tf.run.models import model_of, models_of_run
-from mnemonics_tf.system import complete, files, folders, gin_flags, screen, stopping
+from mnemonics_tf.system import files, folders, gin_flags, screen, stopping
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
@@ -88,12 +88,10 @@ def _add_versions(source: str, out: str) -> list[str]:
 
 
 def _state_of(learner: str) -> str:
-    """What tells what a saved learner exports from all else: its state, by checksums, and this package's release."""
-    card = os.path.join(learner, folders.LEARNER_FILE)
     try:
-        state = os.path.normpath(files.read_json(card)["state"])
-        return complete.checksum_of([complete.checksum(os.path.join(learner, state, complete.MARK)), __version__])
-    except (files.UnreadableError, OSError, KeyError, TypeError) as error:
+        return folders.state_of_learner(learner)
+    except files.UnreadableError as error:
+        card = os.path.join(learner, folders.LEARNER_FILE)
         raise checks.UsageError(f"{card} is damaged: {error}. Put back a copy of the learner's folder.") from error
 
 

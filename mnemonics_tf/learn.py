@@ -28,14 +28,12 @@ from mnemonics_tf.system import complete, files, folders, gin_flags, lazy, locks
 
 # TensorFlow takes seconds to import, and --help needs none of it: what uses it is imported once the flags are known.
 if TYPE_CHECKING:
-    from mnemonics_tf.learner.answers import Learned
     from mnemonics_tf.learner.learner import IncrementalLearner
     from mnemonics_tf.learner.news import News
     from mnemonics_tf.memory.settings import Memory
 
 _MODEL = "model"
 _EXPORTED = os.path.join("assets.extra", "state")  # in a model: which state of the learner it is
-_MOST_ROWS = 40
 _ROOM = 30_000_000  # bytes of a new learner with its model
 _SMALLEST = 32  # pixels, for the network `small`
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -243,7 +241,7 @@ def _check_images(images: str, folder: str) -> None:
 
 def _reworded(text: str) -> str:
     """What a listing refuses is known to runs by the name of a setting, and in Python by that of an argument."""
-    return re.sub(r"folder\.path|(?<![\w.])images(?= = |: )", "IMAGES_DIR", text)
+    return re.sub(r"(?<![\w./])folder\.path\b|\Aimages(?= = |: )", "IMAGES_DIR", text)
 
 
 def _check_apart(folder: str, images: str) -> None:
@@ -297,6 +295,7 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
         lazy.import_quickly()
         from mnemonics_tf import methods
         from mnemonics_tf.learner.learner import IncrementalLearner
+        from mnemonics_tf.learner.telling import report_of
     modules = gin_flags.GIN_IMPORT.value
     if folders.is_learner(folder):
         learner = IncrementalLearner.load(folder, method=methods.defined_in(modules))
@@ -306,6 +305,11 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
         learner = _begun(options)
     news = learner.what_is_new(images)
     _show(str(news), *news.notices)
+    if not len(news) and not folders.is_learner(folder) and not _FROM_RUN.value:
+        raise checks.UsageError(
+            f"IMAGES_DIR = {images}: there is nothing to begin with, as no image is left to learn from. Leave each "
+            "image in one class."
+        )
     learned = None
     if len(news):
         _check_room(folder)
@@ -314,7 +318,7 @@ def _learn(folder: str, images: str, options: dict[str, Any]) -> None:
     if len(news) or not folders.is_learner(folder):
         learner.save(folder)
     _export(learner, folder)
-    _show("", *_report(learner, learned), f"learner     {folder}", f"model       {os.path.join(folder, _MODEL)}")
+    _show("", *report_of(learner, learned), f"learner     {folder}", f"model       {os.path.join(folder, _MODEL)}")
 
 
 def _check_room(folder: str) -> None:
@@ -344,7 +348,7 @@ def _export(learner: IncrementalLearner, folder: str) -> None:
 
     model = os.path.join(folder, _MODEL)
     remove_left_exports(model)
-    state = files.read_json(os.path.join(folder, folders.LEARNER_FILE))["state"]
+    state = folders.state_of_learner(folder)  # by content: a folder that was put back has the same numbers again
     mark = os.path.join(model, _EXPORTED)
     with contextlib.suppress(files.UnreadableError):
         if files.read_text(mark) == state:
@@ -361,31 +365,6 @@ def _export(learner: IncrementalLearner, folder: str) -> None:
             f"{model} cannot be written ({reason}). What was learned is saved in {folder}: make room, and the same "
             "command exports it without learning it again."
         ) from error
-
-
-def _report(learner: IncrementalLearner, learned: Learned | None) -> list[str]:
-    """What the learner can do now, and what it may have forgotten."""
-    names = learner.class_names
-    lines = [f"knows       {len(names)} classes: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"]
-    if learned is None or learned.after is None:
-        last = next((each for each in reversed(learner.history) if each is not None), None)
-        return [*lines, f"accuracy    {last or 'nothing was held out to measure it by'}"]
-    after, before, forgotten = learned.after, learned.before, learned.forgotten
-    lines.append(f"learned     {sum(learned.num_images.values()):,} images in {learned.seconds:.0f} s")
-    lines.append(f"accuracy    {after.accuracy:.1f} % of {after.num_images} held-out images")
-    if before is not None:
-        known = learned.known_now
-        lines.append(f"            of classes known before: {before.accuracy:.1f} % then, {known:.1f} % now")
-    width = max(len(name) for name in after.by_class)
-    lines.append(f"            {'class':{width}}  before     now")
-    for name, now in list(after.by_class.items())[:_MOST_ROWS]:
-        was = f"{before.by_class[name]:6.1f}" if before is not None and name in before.by_class else "   new"
-        lines.append(f"            {name:{width}}  {was}  {now:6.1f}")
-    if len(after.by_class) > _MOST_ROWS:
-        lines.append(f"            and {len(after.by_class) - _MOST_ROWS} more")
-    shown = [f"{name} ({was:.0f} -> {now:.0f} %)" for name, (was, now) in forgotten.items()]
-    lines.append(f"forgotten   {', '.join(shown) or 'nothing that the held-out images show'}")
-    return [*lines, f"memory      {learner.memory}"]
 
 
 def _show(*lines: str) -> None:

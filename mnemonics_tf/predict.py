@@ -101,7 +101,8 @@ def _answer(paths: Sequence[str], names: Sequence[str], reading: _Reading, ask: 
                 )
                 code = screen.USAGE_ERROR
                 continue
-            likeliest = probabilities[position].argsort()[::-1][: _TOP.value]
+            # Of equal ones the first, as a model's own answers have it.
+            likeliest = (-probabilities[position]).argsort(kind="stable")[: _TOP.value]
             shown = ", ".join(f"{names[index]} {100 * probabilities[position, index]:.1f} %" for index in likeliest)
             screen.say(screen.shown(f"{path}: {shown}"))
             position += 1

@@ -156,7 +156,8 @@ def _listing(split: str, folders: dict[str, str], may_be_empty: Collection[str])
     labels = np.repeat(np.arange(len(folders), dtype=np.int64), sizes)
     ends = np.cumsum(sizes)
     inner = [_inner_folders(files[end - size : end]) for size, end in zip(sizes, ends, strict=True) if size]
-    if len(folders) == 1 and inner and len(inner[0]) > 1:
+    only = next(iter(folders)) if len(folders) == 1 else None
+    if only is not None and only not in may_be_empty and inner and len(inner[0]) > 1:
         path = _common_folder(files)
         raise checks.UsageError(
             f"folder.path: {split!r} has one folder, {next(iter(folders.values()))!r}, and that holds "

@@ -142,7 +142,8 @@ def _decoded_together(
     """Decodes a few images in threads; those on which libjpeg has something to say again, one after the other."""
     with complaints.heard() as lines:
         results = list(pool.map(decode, items))
-    if not lines:
+    if complaints.damage(lines) is None and not any(isinstance(result, str) for result in results):
+        complaints.pass_on(lines)  # of something else that this process does meanwhile
         return results
     said: list[str] = []
     for place, item in enumerate(items):

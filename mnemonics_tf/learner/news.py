@@ -86,7 +86,7 @@ class News:
     def __str__(self) -> str:
         seen = f"{self.num_seen} images that were seen before"
         if not len(self):
-            return f"Nothing is new in {self.folder}: {seen}."
+            return f"Nothing is new in {self.folder}{f': {seen}' if self.num_seen else ''}."
         more = sorted(set(self.classes) - set(self.new_classes))
         parts = [f"{len(self.new_classes)} new classes ({listed(self.new_classes)})"] if self.new_classes else []
         parts += [f"more images of {listed(more)}"] if more else []

@@ -61,23 +61,33 @@ def leave_out_repeats(runs: Iterable[MeasuredRun]) -> tuple[list[MeasuredRun], l
 
 
 def with_data_told_apart(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
-    """The same runs; data of one name and other classes get names of their own, with their classes.
+    """The same runs; data of one name and other classes get labels, with their classes.
 
-    A folder of images gives its name to the data, and many are called `images`.
+    A folder of images gives its name to the data, and many are called `images`. A run that does not say its classes has
+    those of the runs with its settings, where these agree.
     """
+    by_settings: dict[tuple[frozenset[tuple[str, str]], tuple[int, ...]], set[tuple[str, ...]]] = {}
     classes: dict[str, list[tuple[str, ...]]] = {}
     for run in runs:
-        known = classes.setdefault(run.setup.dataset, [])
-        if run.setup.class_names is not None and run.setup.class_names not in known:
-            known.append(run.setup.class_names)
+        names, known = run.setup.class_names, classes.setdefault(run.setup.dataset, [])
+        if names is not None:
+            by_settings.setdefault(_kind(run), set()).add(names)
+            known += [names] if names not in known else []
     told = []
     for run in runs:
-        name, names = run.setup.dataset, run.setup.class_names
-        if names is not None and len(classes[name]) > 1:
-            which = f"{1 + classes[name].index(names)}: {screen.shortened(', '.join(names), _SHOWN_CLASSES)}"
-            run = dataclasses.replace(run, setup=dataclasses.replace(run.setup, dataset=f"{name} ({which})"))
-        told.append(run)
+        setup, found = run.setup, by_settings.get(_kind(run), set())
+        if setup.class_names is None and len(found) == 1:
+            setup = dataclasses.replace(setup, class_names=next(iter(found)))
+        names, known = setup.class_names, classes[setup.dataset]
+        if names is not None and len(known) > 1:
+            label = f"{1 + known.index(names)}: {screen.shortened(', '.join(names), _SHOWN_CLASSES)}"
+            setup = dataclasses.replace(setup, data_label=label)
+        told.append(dataclasses.replace(run, setup=setup))
     return told
+
+
+def _kind(run: MeasuredRun) -> tuple[frozenset[tuple[str, str]], tuple[int, ...]]:
+    return frozenset(run.setup.settings.items()), run.setup.phase_sizes
 
 
 def group_seeds(runs: Iterable[MeasuredRun]) -> list[Group]:

@@ -104,7 +104,7 @@ def variations(groups: Sequence[Group]) -> dict[Group, Variation]:
     for group in groups:
         # A setting of another method, say, means nothing where it is not set.
         meant = own[row_key(group.setup)] | set(group.setup.settings)
-        names = sorted(by_dataset[group.setup.dataset] & meant)
+        names = sorted(by_dataset[group.setup.data] & meant)
         if names:
             settings = tuple((name, setting(group, name)) for name in names)
             numbered[group] = Variation(numbers.setdefault(settings, len(numbers) + 1), settings)
@@ -119,4 +119,4 @@ def _unsaid(members: Sequence[Group]) -> set[str]:
 
 def row_key(setup: Setup) -> tuple[str, ...]:
     """All that the text of a row tells of a group: data set, method, label of the exemplars, label of the budget."""
-    return setup.dataset, setup.method, exemplars_label(setup), budget_label(setup)
+    return setup.data, setup.method, exemplars_label(setup), budget_label(setup)

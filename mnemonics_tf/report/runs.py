@@ -39,6 +39,7 @@ class Setup:
       settings: value of every setting in config.gin that decides what the run comes to, by its name, without the seed.
       class_names: by class id, which tell folders of images apart that lie in folders of one name; None where the run's
         data.json does not say.
+      data_label: tells data from others of the same name; empty where there are none.
     """
 
     dataset: str
@@ -56,6 +57,12 @@ class Setup:
     primary_classifier: str
     settings: dict[str, str]
     class_names: tuple[str, ...] | None = None
+    data_label: str = ""
+
+    @property
+    def data(self) -> str:
+        """The name of the data in tables, unlike that of other data."""
+        return f"{self.dataset} ({self.data_label})" if self.data_label else self.dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +241,7 @@ def measured(folder: str, read: Results) -> MeasuredRun:
     shared: dict[str, Any] = {
         field.name: screen.shown(value) if isinstance(value := getattr(read, field.name), str) else value
         for field in dataclasses.fields(Setup)
-        if field.name not in ("settings", "class_names")
+        if field.name not in ("settings", "class_names", "data_label")
     }
     return MeasuredRun(folder, Setup(**shared, settings=settings, class_names=_class_names(run)), read, config)
 

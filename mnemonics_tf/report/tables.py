@@ -14,6 +14,7 @@ from mnemonics_tf.report.labels import WITH_OURS, WITHOUT_OURS, Variation, row_k
 from mnemonics_tf.report.paper import CONDITIONS, Column, Row, Table
 
 _GAP = "  "  # before notes
+_Line = tuple[int, str]  # of measured figures: number of the variation, label of the data
 _NONE = f"{'-':>6}"
 _LEGEND_WIDTH = 120
 
@@ -93,22 +94,23 @@ def paper_grid(table: Table, groups: Sequence[Group], variations: Mapping[Group,
         that it reports.
       variations: variations of the groups, as `labels.variations` numbers them; each has a line of its own in a row.
     """
-    # By row, then by number of the variation.
-    measured: dict[Row, dict[int, dict[Column, Group]]] = {}
+    # By row, then by number of the variation and label of the data, of which each has a line.
+    measured: dict[Row, dict[_Line, dict[Column, Group]]] = {}
     for group in groups:
         cell = table.cell(group.setup)
         if cell is not None:
             row, column = cell
-            measured.setdefault(row, {}).setdefault(_number(group, variations), {})[column] = group
+            line = (_number(group, variations), group.setup.data_label)
+            measured.setdefault(row, {}).setdefault(line, {})[column] = group
     columns = table.columns
     rows = [["", "", *(f"{f'N={column.num_phases}':>6}" for column in columns)]]
     for measure, cells in table.figures.items():
         rows.append([f"{MEASURES[measure]} (%)", *[""] * (len(columns) + 1)])
         for row in table.rows:
             rows.append([_row_label(table, row), "paper", *(f"{cells[row, column]:6.2f}" for column in columns)])
-            for number, shown in sorted(measured.get(row, {0: {}} if groups else {}).items()):
+            for line, shown in sorted(measured.get(row, {(0, ""): {}} if groups else {}).items()):
                 figures = [_reported(shown.get(column), measure) for column in columns]
-                rows.append(["", f"measured{_suffix(number)}", *figures])
+                rows.append(["", f"measured{_line_suffix(line)}", *figures])
     datasets = list(dict.fromkeys(column.dataset for column in columns))
     counts = {dataset: sum(column.dataset == dataset for column in columns) for dataset in datasets}
     headings = [("", 2), *((_DATASETS[dataset], counts[dataset]) for dataset in datasets)]
@@ -117,21 +119,21 @@ def paper_grid(table: Table, groups: Sequence[Group], variations: Mapping[Group,
     return Grid(name, _TITLES[table.name], tuple(headings), tuple(map(tuple, rows)), tuple(notes))
 
 
-def _conditions(table: Table, measured: Mapping[Row, Mapping[int, Mapping[Column, Group]]]) -> list[str]:
+def _conditions(table: Table, measured: Mapping[Row, Mapping[_Line, Mapping[Column, Group]]]) -> list[str]:
     """What the paper and each variation measured with, one data set after the other."""
-    found: dict[tuple[str, int], list[tuple[str, Group]]] = {}
+    found: dict[tuple[str, _Line], list[tuple[str, Group]]] = {}
     for row in table.rows:
-        for number, cells in measured.get(row, {}).items():
+        for line, cells in measured.get(row, {}).items():
             for column, group in cells.items():
-                found.setdefault((column.dataset, number), []).append((_row_label(table, row), group))
+                found.setdefault((column.dataset, line), []).append((_row_label(table, row), group))
     lines = []
     for dataset in _DATASETS:
-        numbers = sorted(number for name, number in found if name == dataset)
-        if numbers:
+        own = sorted(line for name, line in found if name == dataset)
+        if own:
             lines += ["", f"{_DATASETS[dataset]} was measured with"]
             lines += _wrapped(f"paper  {CONDITIONS[dataset]}")
-        for number in numbers:
-            lines += _wrapped(f"measured{_suffix(number)}  {conditions(found[dataset, number])}")
+        for line in own:
+            lines += _wrapped(f"measured{_line_suffix(line)}  {conditions(found[dataset, line])}")
     return lines
 
 
@@ -142,6 +144,11 @@ def _number(group: Group, variations: Mapping[Group, Variation]) -> int:
 
 def _suffix(number: int) -> str:
     return f" #{number}" if number else ""
+
+
+def _line_suffix(line: _Line) -> str:
+    number, data_label = line
+    return _suffix(number) + (f" (data {data_label})" if data_label else "")
 
 
 def _row_label(table: Table, row: Row) -> str:

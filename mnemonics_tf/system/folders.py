@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from mnemonics_tf import __version__
 from mnemonics_tf.system import complete, files
 
 RUN_FILE = "config.gin"
@@ -32,6 +33,19 @@ def beside_a_learner(folder: str) -> set[str]:
     """Names in a folder without a learner, but for those that one has there which was killed before it was saved."""
     own = {LEARNER_LOCK, LEARNING_LOCK, STATES, f"{LEARNER_FILE}{files.PARTIAL}"}
     return set(os.listdir(folder)) - own
+
+
+def state_of_learner(folder: str) -> str:
+    """What tells what a saved learner exports from all else: its state, by checksums, and this package's release.
+
+    Raises:
+      UnreadableError: the learner is damaged.
+    """
+    try:
+        state = os.path.normpath(files.read_json(os.path.join(folder, LEARNER_FILE))["state"])
+        return complete.checksum_of([complete.checksum(os.path.join(folder, state, complete.MARK)), __version__])
+    except (OSError, KeyError, TypeError) as error:
+        raise files.UnreadableError(f"{type(error).__name__}: {error}") from error
 
 
 def is_model(folder: str) -> bool:

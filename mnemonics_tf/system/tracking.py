@@ -26,6 +26,8 @@ _SUFFIX = ".phase"  # and the phase's number: how names of TensorBoard's files e
 class _Bar(tqdm.tqdm):
     """A bar that also says how the whole is going, as far as the terminal has room for it beside all else."""
 
+    # No thread draws it: standard error is turned aside while images are decoded (`data.complaints`).
+    monitor_interval = 0
     overview: Callable[[], Sequence[str]] | None = None
 
     @property

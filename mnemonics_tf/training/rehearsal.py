@@ -163,13 +163,14 @@ class PhaseRehearsal:
     def offsets(self, batch_size: int) -> Callable[[tf.Tensor], tf.Tensor] | None:
         """What is added to logits in cross-entropy: a function of labels `[B]` that returns `[B, K + M]` float32.
 
-        None where nothing is: neither `separated_softmax` nor `logit_adjustment` is on, or all classes are new.
+        None where nothing is: neither `separated_softmax` nor `logit_adjustment` is on. Where there are no old classes
+        but more images of known ones, `logit_adjustment` alone has something to do.
 
         Args:
           batch_size: images in a step.
         """
         old = self.groups.num_old_classes
-        if not self.settings.shifts_logits or not old:
+        if not self.settings.shifts_logits or not (old or self.settings.logit_adjustment):
             return None
         priors = self.settings.logit_adjustment * self._log_counts(batch_size)
         separated = np.where(np.arange(self.groups.num_classes) < old, _NEVER, priors)

@@ -14,6 +14,7 @@ from pictures import damaged_jpeg, encoded, gif, waves
 from mnemonics_tf.checks import UsageError
 from mnemonics_tf.data.class_order import Protocol
 from mnemonics_tf.data.folder import folder
+from mnemonics_tf.data.listing import scan
 from mnemonics_tf.data.reading import look_through
 from mnemonics_tf.data.stream import ClassStream
 
@@ -135,6 +136,15 @@ def test_classes_with_the_same_folders_are_taken_with_a_note(tmp_path, capsys):
     assert folder(store(tmp_path, files), SIZE).class_names == ("hen", "owl")
     assert "Each class in" in (line := capsys.readouterr().err)
     assert "'day', 'night'" in line
+
+
+def test_folders_within_a_class_that_is_known_are_no_classes(tmp_path):
+    files = {f"hen/{day}/{number}.png": number for day in ("monday", "friday") for number in (1, 2)}
+    root = str(store(tmp_path, files))
+    names, (listed,) = scan(root, fewest=1, may_be_empty=["hen", "owl"])
+    assert (names, len(listed.files)) == (("hen",), 4)
+    with pytest.raises(UsageError, match="'hen', and that holds 'friday', 'monday'"):
+        scan(root, fewest=1, may_be_empty=["owl"])
 
 
 def _look(root: Path, files: dict[str, bytes | int]):

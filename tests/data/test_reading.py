@@ -290,3 +290,17 @@ def test_log_of_tensorflow_is_told_once_and_without_its_time_and_place(capfd):
     told = "a truncated or damaged JPEG file (Premature end of JPEG data. Stopped at line 0/40)"
     assert reading.decode_contents([b"\xff\xd8"], decode) == [told]
     assert capfd.readouterr().err == ""
+
+
+def test_what_others_write_meanwhile_is_passed_on_and_decodes_nothing_again(capfd):
+    decoded = []
+
+    def decode(content):
+        decoded.append(content)
+        os.write(2, b"half of a progress bar\n")  # by another thread of the process
+        return content
+
+    contents = [bytes([number]) for number in range(5)]
+    assert reading.decode_contents(contents, decode) == contents
+    assert sorted(decoded) == contents
+    assert capfd.readouterr().err == "half of a progress bar\n" * 5

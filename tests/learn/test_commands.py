@@ -223,6 +223,21 @@ def _files_of_at_most(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+def test_model_of_a_state_that_was_undone_is_exported_anew(copy, taught):
+    # As after a copy of an earlier learner was put back without its model: states are numbered as they were.
+    mark = copy / "model/assets.extra/state"
+    (state,) = (copy / "states").iterdir()
+    with (state / "COMPLETE").open("a") as file:
+        file.write(" ")
+    before = mark.read_text()
+    ended = _call(learn, copy, taught.images[1])
+    assert ended.code == 0
+    assert mark.read_text() != before
+    again = (copy / "model/saved_model.pb").stat().st_mtime_ns
+    assert _call(learn, copy, taught.images[1]).code == 0
+    assert (copy / "model/saved_model.pb").stat().st_mtime_ns == again
+
+
 def test_export_without_space_loses_nothing_and_is_made_up_for(copy, taught):
     shutil.rmtree(copy / "model")
     (copy / ".model.k1lled/new").mkdir(parents=True)  # as a process leaves it that is killed while it exports
@@ -258,6 +273,9 @@ def test_second_process_is_kept_out(copy, taught):
         (("{new}", "{images}", "x"), "Unexpected argument 'x'"),
         (("", "{images}"), "LEARNER_DIR is empty: expected a path."),
         (("{new}", "{none}"), "IMAGES_DIR = {none}: there is no such folder"),
+        (("{new}", "{none}/images"), "IMAGES_DIR = {none}/images: there is no such folder"),
+        (("{new}/images: all", "{none}"), "IMAGES_DIR = {none}: there is no such folder"),
+        (("{new}", "{twice}"), "IMAGES_DIR = {twice}: there is nothing to begin with, as no image is left"),
         (("{new}", ""), "IMAGES_DIR is empty: expected a path"),
         (("{new}", "{learner}"), "IMAGES_DIR = {learner}: that is the folder of a learner."),
         (("{new}", "{learner}/model"), "IMAGES_DIR = {learner}/model: that is the folder of a model."),
@@ -293,7 +311,10 @@ def test_mistake_is_one_line_and_touches_nothing(taught, tmp_path, arguments, me
     (tmp_path / "empty").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.gin").write_text("")
+    for name in ("ant", "bee"):
+        shutil.copytree(taught.images[1] / "disc", tmp_path / "twice" / name)
     names = {
+        "twice": tmp_path / "twice",
         "new": tmp_path / "new",
         "none": tmp_path / "none",
         "empty": tmp_path / "empty",

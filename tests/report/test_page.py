@@ -144,6 +144,15 @@ def test_long_names_leave_room_for_the_figures_of_classes():
         assert labels[6].endswith("in winter 6")
 
 
+@pytest.mark.parametrize("phases", [1, 2, 3])
+def test_each_kind_of_class_is_named_once(phases):
+    of_phase = np.repeat(np.arange(phases), 3)
+    with drawing.sketch(9.0, 3.2) as sketch:
+        class_figures.classes(sketch, np.full(3 * phases, 50.0), None, of_phase, [str(each) for each in of_phase])
+        texts = [text.get_text() for text in sketch.figure.axes[0].get_legend().get_texts()]
+    assert texts == ["old classes, at the end", "new classes, at the end"][-min(phases, 2) :]
+
+
 def test_names_on_a_page_are_text(full):
     text = (full / "report/index.html").read_text(encoding="utf-8")
     page = _Reader(text)

@@ -24,7 +24,7 @@ def _setup(**changes):
     values = {**DEFAULTS, **changes}
     values["phase_sizes"] = tuple(values["phase_sizes"])
     values["num_phases"] = len(values["phase_sizes"]) - 1
-    names = {field.name for field in dataclasses.fields(Setup)} - {"settings", "class_names"}
+    names = {field.name for field in dataclasses.fields(Setup)} - {"settings", "class_names", "data_label"}
     return Setup(**{name: values[name] for name in names}, settings={})
 
 

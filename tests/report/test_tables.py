@@ -187,6 +187,46 @@ def test_without_runs_a_table_is_the_papers_alone():
     assert _below(text, "w/o distill.") == [["paper", "50.86", "50.40", "49.69", "65.74", "64.63", "65.21"]]
 
 
+def _told_apart(folder):
+    kept, _ = groups.leave_out_repeats(
+        groups.with_data_told_apart(runs.read_runs(runs.find_runs([str(folder)])).finished)
+    )
+    found = groups.group_seeds(kept)
+    return found, labels.variations(found)
+
+
+def _with_classes(run, *names):
+    (run / "data.json").write_text(json.dumps({"class_names": names}))
+
+
+def test_data_of_one_name_and_other_classes_have_lines_of_their_own_in_the_papers_tables(tmp_path):
+    _with_classes(write_run(tmp_path / "a", average=60), "ant", "bee")
+    _with_classes(write_run(tmp_path / "b", average=50), "cod", "eel")
+    found, variations = _told_apart(tmp_path)
+    rows = _rows(tables.general_table(found, variations), "cifar100")
+    assert [row[0] for row in rows] == ["cifar100 (1: ant, bee)", "cifar100 (2: cod, eel)"]
+    text = tables.paper_table(paper.tables()["1"], found, variations)
+    assert [row[:2] for row in _below(text, "LUCIR w/ ours")[1:]] == [
+        ["measured (data 1: ant, bee)", "60.00"],
+        ["measured (data 2: cod, eel)", "50.00"],
+    ]
+    assert [value for _, value in paper.figures_for(found[0].setup, "average_accuracy")] != []
+
+
+def test_run_that_has_lost_what_it_noted_of_its_data_is_a_seed_of_the_others(tmp_path):
+    for seed in range(3):
+        _with_classes(write_run(tmp_path / str(seed), seed=seed, average=60 + seed), "ant", "bee")
+    (tmp_path / "2/data.json").write_text("{")
+    found, _ = _told_apart(tmp_path)
+    assert [[run.seed for run in group.runs] for group in found] == [[0, 1, 2]]
+    # Which of two it belongs to, nobody can tell.
+    _with_classes(write_run(tmp_path / "other", seed=5), "cod", "eel")
+    found, variations = _told_apart(tmp_path)
+    assert sorted(len(group.runs) for group in found) == [1, 1, 2]
+    text = tables.paper_table(paper.tables()["1"], found, variations)
+    assert len(_below(text, "LUCIR w/ ours")) == 4
+
+
 def test_runs_of_one_cell_with_other_settings_are_not_mixed(tmp_path):
     full = {"ModelLevel.epochs": 160, "ResNet.blocks": (5, 5, 5)}
     short = {"ModelLevel.epochs": 8, "ResNet.blocks": (3, 3, 3)}

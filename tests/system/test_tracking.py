@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import threading
 
 import pytest
 import tensorflow as tf
@@ -79,6 +80,14 @@ def test_tracker_without_a_folder_writes_nothing(tmp_path, capsys, folder):
     _run_phase(tracker, 0, 1.0)
     assert list(tracker.seconds) == []
     assert ("without TensorBoard" in capsys.readouterr().err) == (folder is not None)
+
+
+def test_bars_are_drawn_by_nobody_but_the_one_that_counts(monkeypatch):
+    # tqdm's own thread would write into standard error while it is turned aside.
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    before = set(threading.enumerate())
+    with tracking.progress("check_images", 10, "images"):
+        assert set(threading.enumerate()) == before
 
 
 @pytest.mark.parametrize("watched", [True, False])

@@ -110,10 +110,18 @@ def test_nca_of_podnet_adds_offsets_to_scaled_similarities():
 
 def test_nothing_is_added_where_nothing_is_to_be():
     assert PhaseRehearsal(Rehearsal(memory_share=0.5), _LABELS, _GROUPS).offsets(10) is None
-    settings = Rehearsal(logit_adjustment=1.0, separated_softmax=True)
-    assert PhaseRehearsal(settings, _LABELS, ClassGroups((4,))).offsets(10) is None
+    assert PhaseRehearsal(Rehearsal(separated_softmax=True), _LABELS, ClassGroups((4,))).offsets(10) is None
     assert not ICaRL(targets="sigmoid").adjusts_logits
     assert ICaRL().adjusts_logits
+
+
+def test_more_images_of_the_first_classes_are_adjusted_for_as_those_of_later_ones():
+    # A learner of one arrival has no old classes; what comes of one of them stands beside exemplars of the others.
+    labels = np.concatenate([np.zeros(50, int), np.repeat([1, 2], 5)])
+    used = Rehearsal(logit_adjustment=1.0)
+    for groups in (ClassGroups((3,)), ClassGroups((2, 1))):
+        offsets = PhaseRehearsal(used, labels, groups).offsets(10)(tf.constant([0, 2])).numpy()
+        np.testing.assert_allclose(offsets, np.log([[50, 5, 5]] * 2) - np.log(50), rtol=1e-5)
 
 
 def test_phase_without_new_classes_tells_nothing_to_be_memory():

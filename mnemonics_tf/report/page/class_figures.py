@@ -70,7 +70,7 @@ def classes(
         tip = f"{names[index]} (phase {group}): {value:.0f} % at the end{before}" if len(names) <= _MOST_TIPS else ""
         (bar,) = axes.bar([index], [value], 0.9, color=COLOURS[1] if group == last else COLOURS[0], linewidth=0)
         bar.set_gid(sketch.part(None, tip))
-        if index in (0, len(names) - 1):
+        if index == len(names) - 1 or (index == 0 and last > 0):  # one of each kind
             bar.set_label("new classes, at the end" if group == last else "old classes, at the end")
     if at_arrival is not None:
         width = float(np.clip(240 / len(names), 2, 14))

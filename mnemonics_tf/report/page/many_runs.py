@@ -46,7 +46,7 @@ class SetPage:
         by_data: dict[tuple, list[Group]] = {}
         for group in groups:
             setup = group.setup
-            by_data.setdefault((setup.dataset, setup.phase_sizes), []).append(group)
+            by_data.setdefault((setup.data, setup.phase_sizes), []).append(group)
         self._by_data = [by_data[key] for key in sorted(by_data, key=lambda key: (key[0], len(key[1]), key[1]))]
 
     def sections(self, command: str) -> list[Section]:
@@ -77,7 +77,7 @@ class SetPage:
         return blocks
 
     def _why_apart(self) -> str:
-        datasets = {groups[0].setup.dataset for groups in self._by_data}
+        datasets = {groups[0].setup.data for groups in self._by_data}
         reason = "data" if len(datasets) == len(self._by_data) else "data or other numbers of classes in their phases"
         return (
             f"These runs do not all compare with one another: they have other {reason}, so that equal figures mean "
@@ -186,7 +186,7 @@ def _data_name(group: Group) -> str:
     sizes = group.setup.phase_sizes
     later = sorted(set(sizes[1:]))
     each = f"{later[0]}" if len(later) == 1 else f"{later[0]} to {later[-1]}" if later else "0"
-    return f"{os.path.basename(group.setup.dataset)}: {sizes[0]} classes, then {len(sizes) - 1} phases of {each}"
+    return f"{os.path.basename(group.setup.data)}: {sizes[0]} classes, then {len(sizes) - 1} phases of {each}"
 
 
 def _brief(text: str) -> str:
