@@ -19,6 +19,10 @@ and the pictures:
 `--lengths=1,2,4,8,16`), and is drawn by itself:
 
     python docs/pictures/draw.py runs/bytes
+
+So is `parts.png`, of the runs of `configs/sweeps/parts.gin`:
+
+    python docs/pictures/draw.py runs/parts
 """
 
 from __future__ import annotations
@@ -144,10 +148,47 @@ def memory(folder: str) -> None:
         _write(Image.open(pathlib.Path(drawn) / f"{of_instrument.NAME}.png"), "memory.png")
 
 
+# What is added, one after the other, as grids and the picture call it; and the methods.
+_STEPS = {
+    "without": ("as published", "o"),
+    "use": ("memory well used", "s"),
+    "coding": ("and coded", "^"),
+    "ours": ("and half learned: ours", "D"),
+}
+# iCaRL's training is LwF's here, and reports the nearest mean.
+_METHODS = {"LwF": ("lwf", "cnn"), "iCaRL": ("lwf", "nme"), "BiC": ("bic", "cnn"), "LUCIR": ("lucir", "cnn")}
+
+
+def parts(folder: str) -> None:
+    """Average accuracy and forgetting of each method, from what is published to what is ours."""
+    with drawing.sketch(6.4, 3.4) as sketch:
+        axes = sketch.figure.subplots()
+        for colour, (shown, (method, classifier)) in zip(drawing.COLOURS, _METHODS.items(), strict=False):
+            points = [_reached(folder, method, step, classifier) for step in _STEPS]
+            forgotten, accuracies = zip(*points, strict=True)
+            axes.plot(forgotten, accuracies, "-", color=colour, label=shown)
+            for (_, marker), x, y in zip(_STEPS.values(), forgotten, accuracies, strict=True):
+                axes.plot(x, y, marker, color=colour)
+        for called, marker in _STEPS.values():
+            axes.plot([], [], marker, color=drawing.INK, label=called)
+        axes.set(xlabel="forgotten of the first 50 classes (points)", ylabel="average accuracy (%)")
+        axes.set_xlim(left=0)
+        drawing.legend_outside(axes)
+        _write_figure(sketch, "parts.png")
+
+
+def _reached(folder: str, method: str, step: str, classifier: str) -> tuple[float, float]:
+    """Forgetting and average accuracy."""
+    (path,) = pathlib.Path(folder).glob(f"{method}-{step}-*")
+    found = read_record(str(path)).results
+    return found.forgetting[classifier], found.average_accuracy[classifier]
+
+
 def main(folders: list[str]) -> None:
     """Draws what the text above says of so many folders."""
     if len(folders) == 1:
-        memory(*folders)
+        is_sweep = any(pathlib.Path(*folders).glob("*/results.json"))
+        (parts if is_sweep else memory)(*folders)
         return
     quickstart, nothing_kept, joint = map(read_record, folders)
     exemplars(quickstart)
