@@ -154,22 +154,17 @@ def configured(run: PlannedRun, lengths: Sequence[float] = (1.0,)) -> Configurat
     return configuration
 
 
-def _prolonged(level: ModelLevel, length: float) -> ModelLevel:
-    epochs, milestones = _rounded(level, length)
-    return dataclasses.replace(level, epochs=epochs, milestones=tuple(milestones))
-
-
-def _rounded(level: ModelLevel, length: float) -> tuple[int, list[int]]:
-    """So many times the epochs and milestones, each at least one."""
+def _prolonged(level: ModelLevel, length: float) -> tuple[int, tuple[int, ...]]:
+    """So many times the epochs, and the milestones, each at least one."""
     epochs, *milestones = (max(1, round(each * length)) for each in (level.epochs, *level.milestones))
-    return epochs, milestones
+    return epochs, tuple(milestones)
 
 
 def _check_lengths(level: ModelLevel, lengths: Sequence[float]) -> None:
     """Raises UsageError if two lengths would be the same training, or one has two milestones in one epoch."""
     shown: dict[int, float] = {}
     for length in lengths:
-        epochs, milestones = _rounded(level, length)
+        epochs, milestones = _prolonged(level, length)
         if epochs in shown:
             raise checks.UsageError(
                 f"--lengths has {shown[epochs]:g} and {length:g}: both are {epochs} of ModelLevel.epochs = "
@@ -206,7 +201,8 @@ class _Trial:
     def later_phase(self, length: float, training_seed: int) -> dict:
         """Runs the second phase from the memory of the first: fields of `Outcome`."""
         state, settings = self.with_memory(), self._settings
-        level = _prolonged(settings.model_level, length)
+        epochs, milestones = _prolonged(settings.model_level, length)
+        level = dataclasses.replace(settings.model_level, epochs=epochs, milestones=milestones)
         settings = dataclasses.replace(settings, seed=training_seed, model_level=level)
         state = dataclasses.replace(state, seed=training_seed)
         tracker = _CountingTracker()

@@ -15,6 +15,7 @@ _NOT_SET = "(not set)"
 _SHOWN_CLASSES = 30  # characters of names of classes
 # Settings, and names of classes: where a folder of images lies is no setting, and another may have its name.
 _Experiment = tuple[frozenset[tuple[str, str]], tuple[str, ...] | None]
+_Kind = tuple[frozenset[tuple[str, str]], tuple[int, ...]]  # settings, and sizes of phases
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,13 +67,15 @@ def with_data_told_apart(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
     A folder of images gives its name to the data, and many are called `images`. A run that does not say its classes has
     those of the runs with its settings, where these agree.
     """
-    by_settings: dict[tuple[frozenset[tuple[str, str]], tuple[int, ...]], set[tuple[str, ...]]] = {}
+    by_settings: dict[_Kind, set[tuple[str, ...]]] = {}
     classes: dict[str, list[tuple[str, ...]]] = {}
     for run in runs:
         names, known = run.setup.class_names, classes.setdefault(run.setup.dataset, [])
-        if names is not None:
-            by_settings.setdefault(_kind(run), set()).add(names)
-            known += [names] if names not in known else []
+        if names is None:
+            continue
+        by_settings.setdefault(_kind(run), set()).add(names)
+        if names not in known:
+            known.append(names)
     told = []
     for run in runs:
         setup, found = run.setup, by_settings.get(_kind(run), set())
@@ -86,7 +89,7 @@ def with_data_told_apart(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
     return told
 
 
-def _kind(run: MeasuredRun) -> tuple[frozenset[tuple[str, str]], tuple[int, ...]]:
+def _kind(run: MeasuredRun) -> _Kind:
     return frozenset(run.setup.settings.items()), run.setup.phase_sizes
 
 
